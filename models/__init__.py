@@ -1,0 +1,1 @@
+"""Networks, sampling and the generator file: everything that draws digits, and nothing that trains."""

@@ -1,0 +1,106 @@
+"""Our own networks: 28x28 natively, most channels at 7x7, conditioning by gain and bias in G and by projection in D.
+
+G normalizes each image by itself, and only D looks at several images together, in fixed small groups of one class.
+So the mathematics does not depend on how a batch is spread over workers, and there are no running statistics.
+
+Shapes: B batch, g images of a group, C channels, S = img_size / 4 (7 for MNIST). Layer normalization: Ba et al. 2016
+(arXiv 1607.06450). Minibatch standard deviation: Karras et al. 2017 (arXiv 1710.10196), sec. 3. Projection
+discriminator: Miyato and Koyama 2018 (arXiv 1802.05637).
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models.config import ModelConfig
+
+FEATURES = 64
+"""Length of the vector that D compares with the class."""
+
+
+class ClassLayerNorm(nn.Module):
+    """Layer normalization of each image over (C, H, W), with a gain and a bias per channel chosen by the class."""
+
+    def __init__(self, channels: int, num_classes: int) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(max(num_classes, 1), channels))
+        self.bias = nn.Parameter(torch.zeros(max(num_classes, 1), channels))
+
+    def forward(self, x: Tensor, c: Tensor) -> Tensor:
+        """x (B, C, H, W), c (B, max(num_classes, 1)) -> (B, C, H, W)."""
+        gain, bias = c @ self.gain, c @ self.bias  # (B, C)
+        return torch.addcmul(bias[..., None, None], F.layer_norm(x, x.shape[1:]), gain[..., None, None])
+
+
+class Generator(nn.Module):
+    """(z, c) -> images: z and class embedding -> (C7, S, S) -> (C14, 2S, 2S) -> (img_channels, 4S, 4S) in [-1, 1]."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        wide, narrow = config.g_widths
+        self.base = config.img_size // 4
+        classes = config.num_classes
+        self.embed = nn.Linear(classes, config.z_dim, bias=False) if classes else None
+        self.fc = nn.Linear(config.z_dim * (2 if classes else 1), wide * self.base**2)
+        self.norm1 = ClassLayerNorm(wide, classes)
+        self.conv1 = nn.Conv2d(wide, wide, 3, padding=1)
+        self.norm2 = ClassLayerNorm(wide, classes)
+        self.up1 = nn.ConvTranspose2d(wide, narrow, 4, 2, 1)
+        self.norm3 = ClassLayerNorm(narrow, classes)
+        self.conv2 = nn.Conv2d(narrow, narrow, 3, padding=1)
+        self.norm4 = ClassLayerNorm(narrow, classes)
+        self.up2 = nn.ConvTranspose2d(narrow, config.img_channels, 4, 2, 1)
+        # A last layer at full scale saturates tanh at once: everything black and no gradient for minutes.
+        with torch.no_grad():
+            self.up2.weight.mul_(0.5)
+
+    def forward(self, z: Tensor, c: Tensor) -> Tensor:
+        """z (B, z_dim), c (B, num_classes) -> (B, img_channels, img_size, img_size) in [-1, 1]."""
+        if self.embed is None:
+            c = z.new_ones(len(z), 1)
+        else:
+            z = torch.cat([z, self.embed(c)], 1)
+        x = self.fc(z).unflatten(1, (-1, self.base, self.base))  # (B, C7, S, S)
+        x = F.relu(self.norm1(x, c))
+        x = F.relu(self.norm2(self.conv1(x), c))
+        x = F.relu(self.norm3(self.up1(x), c))  # (B, C14, 2S, 2S)
+        x = F.relu(self.norm4(self.conv2(x), c))
+        return torch.tanh(self.up2(x))
+
+
+class Discriminator(nn.Module):
+    """(images, c) -> logits; without normalization, so that its gradient penalties mean what they say."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        first, second, third = config.d_widths
+        self.conv1 = nn.Conv2d(config.img_channels, first, 4, 2, 1)
+        self.conv2 = nn.Conv2d(first, second, 4, 2, 1)
+        self.conv3 = nn.Conv2d(second, third, 3, 2, 1)
+        final = (config.img_size // 4 + 1) // 2
+        spread = third if config.std_group else 0
+        self.fc = nn.Linear(third * final**2 + spread, FEATURES)
+        self.out = nn.Linear(FEATURES, 1)
+        self.projection = nn.Linear(config.num_classes, FEATURES, bias=False) if config.num_classes else None
+
+    def forward(self, images: Tensor, c: Tensor) -> Tensor:
+        """images (B, img_channels, img_size, img_size), c (B, num_classes) -> logits (B,)."""
+        x = F.leaky_relu(self.conv1(images), 0.2)  # (B, C14, 2S, 2S)
+        x = F.leaky_relu(self.conv2(x), 0.2)  # (B, C7, S, S)
+        x = F.leaky_relu(self.conv3(x), 0.2)  # (B, C4, ceil(S / 2), ceil(S / 2))
+        features = x.flatten(1)
+        if self.config.std_group:
+            features = torch.cat([features, self._spread(x)], 1)
+        features = F.leaky_relu(self.fc(features), 0.2)  # (B, FEATURES)
+        logits = self.out(features)[:, 0]
+        if self.projection is not None:
+            logits = logits + (features * self.projection(c)).sum(1)
+        return logits
+
+    def _spread(self, x: Tensor) -> Tensor:
+        """Standard deviation of the spatial mean of x (B, C, H, W) within each group of g images -> (B, C)."""
+        groups = x.mean((2, 3)).unflatten(0, (-1, self.config.std_group))  # (B / g, g, C)
+        std = torch.sqrt(groups.var(1, correction=0) + 1e-8)
+        return std.repeat_interleave(self.config.std_group, 0)

@@ -1,0 +1,113 @@
+"""`python -m models.generate --generator FILE --digit 6`: pictures from a generator file."""
+
+import argparse
+import os
+import re
+import sys
+import uuid
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+import torch
+
+from models import sampling
+from models.generator_file import LoadedGenerator, load_generator
+
+MOST_IMAGES = 100_000
+
+
+def parse_classes(text: str, num_classes: int) -> list[int]:
+    """The classes that '6', '0-9' or '1,3,5-7' name, in that order; `ValueError` for others than 0..num_classes - 1."""
+    classes: list[int] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"([0-9]{1,9})(?:-([0-9]{1,9}))?", part.strip())
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+        if not first <= last < num_classes:
+            raise ValueError(
+                f"--digit must be one of 0 to {num_classes - 1}, a range such as 0-{num_classes - 1}, or a list: "
+                f"got {text!r}"
+            )
+        classes += range(first, last + 1)
+    return classes
+
+
+def generate(
+    loaded: LoadedGenerator, classes: list[int], count: int, seed: int, truncation: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """`count` pictures of each class, with seeds seed, seed + 1, ...: uint8 (N, H, W[, 3]) and their classes (N,).
+
+    For an unconditional generator `classes` is empty, and `count` the number of all pictures; their classes are -1.
+    """
+    seeds = list(range(seed, seed + count))
+    labels = [label for label in classes for _ in seeds] or [-1] * count
+    z = sampling.truncate(sampling.latents(seeds, loaded.config), truncation).repeat(max(len(classes), 1), 1)
+    c = sampling.one_hot(labels, loaded.config.num_classes)
+    return sampling.draw(loaded.generator, z, c), np.array(labels, np.int64)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"generate: {message} (see --help)\n")
+
+
+def main(arguments: list[str]) -> int:
+    """Run the command; the process's exit status."""
+    parser = _Parser(prog="python -m models.generate", description="Draw digits with a generator file.")
+    parser.add_argument("--generator", type=Path, required=True, metavar="FILE", help="a generator.safetensors file")
+    parser.add_argument("--digit", help="one class, a range (0-9) or a list (1,3,5); default: every class")
+    parser.add_argument("--count", type=int, default=16, help="pictures of each class (default: 16)")
+    parser.add_argument("--seed", type=int, default=0, help="of the first picture; picture k has seed + k (default: 0)")
+    parser.add_argument("--truncation", type=float, default=1.0, help="1 = varied ... 0 = typical (default: 1)")
+    parser.add_argument(
+        "--out", type=Path, default=Path("digits.png"), help="a .png grid, or .npz with `images` and `labels`"
+    )
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(min(4, os.cpu_count() or 1))
+    try:
+        loaded = load_generator(options.generator)
+        num_classes = loaded.config.num_classes
+        if options.digit is not None and not num_classes:
+            raise ValueError("--digit: this generator draws without classes; leave the flag out")
+        digits = f"0-{num_classes - 1}" if options.digit is None else options.digit
+        classes = parse_classes(digits, num_classes) if num_classes else []
+        if options.count < 1 or options.count * max(len(classes), 1) > MOST_IMAGES:
+            raise ValueError(
+                f"--count must be at least 1, and at most {MOST_IMAGES} pictures in all: got {options.count}"
+            )
+        if not 0 <= options.seed <= sampling.MAX_SEED - options.count + 1:
+            raise ValueError(f"--seed and the seeds after it must be in 0..{sampling.MAX_SEED}: got {options.seed}")
+        if options.out.suffix not in (".png", ".npz"):
+            raise ValueError(f"--out must end in .png or .npz: got {str(options.out)!r}")
+        images, labels = generate(loaded, classes, options.count, options.seed, options.truncation)
+        _write(options.out, images, labels, options.count if len(classes) > 1 else 0)
+    except ValueError as error:
+        return _fail(str(error))
+    except OSError as error:
+        return _fail(f"{options.out}: cannot be written ({error.strerror})")
+    print(f"Wrote {len(images)} pictures to {options.out}")
+    return 0
+
+
+def _write(path: Path, images: np.ndarray, labels: np.ndarray, columns: int) -> None:
+    """Write whole or not at all; a single class fills a square, several take a row each."""
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        with open(partial, "xb") as file:
+            if path.suffix == ".npz":
+                np.savez_compressed(file, images=images, labels=labels)
+            else:
+                columns = min(columns or int(np.ceil(np.sqrt(len(images)))), 100)
+                file.write(sampling.to_png(sampling.image_grid(images, columns), scale=4 if len(images) <= 400 else 1))
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _fail(message: str) -> int:
+    print(f"generate: {message}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,77 @@
+"""The generator file: weights and ModelConfig in one safetensors file, all that a consumer needs; never a pickle."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import nn
+
+from models.config import ModelConfig
+from models.networks import build_generator
+
+FORMAT = "digitforge-generator-1"
+
+
+class GeneratorFileError(ValueError):
+    """A generator file that cannot be used; the message says which and why."""
+
+
+@dataclass(frozen=True)
+class LoadedGenerator:
+    """A generator in evaluation mode, its config, and where it comes from (run, recipe, step, epoch, nimg)."""
+
+    generator: nn.Module
+    config: ModelConfig
+    provenance: dict[str, Any]
+
+
+def generator_bytes(generator: nn.Module, config: ModelConfig, provenance: dict[str, Any]) -> bytes:
+    """The content of a generator file."""
+    weights = {name: value.detach().cpu().contiguous() for name, value in generator.state_dict().items()}
+    metadata = {"format": FORMAT, "model": config.to_json(), "provenance": json.dumps(provenance, sort_keys=True)}
+    return safetensors.torch.save(weights, metadata)
+
+
+def read_generator(content: bytes, name: str) -> LoadedGenerator:
+    """The generator of a file's content, in float32, frozen and in evaluation mode; `name` is for messages.
+
+    Raises `GeneratorFileError`. No weight is allocated that the file does not hold.
+    """
+    try:
+        metadata = read_metadata(content)
+        weights = safetensors.torch.load(content)
+    except (SafetensorError, ValueError) as error:
+        raise GeneratorFileError(f"{name}: not a safetensors file, or a damaged one ({error})") from error
+    if metadata.get("format") != FORMAT:
+        raise GeneratorFileError(
+            f"{name}: not a generator file of this version (its format is {metadata.get('format')!r}, not {FORMAT!r})"
+        )
+    try:
+        config = ModelConfig.from_dict(json.loads(metadata["model"]))
+        provenance = json.loads(metadata["provenance"])
+        with torch.device("meta"):
+            generator = build_generator(config)
+        generator.load_state_dict(weights, assign=True)
+    except (KeyError, ValueError, RuntimeError) as error:
+        first_line = str(error).splitlines()[0]
+        raise GeneratorFileError(f"{name}: weights and config do not fit together ({first_line})") from error
+    return LoadedGenerator(generator.float().eval().requires_grad_(False), config, provenance)
+
+
+def load_generator(path: Path) -> LoadedGenerator:
+    """The generator of a file; raises `GeneratorFileError`."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise GeneratorFileError(f"{path}: cannot be read ({error.strerror})") from error
+    return read_generator(content, str(path))
+
+
+def read_metadata(content: bytes) -> dict[str, str]:
+    """The metadata in a safetensors file's content; `ValueError` if damaged. (Its library reads them from paths.)"""
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    return header.get("__metadata__", {})

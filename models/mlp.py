@@ -1,0 +1,62 @@
+"""Dense networks of the classic conditional MNIST GAN, with the initial weights and BatchNorm of Keras."""
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models.config import ModelConfig
+
+
+class Generator(nn.Module):
+    """(z, c) -> images: the label as a vector as long as z, then hidden layers of LeakyReLU and BatchNorm, tanh."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        classes, z_dim = config.num_classes, config.z_dim
+        self.embed = nn.Linear(classes, z_dim) if classes else None
+        widths = [z_dim * (2 if classes else 1), *config.g_widths]
+        self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
+        # Keras' defaults: eps 1e-3, and a moving average that keeps .99.
+        self.norms = nn.ModuleList(nn.BatchNorm1d(width, eps=1e-3, momentum=0.01) for width in config.g_widths)
+        self.out = nn.Linear(widths[-1], config.img_channels * config.img_size**2)
+        _init_glorot(self)
+
+    def forward(self, z: Tensor, c: Tensor) -> Tensor:
+        """z (B, z_dim), c (B, num_classes) -> (B, img_channels, img_size, img_size) in [-1, 1]."""
+        x = z if self.embed is None else torch.cat([z, self.embed(c)], 1)
+        for linear, norm in zip(self.hidden, self.norms, strict=True):
+            x = norm(F.leaky_relu(linear(x), 0.2))
+        return torch.tanh(self.out(x)).unflatten(1, self.config.image_shape)
+
+
+class Discriminator(nn.Module):
+    """(images, c) -> logits: the label as a vector as long as the image, beside it; hidden layers of LeakyReLU."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        pixels = config.img_channels * config.img_size**2
+        self.embed = nn.Linear(config.num_classes, pixels) if config.num_classes else None
+        widths = [pixels * (2 if config.num_classes else 1), *config.d_widths]
+        self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
+        self.out = nn.Linear(widths[-1], 1)
+        _init_glorot(self)
+
+    def forward(self, images: Tensor, c: Tensor) -> Tensor:
+        """images (B, img_channels, img_size, img_size), c (B, num_classes) -> logits (B,)."""
+        x = images.flatten(1)
+        if self.embed is not None:
+            x = torch.cat([x, self.embed(c)], 1)
+        for linear in self.hidden:
+            x = F.leaky_relu(linear(x), 0.2)
+        return self.out(x)[:, 0]
+
+
+def _init_glorot(module: nn.Module) -> None:
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear):
+            nn.init.xavier_uniform_(layer.weight)
+            nn.init.zeros_(layer.bias)

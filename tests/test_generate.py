@@ -1,0 +1,135 @@
+"""`python -m models.generate` as its user meets it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from models.config import ModelConfig
+from models.generate import main, parse_classes
+from models.generator_file import GeneratorFileError, generator_bytes, read_generator
+from models.networks import build_generator
+
+FIELDS = {"architecture": "forge", "z_dim": 6, "g_widths": (8, 4), "d_widths": (4, 8, 8)}
+
+
+@pytest.fixture
+def generator_file(tmp_path: Path) -> Path:
+    return write_generator(tmp_path / "generator.safetensors", ModelConfig(**FIELDS))
+
+
+def write_generator(path: Path, config: ModelConfig) -> Path:
+    torch.manual_seed(0)
+    path.write_bytes(generator_bytes(build_generator(config), config, {"run": "test"}))
+    return path
+
+
+def run(generator: Path, *arguments: str) -> int:
+    return main(["--generator", str(generator), *arguments])
+
+
+def test_an_npz_holds_images_and_labels_class_by_class(generator_file: Path, tmp_path: Path) -> None:
+    assert run(generator_file, "--digit", "6,0-1", "--count", "3", "--out", str(tmp_path / "x.npz")) == 0
+    with np.load(tmp_path / "x.npz") as file:
+        assert file["images"].shape == (9, 28, 28)
+        assert file["images"].dtype == np.uint8
+        assert file["labels"].tolist() == [6, 6, 6, 0, 0, 0, 1, 1, 1]
+
+
+def test_picture_k_of_every_class_has_seed_plus_k(generator_file: Path, tmp_path: Path) -> None:
+    def images(*arguments: str) -> np.ndarray:
+        assert run(generator_file, *arguments, "--out", str(tmp_path / "x.npz")) == 0
+        with np.load(tmp_path / "x.npz") as file:
+            return file["images"]
+
+    many = images("--digit", "0-9", "--count", "4", "--seed", "5")
+    alone = images("--digit", "3", "--count", "1", "--seed", "7")
+    assert (many[3 * 4 + 2] == alone[0]).all()
+    assert (many[3 * 4 + 1] != alone[0]).any()
+
+
+def test_a_png_holds_a_row_for_each_class_and_one_class_fills_a_square(generator_file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "six.png"
+    assert run(generator_file, "--digit", "6", "--out", str(out)) == 0
+    assert Image.open(out).size == (4 * 28 * 4, 4 * 28 * 4)
+    assert run(generator_file, "--digit", "1,2", "--count", "5", "--out", str(out)) == 0
+    assert Image.open(out).size == (5 * 28 * 4, 2 * 28 * 4)
+
+
+def test_an_unconditional_generator_takes_no_digit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    generator = write_generator(tmp_path / "g.safetensors", ModelConfig(**FIELDS, num_classes=0))
+    assert run(generator, "--digit", "6", "--out", str(tmp_path / "x.npz")) == 2
+    assert "this generator draws without classes" in capsys.readouterr().err
+    assert run(generator, "--count", "5", "--out", str(tmp_path / "x.npz")) == 0
+    with np.load(tmp_path / "x.npz") as file:
+        assert file["images"].shape == (5, 28, 28)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--digit", "11"], "--digit must be one of 0 to 9"),
+        (["--digit", "9-0"], "--digit must be one of 0 to 9"),
+        (["--digit", "six"], "--digit must be one of 0 to 9"),
+        (["--digit", ""], "--digit must be one of 0 to 9"),
+        (["--count", "0"], "--count must be at least 1"),
+        (["--count", "1000000"], "--count must be at least 1"),
+        (["--seed", "-1"], "--seed"),
+        (["--seed", "4294967290"], "--seed"),
+        (["--truncation", "1.5"], "truncation must be between 0 and 1"),
+        (["--out", "digits.gif"], "--out must end in .png or .npz"),
+        (["--out", "no/such/folder/digits.png"], "cannot be written"),
+    ],
+)
+def test_bad_input_gets_one_line(
+    generator_file: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(generator_file, *arguments) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_an_unknown_flag_gets_one_line(generator_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        run(generator_file, "--bogus")
+    assert end.value.code == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_missing_or_damaged_generator_file_gets_one_line_and_nothing_is_overwritten(
+    generator_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "six.png"
+    out.write_bytes(b"precious")
+    content = generator_file.read_bytes()
+    for damaged in (b"", content[:100], content[:-1], b"\0" * 1000, content.replace(b'"F32"', b'"F16"', 1)):
+        generator_file.write_bytes(damaged)
+        assert run(generator_file, "--digit", "6", "--out", str(out)) == 2
+        assert capsys.readouterr().err.count("\n") == 1
+    assert run(tmp_path / "missing", "--out", str(out)) == 2
+    assert "cannot be read" in capsys.readouterr().err
+    assert out.read_bytes() == b"precious"
+    assert {path.name for path in tmp_path.iterdir()} == {"six.png", "generator.safetensors"}
+
+
+def test_a_generator_file_carries_its_config_and_provenance(generator_file: Path) -> None:
+    loaded = read_generator(generator_file.read_bytes(), "a file")
+    assert loaded.config == ModelConfig(**FIELDS)
+    assert loaded.provenance == {"run": "test"}
+    assert not loaded.generator.training
+
+
+def test_a_config_that_asks_for_other_weights_than_the_file_holds_is_refused(generator_file: Path) -> None:
+    content = generator_file.read_bytes()
+    huge = content.replace(b'\\"z_dim\\": 6', b'\\"z_dim\\": 9')
+    assert huge != content
+    with pytest.raises(GeneratorFileError, match="do not fit together"):
+        read_generator(huge, "a file")
+
+
+def test_digits_are_parsed_in_the_order_given() -> None:
+    assert parse_classes("0-3", 10) == [0, 1, 2, 3]
+    assert parse_classes("7, 1-2,7", 10) == [7, 1, 2, 7]

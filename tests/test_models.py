@@ -1,0 +1,118 @@
+"""Networks by their shapes, sizes and what they may not depend on."""
+
+import pytest
+import torch
+from torch import nn
+
+from models.config import ModelConfig
+from models.networks import build_discriminator, build_generator
+from models.sampling import one_hot
+from trainer.recipes import RECIPES
+
+SMALL = {"z_dim": 6, "g_widths": (8, 4), "d_widths": (4, 8, 8)}
+
+
+def count_parameters(network: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        *(recipe.model for recipe in RECIPES.values()),
+        ModelConfig(architecture="forge", img_size=32, img_channels=3, std_group=4, **SMALL),
+        ModelConfig(architecture="forge", num_classes=0, **SMALL),
+        ModelConfig(architecture="mlp", num_classes=0, **SMALL),
+        ModelConfig(architecture="mlp", img_size=16, num_classes=3, **SMALL),
+    ],
+    ids=str,
+)
+def test_networks_draw_and_judge_images_of_their_config(config: ModelConfig) -> None:
+    generator, discriminator = build_generator(config), build_discriminator(config)
+    c = one_hot([k % max(config.num_classes, 1) for k in range(8)], config.num_classes)
+    images = generator(torch.randn(8, config.z_dim), c)
+    assert images.shape == (8, *config.image_shape)
+    assert images.abs().max() <= 1
+    logits = discriminator(images, c)
+    assert logits.shape == (8,)
+    logits.sum().backward()
+    for network in (generator, discriminator):
+        assert all(parameter.grad is not None for parameter in network.parameters())
+
+
+def test_mlp_has_the_parameters_of_its_source() -> None:
+    config = RECIPES["mlp-cgan"].model
+    # label 10 -> 100; 200 -> 256 -> 512 -> 1024 -> 784; gain and bias of three BatchNorms
+    g = (10 * 100 + 100) + (200 * 256 + 256) + (256 * 512 + 512) + (512 * 1024 + 1024) + (1024 * 784 + 784)
+    g += 2 * (256 + 512 + 1024)
+    # label 10 -> 784; 1568 -> 512 -> 256 -> 1
+    d = (10 * 784 + 784) + (1568 * 512 + 512) + (512 * 256 + 256) + (256 + 1)
+    assert (g, d) == (1_516_636, 943_537)
+    assert (count_parameters(build_generator(config)), count_parameters(build_discriminator(config))) == (g, d)
+
+
+def test_forge_has_the_parameters_of_its_layers() -> None:
+    config = RECIPES["forge"].model
+    wide, narrow = config.g_widths
+    first, second, third = config.d_widths
+    g = 10 * 64 + (128 * wide * 49 + wide * 49)  # class embedding; z and embedding -> 7x7
+    g += (wide * wide * 9 + wide) + (wide * narrow * 16 + narrow) + (narrow * narrow * 9 + narrow) + (narrow * 16 + 1)
+    g += 2 * 10 * (2 * wide + 2 * narrow)  # gain and bias of each class in four norms
+    d = (first * 16 + first) + (first * second * 16 + second) + (second * third * 9 + third)
+    d += ((third * 4 * 4 + third) * 64 + 64) + (64 + 1) + 10 * 64  # and the spread of the group; logit; projection
+    assert (count_parameters(build_generator(config)), count_parameters(build_discriminator(config))) == (g, d)
+
+
+def test_forge_draws_each_image_by_itself() -> None:
+    generator = build_generator(RECIPES["forge"].model).train()
+    z, c = torch.randn(8, 64), one_hot(range(8), 10)
+    torch.testing.assert_close(generator(z, c)[3:5], generator(z[3:5], c[3:5]))
+
+
+def test_forge_judges_an_image_by_its_own_group_only() -> None:
+    config = RECIPES["forge"].model
+    discriminator = build_discriminator(config)
+    images, c = torch.rand(8, *config.image_shape), one_hot([3] * 8, 10)
+    logits = discriminator(images, c)
+    images[4:] = -images[4:]
+    changed = discriminator(images, c)
+    torch.testing.assert_close(changed[:4], logits[:4])
+    assert not torch.equal(changed[4:], logits[4:])
+    images[3] = 0
+    assert not torch.equal(discriminator(images, c)[:3], logits[:3])
+
+
+def test_the_class_changes_the_picture_and_the_judgement() -> None:
+    for recipe in RECIPES.values():
+        generator, discriminator = build_generator(recipe.model).eval(), build_discriminator(recipe.model)
+        z = torch.randn(4, recipe.model.z_dim)
+        threes, eights = one_hot([3] * 4, 10), one_hot([8] * 4, 10)
+        images = generator(z, threes)
+        assert not torch.allclose(images, generator(z, eights))
+        assert not torch.allclose(discriminator(images, threes), discriminator(images, eights))
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"z_dim": 0}, "model.z_dim must be at least 1: got 0"),
+        ({"num_classes": -1}, "model.num_classes"),
+        ({"img_channels": 2}, "model.img_channels must be 1 or 3: got 2"),
+        ({"img_size": 30}, "model.img_size must be divisible by 4"),
+        ({"g_widths": (8,)}, "model.g_widths needs 2 widths"),
+        ({"d_widths": (8, 0, 8)}, "model.d_widths"),
+        ({"std_group": -1}, "model.std_group"),
+    ],
+)
+def test_a_config_that_fits_no_network_names_the_field(fields: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ModelConfig(**({"architecture": "forge"} | SMALL | fields))
+
+
+def test_a_config_survives_json_and_refuses_unknown_fields() -> None:
+    import json
+
+    config = RECIPES["forge"].model
+    assert ModelConfig.from_dict(json.loads(config.to_json())) == config
+    with pytest.raises(ValueError, match="bogus"):
+        ModelConfig.from_dict(json.loads(config.to_json()) | {"bogus": 1})
