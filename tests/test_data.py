@@ -1,0 +1,213 @@
+"""IDX files, good and damaged, and the global order of batches."""
+
+import gzip
+import re
+import shutil
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from trainer import data
+from trainer.data import MNIST, MNIST_SHA256, Dataset, DatasetError, batch_of_step, epoch_order, load_dataset, read_idx
+
+# Images of each digit 0-9, as published with the database.
+TRAIN_COUNTS = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
+TEST_COUNTS = [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+
+
+def idx(values: NDArray[np.uint8]) -> bytes:
+    """An array of bytes as a raw IDX file."""
+    return struct.pack(f">HBB{values.ndim}I", 0, 8, values.ndim, *values.shape) + values.tobytes()
+
+
+def write_dataset(folder: Path, images: NDArray[np.uint8], labels: list[int]) -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / f"train-images-idx{images.ndim}-ubyte").write_bytes(idx(images))
+    (folder / "train-labels-idx1-ubyte").write_bytes(idx(np.array(labels, np.uint8)))
+    return folder
+
+
+def pixels(*shape: int) -> NDArray[np.uint8]:
+    return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+
+
+@pytest.fixture
+def mnist_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of MNIST that may be damaged, in the place of the real one."""
+    copy = tmp_path / "mnist"
+    shutil.copytree(MNIST, copy)
+    monkeypatch.setattr(data, "MNIST", copy)
+    return copy
+
+
+@pytest.mark.parametrize(("split", "counts"), [("train", TRAIN_COUNTS), ("t10k", TEST_COUNTS)])
+def test_mnist_is_embedded_whole_and_unchanged(split: data.Split, counts: list[int]) -> None:
+    dataset = load_dataset(split=split)
+    assert dataset.images.shape == (sum(counts), 1, 28, 28)
+    assert dataset.images.dtype == np.uint8
+    assert dataset.labels.dtype == np.int64
+    assert np.bincount(dataset.labels).tolist() == counts
+    assert dataset.num_classes == 10
+    names = {f"{split}-images-idx3-ubyte", f"{split}-labels-idx1-ubyte"}
+    assert dataset.sha256 == {name: MNIST_SHA256[name] for name in names}
+
+
+def test_a_raw_file_reads_as_its_gzipped_form(mnist_copy: Path) -> None:
+    gzipped = load_dataset(mnist_copy, "t10k")
+    for path in mnist_copy.glob("t10k-*.gz"):
+        path.with_suffix("").write_bytes(gzip.decompress(path.read_bytes()))
+        path.unlink()
+    raw = load_dataset(mnist_copy, "t10k")
+    assert np.array_equal(raw.images, gzipped.images)
+    assert np.array_equal(raw.labels, gzipped.labels)
+    assert raw.sha256 == gzipped.sha256
+
+
+def test_mnist_with_one_changed_pixel_is_refused(mnist_copy: Path) -> None:
+    path = mnist_copy / "t10k-images-idx3-ubyte.gz"
+    raw = bytearray(gzip.decompress(path.read_bytes()))
+    raw[-1] ^= 1
+    path.write_bytes(gzip.compress(raw, 1))
+    with pytest.raises(DatasetError, match=r"t10k-images-idx3-ubyte.*SHA-256.*git checkout"):
+        load_dataset(mnist_copy, "t10k")
+
+
+@pytest.mark.parametrize("name", ["t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"])
+def test_a_torn_gzip_file_is_named(mnist_copy: Path, name: str) -> None:
+    path = mnist_copy / name
+    path.write_bytes(path.read_bytes()[:-1000])
+    with pytest.raises(DatasetError, match=re.escape(str(path)) + r".*fetch the file again"):
+        load_dataset(mnist_copy, "t10k")
+
+
+GOOD = idx(pixels(2, 4, 4))
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        pytest.param(b"", "not an IDX file", id="empty"),
+        pytest.param(b"<html>moved</html>", "not an IDX file", id="another format"),
+        pytest.param(b"\0\0\x0d" + GOOD[3:], "not an IDX file of unsigned bytes", id="floats"),
+        pytest.param(GOOD[:10], "10 bytes, but its header asks for", id="torn in the header"),
+        pytest.param(GOOD[:-1], "47 bytes, but its header asks for 48", id="torn in the values"),
+        pytest.param(GOOD + b"\0", "49 bytes, but its header asks for 48", id="too long"),
+    ],
+)
+def test_a_damaged_raw_file_is_named_with_what_to_do(tmp_path: Path, content: bytes, complaint: str) -> None:
+    path = tmp_path / "train-images-idx3-ubyte"
+    path.write_bytes(content)
+    with pytest.raises(DatasetError, match=f"{re.escape(str(path))}.*{complaint}.*fetch the file again"):
+        read_idx(path)
+
+
+def test_a_file_that_is_not_gzip_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "train-images-idx3-ubyte.gz"
+    path.write_bytes(GOOD)
+    with pytest.raises(DatasetError, match=re.escape(str(path))):
+        read_idx(path)
+
+
+def test_images_and_labels_must_be_as_many(tmp_path: Path) -> None:
+    write_dataset(tmp_path, pixels(3, 4, 4), [0, 1])
+    with pytest.raises(DatasetError, match=r"train-images-idx3-ubyte holds 3 images, but .*train-labels.* 2 labels"):
+        load_dataset(tmp_path)
+
+
+def test_an_empty_dataset_is_refused(tmp_path: Path) -> None:
+    write_dataset(tmp_path, pixels(0, 4, 4), [])
+    with pytest.raises(DatasetError, match="holds 0 images"):
+        load_dataset(tmp_path)
+
+
+def test_labels_in_the_place_of_images_are_refused(tmp_path: Path) -> None:
+    write_dataset(tmp_path, pixels(3), [0, 1, 2])
+    with pytest.raises(DatasetError, match=r"train-images-idx1-ubyte: images must be \(N, H, W\)"):
+        load_dataset(tmp_path)
+
+
+@pytest.mark.parametrize("folder", ["missing", "."])
+def test_a_folder_without_a_dataset_is_named(tmp_path: Path, folder: str) -> None:
+    with pytest.raises(DatasetError, match=re.escape(str(tmp_path / folder)) + r".*train-images.*--dataset"):
+        load_dataset(tmp_path / folder)
+
+
+def test_any_size_and_class_count_is_read(tmp_path: Path) -> None:
+    images = pixels(5, 16, 12)
+    dataset = load_dataset(write_dataset(tmp_path, images, [0, 3, 25, 1, 1]))
+    assert np.array_equal(dataset.images, images[:, None])
+    assert dataset.labels.tolist() == [0, 3, 25, 1, 1]
+    assert dataset.num_classes == 26
+
+
+def test_colour_images_come_channels_first(tmp_path: Path) -> None:
+    images = pixels(4, 8, 6, 3)
+    dataset = load_dataset(write_dataset(tmp_path, images, [0, 1, 2, 3]))
+    assert dataset.images.shape == (4, 3, 8, 6)
+    assert dataset.images.flags.c_contiguous
+    assert np.array_equal(dataset.images[2, 1], images[2, :, :, 1])
+
+
+def test_head_takes_the_first_images() -> None:
+    dataset = Dataset(pixels(4, 1, 2, 2), np.arange(4), {})
+    assert dataset.head(2).labels.tolist() == [0, 1]
+    assert np.array_equal(dataset.head(2).images, dataset.images[:2])
+    assert dataset.head(0) is dataset
+    for count in (-1, 5):
+        with pytest.raises(DatasetError, match=f"limit_images must be between 0 and the dataset's 4: got {count}"):
+            dataset.head(count)
+
+
+label_lists = st.lists(st.integers(0, 4), min_size=1, max_size=60)
+seeds = st.integers(0, 2**63 - 1)
+
+
+@given(label_lists, seeds, st.integers(0, 1000))
+def test_an_epoch_visits_every_image_once(labels: list[int], seed: int, epoch: int) -> None:
+    assert sorted(epoch_order(np.array(labels), 1, seed, epoch)) == list(range(len(labels)))
+
+
+@given(label_lists, st.integers(2, 6), seeds, st.integers(0, 1000))
+def test_a_grouped_epoch_comes_in_groups_of_one_class(labels: list[int], group: int, seed: int, epoch: int) -> None:
+    order = epoch_order(np.array(labels), group, seed, epoch)
+    assert len(set(order)) == len(order)
+    visited = np.array(labels)[order]
+    assert all(len(set(run)) == 1 for run in visited.reshape(-1, group))
+    left_out = np.bincount(labels) - np.bincount(visited, minlength=max(labels) + 1)
+    assert (left_out < group).all()
+
+
+@pytest.mark.parametrize("group", [1, 4])
+def test_the_order_is_a_function_of_seed_and_epoch_alone(group: int) -> None:
+    labels = pixels(200).astype(np.int64) % 10
+    order = epoch_order(labels, group, seed=3, epoch=7)
+    np.random.seed(0)
+    assert np.array_equal(order, epoch_order(labels, group, seed=3, epoch=7))
+    for seed, epoch in [(3, 8), (4, 7), (7, 3)]:
+        assert not np.array_equal(order, epoch_order(labels, group, seed, epoch))
+
+
+def test_other_images_sit_out_in_every_epoch() -> None:
+    labels = np.zeros(7, np.int64)
+    sitting_out = {tuple(set(range(7)) - set(epoch_order(labels, 4, seed=0, epoch=epoch))) for epoch in range(20)}
+    assert len(sitting_out) > 10
+
+
+def test_groups_of_different_classes_are_mixed() -> None:
+    labels = np.repeat(np.arange(10), 40)
+    firsts = labels[epoch_order(labels, 4, seed=0, epoch=0)].reshape(-1, 4)[:, 0]
+    assert len(set(firsts[:10])) > 3
+
+
+def test_batches_follow_the_order_and_begin_again() -> None:
+    order = np.array([4, 2, 0, 3, 1])
+    assert batch_of_step(order, 0, 2).tolist() == [4, 2]
+    assert batch_of_step(order, 1, 2).tolist() == [0, 3]
+    assert batch_of_step(order, 2, 2).tolist() == [1, 4]
+    assert batch_of_step(order, 5, 2).tolist() == [4, 2]
+    assert batch_of_step(order, 0, 12).tolist() == [4, 2, 0, 3, 1, 4, 2, 0, 3, 1, 4, 2]

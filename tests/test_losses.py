@@ -1,0 +1,54 @@
+"""Losses against values worked out by hand."""
+
+import math
+
+import pytest
+import torch
+
+from trainer import losses
+
+REAL, FAKE = torch.tensor([2.0, -1.0, 0.0]), torch.tensor([1.0, 1.0, -3.0])
+
+
+def softplus(x: float) -> float:
+    return math.log1p(math.exp(x))
+
+
+def test_bce_is_the_cross_entropy_of_real_as_1_and_fake_as_0() -> None:
+    expected = [(softplus(-r) + softplus(f)) / 2 for r, f in zip(REAL.tolist(), FAKE.tolist(), strict=True)]
+    assert losses.bce_d(REAL, FAKE).tolist() == pytest.approx(expected)
+    assert losses.bce_g(REAL, FAKE).tolist() == pytest.approx([softplus(-f) for f in FAKE.tolist()])
+
+
+def test_relativistic_losses_see_only_the_difference_of_a_pair() -> None:
+    assert losses.relativistic_d(REAL, FAKE).tolist() == pytest.approx([softplus(-1), softplus(2), softplus(-3)])
+    assert losses.relativistic_g(REAL, FAKE).tolist() == pytest.approx([softplus(1), softplus(-2), softplus(3)])
+    torch.testing.assert_close(losses.relativistic_d(REAL + 7, FAKE + 7), losses.relativistic_d(REAL, FAKE))
+
+
+@pytest.mark.parametrize("name", losses.LOSSES)
+def test_each_player_gains_by_moving_its_logits_its_way(name: str) -> None:
+    loss = losses.LOSSES[name]
+    real, fake = REAL.clone().requires_grad_(), FAKE.clone().requires_grad_()
+    real_gradient, fake_gradient = torch.autograd.grad(loss.d(real, fake).sum(), (real, fake))
+    assert (real_gradient < 0).all()
+    assert (fake_gradient > 0).all()
+    (fake_gradient,) = torch.autograd.grad(loss.g(real, fake).sum(), fake)
+    assert (fake_gradient < 0).all()
+
+
+def test_gradient_penalty_is_the_squared_gradient_of_each_image() -> None:
+    images = torch.rand(3, 1, 2, 2, requires_grad=True)
+    weights = torch.tensor([[1.0, -2.0], [0.5, 3.0]])
+    logits = (images * weights).sum((1, 2, 3)) * torch.tensor([1.0, 2.0, 0.0])
+    squared = float(weights.square().sum())
+    assert losses.gradient_penalty(images, logits).tolist() == pytest.approx([squared, 4 * squared, 0])
+
+
+def test_accuracy_counts_logits_on_the_right_side() -> None:
+    real, fake = torch.tensor([3.0, 2.0, -1.0, 4.0]), torch.tensor([-1.0, 1.0, 2.5, -2.0])
+    assert [float(share) for share in losses.accuracy(real, fake, relativistic=False)] == [0.75, 0.5]
+    # The medians are the lower middle ones: of real 2, of fake -1.
+    assert [float(share) for share in losses.accuracy(real, fake, relativistic=True)] == [0.75, 0.75]
+    shifted = losses.accuracy(real + 100, fake + 100, relativistic=True)
+    assert [float(share) for share in shifted] == [0.75, 0.75]

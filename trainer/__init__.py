@@ -1,0 +1,1 @@
+"""Training on Ray: recipes, the loop, and the run store that its readers share."""

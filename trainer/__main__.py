@@ -1,0 +1,87 @@
+"""`python -m trainer RECIPE ...`: train a recipe, or go on with a run that was interrupted."""
+
+import contextlib
+import dataclasses
+import io
+import json
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from trainer.config import TrainConfig
+from trainer.recipes import RECIPES, SUMMARIES
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """Train a recipe with Ray Train. The same command again resumes; the first Ctrl-C stops after a checkpoint."""
+
+    config: Annotated[TrainConfig, tyro.conf.arg(name="")]
+    """The recipe's settings."""
+    workers: int | None = None
+    """Processes that share each batch; default: one for each GPU, or else for each CPU (8 at most)."""
+    runs: str = "runs"
+    """Folder, or URI such as s3://bucket/runs, in which runs are kept."""
+    name: str = ""
+    """Name of the run; default: the recipe's."""
+    extend: bool = False
+    """Allow --epochs to be larger than the existing run's."""
+    dry_run: bool = False
+    """Print the resolved config, and do nothing."""
+
+
+def parse(arguments: list[str]) -> Command:
+    """The command that the arguments spell; what is wrong with them is a `ValueError` of one line."""
+    if arguments and not arguments[0].startswith("-") and arguments[0] not in RECIPES:
+        raise ValueError(f"unknown recipe {arguments[0]!r}; choose from: {', '.join(RECIPES)}")
+    commands = {name: Command(config=config) for name, config in RECIPES.items()}
+    kind = tyro.extras.subcommand_type_from_defaults(commands, SUMMARIES)
+    message = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(message):
+            command: Command = tyro.cli(
+                kind, args=arguments, prog="python -m trainer", config=(tyro.conf.FlagCreatePairsOff,)
+            )
+    except SystemExit as end:
+        if end.code:
+            raise ValueError(_one_line(message.getvalue())) from None
+        raise
+    if command.config.dataset:
+        folder = str(Path(command.config.dataset).resolve())
+        return dataclasses.replace(command, config=dataclasses.replace(command.config, dataset=folder))
+    return command
+
+
+def _one_line(box: str) -> str:
+    # The library draws a box of several lines; its first paragraph is the message.
+    lines = [line.strip("│ ") for line in box.splitlines() if line.startswith("│")]
+    paragraph = lines[: next((i for i, line in enumerate(lines) if set(line) <= {"─"}), len(lines))]
+    return re.sub(r"\s+", " ", " ".join(paragraph)) + " (see --help)"
+
+
+def main(arguments: list[str]) -> int:
+    """Run the command; the process's exit status."""
+    try:
+        command = parse(arguments)
+        if command.workers is not None:
+            command.config.check_workers(command.workers)
+        if command.dry_run:
+            print(json.dumps(command.config.to_dict(), indent=2))
+            return 0
+        # Ray and torch take seconds to import: not for a mistyped flag.
+        from trainer.launch import launch
+
+        return launch(
+            command.config, command.workers, command.runs, command.name or command.config.recipe, command.extend
+        )
+    except ValueError as error:
+        print(f"trainer: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

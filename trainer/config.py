@@ -1,0 +1,131 @@
+"""TrainConfig: everything that a run's mathematics depends on, and nothing else.
+
+Where and on how many workers a run trains is not part of it: the same config gives the same run.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Self
+
+import tyro
+
+from models.config import ModelConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """What to train and how; `ValueError` names the field that does not fit and its value."""
+
+    recipe: Annotated[str, tyro.conf.Suppress]
+    """Name of the recipe that this config comes from."""
+    epochs: int
+    """Length of the run."""
+    batch_size: int
+    """Images of one step over all workers together."""
+    limit_images: int = 0
+    """Train on the first so many images only; 0 = all."""
+    seed: int = 0
+    """Of the initial weights, the order of the images, the latents and the labels."""
+    dtype: Literal["float32", "float64"] = "float32"
+    """Precision of weights and arithmetic; float64 proves that the number of workers does not matter."""
+    dataset: str = ""
+    """Folder of IDX files (raw or .gz), `train-images-idx3-ubyte` and so on; empty = the embedded MNIST."""
+    steps_per_epoch: int = 0
+    """Steps of an epoch; 0 = one pass over the data."""
+    checkpoint_every: int = 0
+    """Steps between checkpoints, counted from the start; 0 = at the end of each epoch."""
+    keep_checkpoints: int = 3
+    """Checkpoints to keep, the newest ones."""
+
+    loss: Literal["bce", "relativistic"]
+    """Pair of losses in `trainer.losses`."""
+    gamma: float = 0.0
+    """Weight of the zero-centered gradient penalties on real and fake images (R1 + R2); 0 = none."""
+    d_update: Literal["joint", "separate"] = "joint"
+    """D's update: one for real and fake images together, or one for each."""
+    d_fakes_mode: Literal["train", "eval"] = "train"
+    """How G draws the fakes that D learns from: with the batch's statistics, or with the running ones."""
+    g_labels: Literal["real", "uniform"] = "real"
+    """Classes that G draws for its own update: those of the real batch, or uniformly random ones."""
+    g_lr: float
+    """G's learning rate."""
+    d_lr: float
+    """D's learning rate."""
+    beta1: float
+    """Adam's decay of the first moment."""
+    beta2: float
+    """Adam's decay of the second moment."""
+    adam_eps: float = 1e-8
+    """Adam's epsilon."""
+    lr_warmup: int = 0
+    """Steps over which the learning rates rise from 0."""
+    lr_decay: Literal["none", "cosine"] = "none"
+    """How the learning rates fall from there to the end of the run."""
+    ema: int = 0
+    """Half-life in images of the running average of G's weights; 0 = none."""
+
+    model: ModelConfig
+    """The networks."""
+
+    def __post_init__(self) -> None:
+        for field in ("epochs", "batch_size", "keep_checkpoints"):
+            if getattr(self, field) < 1:
+                raise ValueError(f"{field} must be at least 1: got {getattr(self, field)}")
+        for field in ("limit_images", "steps_per_epoch", "checkpoint_every", "gamma", "lr_warmup", "ema"):
+            if getattr(self, field) < 0:
+                raise ValueError(f"{field} must not be negative: got {getattr(self, field)}")
+        for field in ("g_lr", "d_lr", "adam_eps"):
+            if getattr(self, field) <= 0:
+                raise ValueError(f"{field} must be greater than 0: got {getattr(self, field)}")
+        for field in ("beta1", "beta2"):
+            if not 0 <= getattr(self, field) < 1:
+                raise ValueError(f"{field} must be in [0, 1): got {getattr(self, field)}")
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"seed must be in [0, 2^32): got {self.seed}")
+        if self.batch_size % self.model.group_size:
+            raise ValueError(
+                f"batch_size must be a multiple of the {self.model.group_size} images that the networks compare: "
+                f"got {self.batch_size}"
+            )
+        if self.d_update == "separate" and (self.loss == "relativistic" or self.gamma):
+            raise ValueError(
+                f"d_update 'separate' needs a loss without pairs or penalties: got {self.loss}, gamma {self.gamma}"
+            )
+
+    @property
+    def most_workers(self) -> int:
+        """Workers that a batch can be spread over: each needs a group of images, and BatchNorm two images."""
+        return self.batch_size // max(self.model.group_size, 2 if self.model.architecture == "mlp" else 1)
+
+    def check_workers(self, workers: int) -> None:
+        """`ValueError` unless a batch can be spread over so many workers."""
+        if workers < 1:
+            raise ValueError(f"--workers must be at least 1: got {workers}")
+        if workers > self.most_workers:
+            raise ValueError(f"--batch-size {self.batch_size} feeds at most {self.most_workers} workers: got {workers}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as JSON and Ray carry them."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> Self:
+        """The config of these fields; an unknown, missing or unfit one is a `ValueError`."""
+        known = {field.name for field in dataclasses.fields(cls)}
+        if unknown := sorted(set(fields) - known):
+            raise ValueError(f"unknown config field {unknown[0]!r}")
+        try:
+            return cls(**{**fields, "model": ModelConfig.from_dict(fields["model"])})
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"train config: {error}") from error
+
+    def differences(self, other: "TrainConfig") -> list[str]:
+        """One line `field: mine, other's` for each field that differs."""
+
+        def flat(config: TrainConfig) -> dict[str, Any]:
+            fields = config.to_dict()
+            model = fields.pop("model")
+            return fields | {f"model.{name}": value for name, value in model.items()}
+
+        mine, others = flat(self), flat(other)
+        return [f"{name}: {mine[name]!r}, {others[name]!r}" for name in mine if mine[name] != others[name]]
