@@ -1,0 +1,28 @@
+"""What all tests share: the fast ones come first, and where the browser is."""
+
+import os
+
+import pytest
+from hypothesis import settings
+
+from tests.find_chromium import ChromiumError, find_chromium
+
+# Milliseconds say little where tests share their cores with a training.
+settings.register_profile("no deadline", deadline=None)
+settings.load_profile("no deadline")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the slow tests last, so that a plain mistake shows within seconds."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+
+
+@pytest.fixture(scope="session")
+def chromium_path() -> str:
+    """The browser to drive. Without one a test is skipped, but fails under CI, where nobody would notice the skip."""
+    try:
+        return find_chromium()
+    except ChromiumError as error:
+        if os.environ.get("CI"):
+            pytest.fail(str(error))
+        pytest.skip(str(error))
