@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import io
 import json
-import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,10 +56,11 @@ def parse(arguments: list[str]) -> Command:
 
 
 def _one_line(box: str) -> str:
-    # The library draws a box of several lines; its first paragraph is the message.
-    lines = [line.strip("│ ") for line in box.splitlines() if line.startswith("│")]
-    paragraph = lines[: next((i for i, line in enumerate(lines) if set(line) <= {"─"}), len(lines))]
-    return re.sub(r"\s+", " ", " ".join(paragraph)) + " (see --help)"
+    # The library draws a box, or less of one where the terminal has no such characters: a title, a message, and hints,
+    # with rules between them. Only the message is wanted.
+    lines = [line.strip(" \u2500\u2502\u256d\u256e\u256f\u2570-+|") for line in box.splitlines()[1:]]
+    message = " ".join("\n".join(lines).strip().split("\n\n")[0].split())
+    return f"{message} (see --help)"
 
 
 def main(arguments: list[str]) -> int:

@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from trainer import data
 from trainer.config import TrainConfig
-from trainer.recorder import Recorder
+from trainer.recorder import INTERVAL, Recorder
 from trainer.run_store import Run, RunStoreError, open_store
 from trainer.train_loop import NotFiniteError, load_images, plan, train
 
@@ -65,6 +65,7 @@ def launch(config: TrainConfig, workers: int | None, runs: str, name: str, exten
     is_new = not run.exists()
     if not is_new:
         check_same_run(config, dataset, run, extend)
+        check_not_training(run)
     checkpoint = run.latest_checkpoint()
     if checkpoint and checkpoint.step >= total_steps:
         print(f"Run {name} is finished ({checkpoint.step} steps). --extend --epochs N lengthens it.")
@@ -112,6 +113,20 @@ def check_same_run(config: TrainConfig, dataset: data.Dataset, run: Run, extend:
         raise ValueError(f"run {run.name} was trained on other data: choose another --name, or restore its dataset")
 
 
+def check_not_training(run: Run) -> None:
+    """`ValueError` if another process trains this run: its heartbeat goes on, which that of a killed one does not."""
+
+    def heartbeat() -> float:
+        progress = run.read_progress() or {}
+        return progress["heartbeat"] if progress.get("phase") in ("starting", "training") else 0.0
+
+    last = heartbeat()
+    if time.time() - last < 30:
+        time.sleep(3 * INTERVAL)
+        if heartbeat() > last:
+            raise ValueError(f"run {run.name} is being trained by another process now: choose another --name")
+
+
 def connect(config: TrainConfig, workers: int | None) -> Resources:
     """Connect to the cluster at RAY_ADDRESS, or start one on this machine, and see what it has."""
     address = os.environ.get("RAY_ADDRESS")
@@ -120,19 +135,25 @@ def connect(config: TrainConfig, workers: int | None) -> Resources:
             f"RAY_ADDRESS={address} is a dashboard: submit with `ray job submit --address {address} --working-dir . -- "
             "python -m trainer ...`, or set it to the head's host:6379"
         )
-    environment = {"OMP_WAIT_POLICY": "PASSIVE", "RAY_CHDIR_TO_TRIAL_DIR": "0"}
-    os.environ |= {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5", "RAY_CHDIR_TO_TRIAL_DIR": "0"}
-    cpus = os.cpu_count() or 1
-    options: dict[str, Any] = {"runtime_env": {"env_vars": environment}}
+    # Workers wait for each other without spinning, Ray looks for reports often enough not to hold up short epochs, and
+    # storage paths mean the same everywhere.
+    environment = {
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+        "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    }
+    os.environ |= environment
+    options: dict[str, Any]
     if address:
+        options = {"address": address, "runtime_env": {"env_vars": environment}}
         if not in_job():
-            options["runtime_env"] |= {"working_dir": str(ROOT), "excludes": ["/runs", "/pretrained", "/.venv", ".env"]}
-        options["address"] = address
+            options["runtime_env"] |= {"working_dir": str(ROOT)}  # less what .gitignore and .rayignore name
     else:
         # A cluster of our own: a token of its own, so that nobody else on the machine or network can use it.
+        # Its processes inherit this environment: a runtime_env would make Ray start each of them anew.
         os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-        environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
-        options |= {"num_cpus": max(cpus, workers or 1), "include_dashboard": False}
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+        options = {"num_cpus": max(os.cpu_count() or 1, workers or 1), "include_dashboard": False}
     print(f"Connecting to Ray at {address} ..." if address else "Starting Ray on this machine ...", flush=True)
     import ray
 

@@ -1,0 +1,165 @@
+"""`python -m trainer` before any training starts: what it prints, and what it refuses in one line."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trainer.__main__ import main, parse
+from trainer.config import TrainConfig
+from trainer.data import load_dataset
+from trainer.recipes import RECIPES, SUMMARIES
+from trainer.run_store import Run, open_store
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def existing_run(folder: Path, config: TrainConfig) -> Run:
+    run = open_store(folder).run("forge")
+    run.create({"config": config.to_dict(), "data": load_dataset().sha256})
+    return run
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["frge"], "unknown recipe 'frge'; choose from: forge"),
+        (["forge", "--workers", "0"], "--workers must be at least 1: got 0"),
+        (["forge", "--batch-size", "4", "--workers", "2"], "--batch-size 4 feeds at most 1 workers: got 2"),
+        (["forge", "--batch-size", "7"], "batch_size must be a multiple of the 4 images"),
+        (["forge", "--epochs", "0"], "epochs must be at least 1: got 0"),
+        (["forge", "--epochs", "many"], "--epochs: invalid literal"),
+        (["forge", "--dtype", "float16"], "--dtype"),
+        (["forge", "--bogus", "1"], "Unrecognized options: --bogus"),
+        (["forge", "--seed", "-1"], "seed must be in [0, 2^32): got -1"),
+        (["forge", "--limit-images", "60001"], "limit_images must be between 0 and the dataset's 60000: got 60001"),
+        (["forge", "--limit-images", "10"], "raise --limit-images"),
+        (["forge", "--dataset", "nowhere"], "point --dataset at a folder of IDX files"),
+        (["forge", "--model.num-classes", "5"], "--model.num-classes is 5"),
+        (["forge", "--name", "../etc"], "cannot be the name of a run"),
+        (["forge", "--runs", "gopher://x"], "gopher://x: cannot be opened"),
+        (["mlp-cgan", "--gamma", "1"], "d_update 'separate' needs a loss without pairs or penalties"),
+    ],
+)
+def test_bad_input_gets_one_line(
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if "--runs" not in arguments:
+        arguments = [*arguments, "--runs", str(tmp_path / "runs")]
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_file_is_no_place_for_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_bytes(b"precious")
+    assert main(["forge", "--runs", str(tmp_path / "file")]) == 2
+    assert "is not a folder" in capsys.readouterr().err
+    assert (tmp_path / "file").read_bytes() == b"precious"
+
+
+def test_a_dry_run_prints_the_config_that_would_train(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["forge", "--epochs", "3", "--batch-size", "32", "--model.z-dim", "16", "--dry-run"]) == 0
+    config = TrainConfig.from_dict(json.loads(capsys.readouterr().out))
+    assert (config.epochs, config.batch_size, config.model.z_dim) == (3, 32, 16)
+    assert config.g_lr == RECIPES["forge"].g_lr
+
+
+def test_help_lists_every_recipe_and_flag() -> None:
+    def help_of(*arguments: str) -> str:
+        command = [sys.executable, "-m", "trainer", *arguments, "--help"]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+    assert all(recipe in help_of() for recipe in RECIPES)
+    flags = "--epochs --workers --batch-size --limit-images --dtype --seed --runs --name --extend --dry-run"
+    text = help_of("forge")
+    assert all(flag in text for flag in flags.split())
+
+
+def test_every_recipe_has_a_summary_and_names_itself() -> None:
+    assert SUMMARIES.keys() == RECIPES.keys()
+    assert all(config.recipe == name for name, config in RECIPES.items())
+    assert all(parse([name]).config == config for name, config in RECIPES.items())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--seed", "1"], "seed: 0, 1"),
+        (["--batch-size", "32"], "batch_size: 64, 32"),
+        (["--model.z-dim", "32"], "model.z_dim: 64, 32"),
+        (["--epochs", "99"], "--extend lengthens it"),
+        (["--epochs", "1", "--extend"], "epochs: 20, 1"),
+        (["--seed", "1", "--epochs", "99", "--extend"], "seed: 0, 1"),
+    ],
+)
+def test_a_run_is_not_continued_with_another_config(
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = existing_run(tmp_path, RECIPES["forge"])
+    before = run.read_run()
+    assert main(["forge", "--runs", str(tmp_path), *arguments]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert run.read_run() == before
+
+
+def test_a_run_is_not_continued_on_other_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = open_store(tmp_path).run("forge")
+    run.create({"config": RECIPES["forge"].to_dict(), "data": {"train-images-idx3-ubyte": "other"}})
+    assert main(["forge", "--runs", str(tmp_path)]) == 2
+    assert "trained on other data" in capsys.readouterr().err
+
+
+def test_a_run_that_trains_now_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import threading
+
+    run = existing_run(tmp_path, RECIPES["forge"])
+    run.write_progress({"phase": "training", "heartbeat": time.time()})
+    over = threading.Event()
+
+    def beat() -> None:
+        while not over.wait(0.5):
+            run.write_progress({"phase": "training", "heartbeat": time.time()})
+
+    thread = threading.Thread(target=beat)
+    thread.start()
+    try:
+        assert main(["forge", "--runs", str(tmp_path)]) == 2
+    finally:
+        over.set()
+        thread.join()
+    assert "is being trained by another process now" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"epochs": 0},
+        {"gamma": -1.0},
+        {"beta1": 1.0},
+        {"d_lr": 0.0},
+        {"keep_checkpoints": 0},
+        {"loss": "relativistic", "d_update": "separate", "gamma": 0.0},
+    ],
+)
+def test_a_config_that_cannot_train_names_the_field(fields: dict[str, Any]) -> None:
+    config = RECIPES["forge"].to_dict()
+    with pytest.raises(ValueError, match=next(reversed(fields)) if "loss" not in fields else "d_update"):
+        TrainConfig.from_dict(config | fields)
+
+
+def test_a_config_with_an_unknown_or_missing_field_is_refused() -> None:
+    config = RECIPES["forge"].to_dict()
+    with pytest.raises(ValueError, match="'bogus'"):
+        TrainConfig.from_dict(config | {"bogus": 1})
+    del config["model"]
+    with pytest.raises(ValueError, match="model"):
+        TrainConfig.from_dict(config)
