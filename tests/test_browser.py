@@ -1,0 +1,267 @@
+"""The app in a real browser, as a visitor uses it: pictures, links, sliders, small screens."""
+
+import base64
+import io
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+
+from tests.sample_run import STEPS_PER_EPOCH, write_run
+from webapp import catalog, inference
+from webapp.environment import RUNS_VARIABLE
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).resolve().parent.parent
+EPOCHS = 3
+expect.set_options(timeout=20_000)  # the machine may be busy with a training
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs")
+    write_run(folder, epochs=EPOCHS)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def site(runs: Path) -> Iterator[str]:
+    """The address of the app, served on the sample run as `make demo` serves it."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "webapp", "--port", "0", "--runs", str(runs)],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout
+        yield next(found[0] for line in process.stdout if (found := re.search(r"http://localhost:\d+", line)))
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+
+
+@pytest.fixture(scope="module")
+def browser(chromium_path: str) -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        arguments = ["--no-sandbox", "--disable-dev-shm-usage"]
+        browser = playwright.chromium.launch(executable_path=chromium_path, args=arguments)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def context(browser: Browser, site: str) -> Iterator[BrowserContext]:
+    """A visitor's browser; whatever its pages complain about, and whoever else they talk to, fails the test."""
+    context = browser.new_context(
+        viewport={"width": 1280, "height": 800},
+        reduced_motion="reduce",
+        permissions=["clipboard-read", "clipboard-write"],
+    )
+    context.set_default_timeout(20_000)
+    complaints: list[str] = []
+    own = (site, site.replace("http:", "ws:"), "data:", "blob:")
+
+    def on_request(url: str) -> None:
+        if not url.startswith(own):
+            complaints.append(f"asked another host: {url}")
+
+    def watch(page: Page) -> None:
+        page.on("request", lambda request: on_request(request.url))
+        page.on("websocket", lambda socket: on_request(socket.url))
+        page.on("pageerror", lambda error: complaints.append(f"error: {error}"))
+        page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+
+    context.on("page", watch)
+    # Opened below the root, Streamlit's page looks for its server there first.
+    context.route(re.compile(r"/(interpolate|gallery|training)/_stcore/"), lambda route: route.abort("aborted"))
+    yield context
+    context.close()
+    assert [text for text in complaints if "ERR_ABORTED" not in text] == []
+
+
+def open_page(context: BrowserContext, url: str) -> Page:
+    page = context.new_page()
+    page.goto(url)
+    return page
+
+
+def settle(page: Page) -> None:
+    """Wait until nothing runs any more."""
+    expect(page.get_by_test_id("stStatusWidget")).to_have_count(0)
+    page.wait_for_timeout(300)
+
+
+def address(page: Page) -> str:
+    return page.evaluate("location.href")
+
+
+def pixels(source: str) -> NDArray[np.uint8]:
+    """Of an image whose address is a data URL."""
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(source.partition(",")[2]))))
+
+
+def images(page: Page) -> list[NDArray[np.uint8]]:
+    found = page.locator(".df-rows img")
+    expect(found.first).to_be_visible()
+    return [pixels(source) for source in found.evaluate_all("images => images.map(image => image.src)")]
+
+
+def copied_link(page: Page) -> str:
+    """What the visitor's button copies."""
+    page.bring_to_front()
+    page.get_by_role("button", name="Copy link").click()
+    expect(page.get_by_role("button", name="Link copied")).to_be_visible()
+    return page.evaluate("navigator.clipboard.readText()")
+
+
+def test_a_visitor_draws_digits_and_sends_the_link(
+    context: BrowserContext, site: str, runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = open_page(context, site)
+    assert len(images(page)) == 100
+
+    page.locator(".st-key-generate-digits").get_by_text("7", exact=True).click()
+    expect(page.locator(".df-rows img")).to_have_count(10)
+    settle(page)
+    before = images(page)
+    first = page.locator(".df-rows img").first
+    source = first.get_attribute("src") or ""
+    page.get_by_role("button", name="New seed").click()
+    expect(first).not_to_have_attribute("src", source)
+    settle(page)
+    seed = int(page.get_by_label("Seed", exact=True).input_value())
+    drawn = images(page)
+    assert not np.array_equal(drawn[0], before[0])
+
+    # What the page shows is what the generator file draws.
+    monkeypatch.setenv(RUNS_VARIABLE, str(runs))
+    entry = catalog.checkpoints("runs/quick-1")[-1]
+    key = inference.GeneratorKey("runs/quick-1", entry.step, entry.generator_sha256)
+    expected = inference.pictures(key, (7,), 10, seed, 1.0)[0]
+    assert np.array_equal(np.stack(drawn), expected)
+
+    link = copied_link(page)
+    query = f"run=runs/quick-1&step={EPOCHS * STEPS_PER_EPOCH}&digits=7&count=10&seed={seed}&truncation=1"
+    assert link == f"{site}/?{query}"
+    for url in (link, address(page)):
+        other = open_page(context, url)
+        expect(other.locator(".df-rows img")).to_have_count(10)
+        assert np.array_equal(np.stack(images(other)), expected)
+        assert other.locator(".df-rows img").first.get_attribute("alt") == f"A handwritten 7, seed {seed}"
+
+
+def frames(page: Page) -> list[str]:
+    """The pixels of each frame of the strip."""
+    expect(page.locator(".strip canvas").first).to_be_visible()
+    page.wait_for_timeout(300)
+    return page.locator(".strip canvas").evaluate_all("canvases => canvases.map(canvas => canvas.toDataURL())")
+
+
+def stage(page: Page) -> str:
+    return page.locator(".stage").evaluate("canvas => canvas.toDataURL()")
+
+
+def test_an_interpolation_is_sent_as_a_link(context: BrowserContext, site: str) -> None:
+    page = open_page(context, f"{site}/interpolate?from_digit=2&from_seed=5&to_digit=6&to_seed=9&frames=12")
+    shown = frames(page)
+    assert len(shown) == len(set(shown)) == 12
+    settle(page)
+
+    page.locator(".position").focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    assert stage(page) == shown[2]
+    expect(page.locator(".caption")).to_have_text("Frame 3 of 12")
+    assert "from a 2 (seed 5) to a 6 (seed 9)" in (page.locator(".stage").get_attribute("aria-label") or "")
+    page.get_by_role("button", name="Play").click()
+    page.wait_for_timeout(400)
+    page.get_by_role("button", name="Pause").click()
+    assert stage(page) != shown[2]
+
+    for url in (copied_link(page), address(page)):
+        assert f"step={EPOCHS * STEPS_PER_EPOCH}" in url
+        assert frames(open_page(context, url)) == shown
+
+    with page.expect_download() as download:
+        page.get_by_role("button", name="GIF").click()
+    assert Image.open(download.value.path()).n_frames == 22
+
+
+def test_dragging_through_the_gallery_never_asks_the_server(context: BrowserContext, site: str) -> None:
+    page = open_page(context, f"{site}/gallery")
+    expect(page.locator(".caption")).to_have_text(f"Epoch {EPOCHS} - step {EPOCHS * STEPS_PER_EPOCH}")
+    settle(page)
+    newest = stage(page)
+    page.get_by_role("button", name="Previous").click()
+    expect(page.locator(".caption")).to_contain_text(f"Epoch {EPOCHS - 1}")
+    settle(page)
+    assert stage(page) != newest
+    assert "epoch=2" in address(page)
+
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    box = page.locator(".position").bounding_box()
+    assert box
+    seen = set()
+    page.mouse.move(box["x"] + box["width"] - 8, box["y"] + box["height"] / 2)
+    page.mouse.down()
+    for part in (0.7, 0.4, 0.1, 0.01):
+        page.mouse.move(box["x"] + 8 + part * (box["width"] - 16), box["y"] + box["height"] / 2)
+        seen.add(stage(page))
+    assert not asked
+    page.mouse.up()
+    assert len(seen) >= 3
+    expect(page.locator(".caption")).to_have_text("Epoch 0 - before training")
+    settle(page)
+    assert "epoch=0" in address(page)
+    again = open_page(context, address(page))
+    expect(again.locator(".caption")).to_have_text("Epoch 0 - before training")
+
+
+def test_only_the_training_page_loads_plotly(context: BrowserContext, site: str) -> None:
+    page = context.new_page()
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(site)
+    expect(page.locator(".df-rows img").first).to_be_visible()
+    settle(page)
+    assert not [url for url in asked if "plotly" in url.lower()]
+    page.get_by_role("link", name="Training").click()
+    expect(page.locator(".js-plotly-plot")).to_have_count(3)
+    assert [url for url in asked if "plotly" in url.lower()]
+    assert page.evaluate("location.pathname") == "/training"
+    page.get_by_role("link", name="Generate").click()
+    expect(page.locator(".df-rows img")).to_have_count(100)
+
+
+def test_nothing_is_cut_off_on_a_phone(context: BrowserContext, site: str) -> None:
+    page = context.new_page()
+    page.set_viewport_size({"width": 390, "height": 844})
+    for path, sign in (
+        ("", ".df-rows img"),
+        ("interpolate", ".stage"),
+        ("gallery", ".stage"),
+        ("training", ".df-sheet"),
+    ):
+        page.goto(f"{site}/{path}")
+        expect(page.locator(sign).first).to_be_visible()
+        settle(page)
+        for element in ("document.scrollingElement", "document.querySelector('[data-testid=stMain]')"):
+            assert page.evaluate(f"{element}.scrollWidth") <= 390
+        unnamed = (
+            "[...document.querySelectorAll('img')].filter(image => !image.hasAttribute('alt')).map(i => i.outerHTML)"
+        )
+        assert page.evaluate(unnamed) == []

@@ -1,0 +1,153 @@
+"""The text of a view: canonical, strict, and never a surprise to whoever parses it."""
+
+import dataclasses
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models.sampling import MAX_SEED
+from models.view_link import (
+    MAX_COUNT,
+    PATHS,
+    VIEWS,
+    GalleryView,
+    GenerateView,
+    InterpolateView,
+    Lenient,
+    TrainingView,
+    View,
+    ViewError,
+    encode,
+    from_pairs,
+    pairs,
+    parse,
+)
+
+runs = st.sampled_from(["", "pretrained/forge", "runs/quick-1", "runs/a.b_c-d"])
+steps = st.none() | st.integers(0, 10**9)
+seeds = st.integers(0, MAX_SEED)
+digits = st.none() | st.sets(st.integers(0, 60), min_size=1).map(lambda found: tuple(sorted(found)))
+scope = {"run": runs, "step": steps}
+views = st.one_of(
+    st.builds(
+        GenerateView,
+        **scope,
+        digits=digits,
+        count=st.integers(1, MAX_COUNT),
+        seed=st.integers(0, MAX_SEED - MAX_COUNT),
+        truncation=st.integers(0, 100).map(lambda percent: percent / 100),
+    ),
+    st.builds(
+        InterpolateView,
+        **scope,
+        from_digit=st.none() | st.integers(0, 99),
+        from_seed=seeds,
+        to_digit=st.none() | st.integers(0, 99),
+        to_seed=seeds,
+        path=st.sampled_from(PATHS),
+        frames=st.integers(2, 64),
+    ),
+    st.builds(GalleryView, **scope, epoch=st.none() | st.integers(0, 10**6)),
+    st.builds(TrainingView, **scope),
+)
+names = sorted({field.name for kind in VIEWS.values() for field in dataclasses.fields(kind)})
+
+
+@given(views)
+def test_a_view_survives_its_text(view: View) -> None:
+    assert parse(encode(view)) == view
+    assert from_pairs(view.kind, pairs(view)) == view
+
+
+@given(
+    st.sampled_from([*VIEWS, "", "view"]),
+    st.lists(st.tuples(st.sampled_from(names) | st.text(), st.text() | st.integers().map(str) | st.floats().map(str))),
+)
+def test_hostile_values_are_view_errors_or_make_a_canonical_view(kind: str, items: list[tuple[str, str]]) -> None:
+    try:
+        view = from_pairs(kind, items)
+    except ViewError as error:
+        message = str(error)
+    else:
+        message = ""
+        assert encode(parse(encode(view))) == encode(view)
+    assert "\n" not in message
+    assert message.isascii()
+    if kind in VIEWS:
+        lenient = Lenient.of(kind, items)
+        assert parse(encode(lenient.view)) == lenient.view
+
+
+@given(st.text())
+def test_any_text_is_a_view_or_a_view_error(text: str) -> None:
+    for candidate in (text, "generate?" + text, "interpolate?seed=" + text):
+        try:
+            assert encode(parse(candidate))
+        except ViewError:
+            continue
+
+
+def test_the_text_is_readable() -> None:
+    view = GenerateView(run="pretrained/forge", step=6566, digits=(0, 1, 2, 3, 7), count=4, seed=42, truncation=0.7)
+    assert encode(view) == "generate?run=pretrained/forge&step=6566&digits=0-3.7&count=4&seed=42&truncation=0.7"
+    assert encode(GenerateView()) == "generate?count=10&seed=0&truncation=1"
+    assert encode(TrainingView(run="runs/quick-1")) == "training?run=runs/quick-1"
+
+
+@pytest.mark.parametrize(
+    ("query", "parameter"),
+    [
+        ("count=0", "count"),
+        ("count=21", "count"),
+        ("count=1e1", "count"),
+        ("count=+3", "count"),
+        ("count=", "count"),
+        ("count=3&count=4", "count"),
+        ("seed=-1", "seed"),
+        ("seed=4294967296", "seed"),
+        ("seed=4294967295&count=2", "seed"),
+        ("seed=%D9%A3", "seed"),
+        ("seed=3%0A", "seed"),
+        ("seed=1_000", "seed"),
+        ("truncation=nan", "truncation"),
+        ("truncation=inf", "truncation"),
+        ("truncation=1.5", "truncation"),
+        ("truncation=0.123", "truncation"),
+        ("truncation=-0", "truncation"),
+        ("digits=", "digits"),
+        ("digits=a", "digits"),
+        ("digits=3-1", "digits"),
+        ("digits=1000", "digits"),
+        ("run=../../etc/passwd", "run"),
+        ("run=runs/../x", "run"),
+        ("run=runs/A", "run"),
+        ("step=-5", "step"),
+        ("step=9999999999999", "step"),
+        ("epoch=1", "'epoch'"),
+        ("%3Cscript%3E=1", "'<script>'"),
+    ],
+)
+def test_what_cannot_be_names_its_parameter(query: str, parameter: str) -> None:
+    with pytest.raises(ViewError) as caught:
+        parse("generate?" + query)
+    assert caught.value.parameter == parameter
+
+
+def test_a_text_without_end_is_refused() -> None:
+    with pytest.raises(ViewError, match="at most 1000"):
+        parse("generate?seed=" + "1" * 1000)
+
+
+def test_a_view_made_by_hand_is_checked_too() -> None:
+    for fields in ({"truncation": 0.333}, {"truncation": float("nan")}, {"digits": (3, 1)}, {"digits": ()}):
+        with pytest.raises(ViewError):
+            GenerateView(**fields)
+    with pytest.raises(ViewError, match="path"):
+        InterpolateView(path="spiral")
+
+
+def test_a_bad_value_costs_only_itself() -> None:
+    found = Lenient.of("generate", [("seed", "7"), ("count", "x"), ("colour", "red"), ("truncation", "0.5")])
+    assert found.view == GenerateView(seed=7, truncation=0.5)
+    assert {problem.parameter for problem in found.problems} == {"count", "'colour'"}

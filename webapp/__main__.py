@@ -1,0 +1,189 @@
+"""`python -m webapp` serves the app; with `--train RECIPE` it also trains, in a child process that ends with it."""
+
+import argparse
+import asyncio
+import os
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+
+import uvicorn
+
+from trainer.run_store import RunStore, RunStoreError, open_store, valid_run_name
+from webapp.environment import RUNS_VARIABLE
+from webapp.training_child import TrainingChild, choose_run_name, training_command
+
+ROOT = Path(__file__).resolve().parent.parent
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+GRACE_SECONDS = 2
+"""For open connections when the server ends."""
+
+
+def main() -> int:
+    """Serve until a signal ends it; returns the exit code."""
+    options = _parser().parse_args()
+    runs = options.runs if "://" in options.runs else os.path.abspath(os.path.expanduser(options.runs))
+    os.environ[RUNS_VARIABLE] = runs
+    try:
+        listener = _listen(options.host, options.port)
+    except OSError as error:
+        print(
+            f"webapp: cannot serve on {options.host}:{options.port} ({error.strerror or error}). Another app may be "
+            "running there; choose another port, as in `make demo PORT=8600` or `python -m webapp --port 8600`",
+            file=sys.stderr,
+        )
+        return 1
+    say("Starting DigitForge ...")
+    os.chdir(ROOT)  # where Streamlit finds its settings, and the trainer its package
+    Demo(_url(listener), runs, options.train).run(sockets=[listener])
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m webapp", description=__doc__)
+    parser.add_argument("--host", default="127.0.0.1", help="address to serve on (default: this machine only)")
+    parser.add_argument(
+        "--port", type=_port, default=os.environ.get("PORT", "8501"), help="default: PORT, or 8501; 0 = any free one"
+    )
+    parser.add_argument(
+        "--runs", default=os.environ.get("RUNS") or "runs", help="folder or URI of the runs (default: RUNS, or runs)"
+    )
+    parser.add_argument("--train", type=_recipe, metavar="RECIPE", help="also train this recipe on two workers")
+    return parser
+
+
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) < 65536):
+        raise argparse.ArgumentTypeError(f"a port is a number from 0 to 65535: got {text!r}")
+    return int(text)
+
+
+def _recipe(text: str) -> str:
+    if not valid_run_name(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no recipe's name; `python -m trainer --help` lists them")
+    return text
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A listening socket, so that nobody else takes the port while the app is starting. Raises `OSError`."""
+    family, kind, protocol, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    # Made with its protocol named, or asyncio would not turn off Nagle's algorithm: 40 ms for each answer.
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(where)
+        listener.listen(128)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def _url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    names = {"127.0.0.1": "localhost", "0.0.0.0": "localhost", "::": "localhost", "::1": "localhost"}
+    return f"http://{names.get(host, f'[{host}]' if ':' in host else host)}:{port}"
+
+
+def say(text: str) -> None:
+    """Tell the person at the terminal, who may have left."""
+    with suppress(OSError):
+        print(text, flush=True)
+
+
+class Demo(uvicorn.Server):
+    """The server, and beside it the training, if one is asked for."""
+
+    def __init__(self, url: str, runs: str, recipe: str | None) -> None:
+        super().__init__(
+            uvicorn.Config(
+                "webapp.asgi:app",
+                log_config=None,
+                access_log=False,
+                timeout_graceful_shutdown=GRACE_SECONDS,
+                server_header=False,
+            )
+        )
+        self._url, self._runs, self._recipe = url, runs, recipe
+        self._training: TrainingChild | None = None
+        self._watching: asyncio.Task[None] | None = None
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve until a signal, then end the training."""
+        with self.capture_signals():
+            try:
+                await self._serve(sockets)
+            finally:
+                if self._watching:
+                    self._watching.cancel()
+                if self._training:
+                    self._training.stop(say)
+                    say(f"The training has ended; its output is in {self._training.log}")
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Say where the app is, as soon as it answers, and start the training."""
+        await super().startup(sockets)
+        if self.started:
+            say(f"\n  DigitForge is running at {self._url}\n  Ctrl-C ends it.\n")
+            if self._recipe:
+                self._start_training(self._recipe)
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Handle what ends a program at a terminal, and swallow it: an end that was asked for is no error."""
+        before = {number: signal.signal(number, self.handle_exit) for number in SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """End the server; asked again, wait for nothing."""
+        if self.should_exit:
+            self.force_exit = True
+            if self._training:
+                self._training.hurry()
+        self.should_exit = True
+
+    def _start_training(self, recipe: str) -> None:
+        try:
+            store = open_store(self._runs)
+            name = choose_run_name(store, recipe)
+            self._training = TrainingChild(training_command(recipe, name, self._runs), _log_of(store, name))
+        except (RunStoreError, OSError) as error:
+            say(f"The training could not be started: {error}")
+            return
+        say(f"Training {name} on two workers, at low priority; its output goes to {self._training.log}")
+        self._watching = asyncio.create_task(self._watch_training(name, self._training))
+
+    async def _watch_training(self, name: str, training: TrainingChild) -> None:
+        while training.exit_code() is None:
+            await asyncio.sleep(0.5)
+        if self.should_exit:
+            return
+        if training.exit_code() == 0:
+            say(f"The training of {name} is complete; the app goes on. Ctrl-C ends it.")
+        else:
+            say(
+                f"The training of {name} ended with exit code {training.exit_code()}; the app goes on. "
+                f"The last lines of {training.log}:\n\n{training.last_lines()}\n"
+            )
+
+
+def _log_of(store: RunStore, name: str) -> Path:
+    """Where the output of a training goes: beside its run, or where that is not on a disk, a temporary file."""
+    if store.is_local:
+        return Path(store.root) / f"{name}.log"
+    handle, path = tempfile.mkstemp(prefix=f"digitforge-{name}-", suffix=".log")
+    os.close(handle)
+    return Path(path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,244 @@
+"""What there is to show: the stores, their runs, and how far each run has come.
+
+A run is known to the app and in its addresses by a key such as `runs/quick-1` or `pretrained/forge`, which is looked up
+here and never used as a path. Reads of the store are kept for a moment, so that many visitors cost no more than one.
+"""
+
+import os
+import time
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+from trainer.run_store import Checkpoint, Run, RunStore, RunStoreError, open_store
+from webapp.environment import RUNS_VARIABLE
+
+PRETRAINED = Path(__file__).resolve().parent.parent / "pretrained"
+DEFAULT_RUN = "pretrained/forge"
+STALE_SECONDS = 30
+"""A run that trains writes its heartbeat every second or two."""
+RETRY_SECONDS = 20
+"""Pause before an unreadable store is asked again."""
+ENDED = ("finished", "stopped", "failed")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run has come; what its progress.json does not say is 0, "" or None."""
+
+    phase: str = "starting"
+    step: int = 0
+    total_steps: int = 0
+    epoch: int = 0
+    epochs: int = 0
+    nimg: int = 0
+    images_per_second: float | None = None
+    eta: float | None = None
+    """Seconds to the end."""
+    world_size: int = 0
+    heartbeat: float | None = None
+    """When it was written, in seconds since 1970."""
+    message: str = ""
+
+    @classmethod
+    def of(cls, fields: dict[str, Any] | None) -> "Progress":
+        """Read leniently: another version may have written it."""
+        values: dict[str, Any] = {}
+        for name, kind in cls.__annotations__.items():
+            value = (fields or {}).get(name)
+            fits = isinstance(value, str) if kind is str else isinstance(value, int | float)
+            if value is not None and fits:
+                values[name] = int(value) if kind is int else value
+        return cls(**values)
+
+    @property
+    def age(self) -> float | None:
+        """Seconds since the heartbeat."""
+        return None if self.heartbeat is None else max(time.time() - self.heartbeat, 0.0)
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether it claims to train, but has not said so for long."""
+        return self.phase not in ENDED and self.age is not None and self.age > STALE_SECONDS
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it is under way, as far as one can tell."""
+        return self.phase not in ENDED and not self.is_stale
+
+    @property
+    def share(self) -> float:
+        """The part of the run that is done, from 0 to 1."""
+        if self.phase == "finished":
+            return 1.0
+        return min(self.step / self.total_steps, 1.0) if self.total_steps else 0.0
+
+
+@dataclass(frozen=True)
+class RunEntry:
+    """A run as the lists show it."""
+
+    key: str
+    recipe: str
+    started: float
+    """Seconds since 1970."""
+    progress: Progress
+
+    @property
+    def name(self) -> str:
+        """Its name without the store's."""
+        return self.key.partition("/")[2]
+
+
+@dataclass(frozen=True)
+class CheckpointEntry:
+    """A checkpoint as the lists show it."""
+
+    step: int
+    epoch: int
+    nimg: int
+    generator_sha256: str
+    """Of its generator file; empty if it has none."""
+
+
+def stores() -> dict[str, str]:
+    """Path or URI of each store, by the first half of the keys of its runs."""
+    return {"runs": os.environ.get(RUNS_VARIABLE) or "runs", "pretrained": str(PRETRAINED)}
+
+
+@st.cache_resource(max_entries=8, show_spinner=False)
+def _opened(path_or_uri: str) -> RunStore:
+    return open_store(path_or_uri)
+
+
+def run_of(key: str) -> Run:
+    """The run of a key from a listing; raises `RunStoreError` for a key of no store."""
+    store, _, name = key.partition("/")
+    if store not in stores():
+        raise RunStoreError(f"there is no store {store!r}, only {' and '.join(stores())}")
+    return _opened(stores()[store]).run(name)
+
+
+@dataclass(frozen=True)
+class Listing:
+    """All runs that could be listed, and one line for each store that could not."""
+
+    runs: tuple[RunEntry, ...]
+    problems: tuple[str, ...]
+
+    def find(self, key: str) -> RunEntry | None:
+        """The run of this key."""
+        return next((entry for entry in self.runs if entry.key == key), None)
+
+    def default(self) -> RunEntry | None:
+        """The run that a visitor sees first: the shipped one, else a finished one, else the newest."""
+        finished = (entry for entry in self.runs if entry.progress.phase == "finished")
+        return self.find(DEFAULT_RUN) or next(finished, None) or next(iter(self.runs), None)
+
+    def live(self) -> RunEntry | None:
+        """The newest run that trains now."""
+        return next((entry for entry in self.runs if entry.progress.is_live), None)
+
+
+def list_runs() -> Listing:
+    """All runs of all stores: those of `runs` newest first, then the shipped ones."""
+    found: list[RunEntry] = []
+    problems: list[str] = []
+    for store, path_or_uri in stores().items():
+        try:
+            found += _runs_of(store, path_or_uri)
+        except RunStoreError as error:
+            problems.append(str(error))
+            _remember_failure(path_or_uri, str(error))
+    return Listing(tuple(found), tuple(problems))
+
+
+@st.cache_resource(show_spinner=False)
+def _failures() -> dict[str, tuple[float, str]]:
+    """When and why each unreadable store failed last: a dead server takes long to give up on, so rarely ask again."""
+    return {}
+
+
+def _remember_failure(path_or_uri: str, problem: str) -> None:
+    when, known = _failures().get(path_or_uri, (0.0, ""))
+    if time.time() - when > RETRY_SECONDS or known != problem:
+        _failures()[path_or_uri] = (time.time(), problem)
+
+
+@st.cache_data(ttl=2, max_entries=8, show_spinner=False)
+def _runs_of(store: str, path_or_uri: str) -> list[RunEntry]:
+    when, problem = _failures().get(path_or_uri, (0.0, ""))
+    if time.time() - when < RETRY_SECONDS:
+        raise RunStoreError(problem)
+    entries = []
+    for run in _opened(path_or_uri).list_runs():
+        try:
+            fields = run.read_run()
+            progress = Progress.of(run.read_progress())
+        except RunStoreError:  # removed meanwhile, or damaged: the others are still worth a list
+            continue
+        started = _seconds(fields.get("started"))
+        entries.append(RunEntry(f"{store}/{run.name}", str(fields.get("recipe", "")), started, progress))
+    return sorted(entries, key=lambda entry: entry.started, reverse=True)
+
+
+def _seconds(started: object) -> float:
+    """Seconds since 1970, of such a number or of an ISO time; 0 for anything else."""
+    if isinstance(started, int | float):
+        return float(started)
+    try:
+        return datetime.fromisoformat(started).timestamp() if isinstance(started, str) else 0.0
+    except ValueError:
+        return 0.0
+
+
+@st.cache_data(ttl=2, max_entries=64, show_spinner=False)
+def checkpoints(key: str) -> list[CheckpointEntry]:
+    """The checkpoints of a run that a visitor can choose, ascending by step."""
+    found = run_of(key).checkpoints()
+    return [_entry(checkpoint) for checkpoint in found if "generator.safetensors" in checkpoint.manifest["files"]]
+
+
+def _entry(checkpoint: Checkpoint) -> CheckpointEntry:
+    sha256 = checkpoint.manifest["files"]["generator.safetensors"].get("sha256", "")
+    return CheckpointEntry(checkpoint.step, checkpoint.epoch, checkpoint.nimg, sha256)
+
+
+@st.cache_data(ttl=2, max_entries=64, show_spinner=False)
+def epochs(key: str) -> list[int]:
+    """The epochs of a run whose pictures are there, ascending."""
+    return run_of(key).epochs()
+
+
+@st.cache_data(max_entries=1024, show_spinner=False)
+def samples(key: str, started: float, epoch: int) -> bytes:
+    """The sample grid of a complete epoch, a PNG, which never changes within a run (hence `started`)."""
+    return run_of(key).read_samples(epoch)
+
+
+@st.cache_data(max_entries=1024, show_spinner=False)
+def epoch_metrics(key: str, started: float, epoch: int) -> dict[str, Any]:
+    """The summary of a complete epoch."""
+    return run_of(key).read_epoch_metrics(epoch)
+
+
+@st.cache_data(max_entries=1024, show_spinner=False)
+def losses(key: str, started: float, epoch: int) -> dict[str, list[Any]]:
+    """The curve of a complete epoch; without its epoch 0, which has none."""
+    return run_of(key).read_losses(epoch)
+
+
+def running_losses(key: str) -> dict[str, list[Any]]:
+    """The curve of the epoch under way; empty if there is none."""
+    run = run_of(key)
+    epoch = run.running_epoch()
+    return {} if epoch is None else run.read_losses(epoch)
+
+
+@st.cache_data(ttl=30, max_entries=64, show_spinner=False)
+def run_fields(key: str) -> dict[str, Any]:
+    """What run.json says."""
+    return run_of(key).read_run()

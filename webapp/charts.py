@@ -1,0 +1,123 @@
+"""From the records of a run to Plotly figures; pure."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+from numpy.typing import NDArray
+
+MAX_POINTS = 1000
+"""Points of one trace; more cannot be seen, but must be sent."""
+D_COLOR, G_COLOR = "#d9822b", "#3d7dd8"
+REAL_COLOR, FAKE_COLOR = "#2f9e78", "#b0508f"
+GREY = "#8a8f98"
+
+Curve = Mapping[str, Sequence[Any]]
+
+
+def joined(curves: Sequence[Curve], names: Sequence[str]) -> dict[str, NDArray[np.float64]]:
+    """Curves of several epochs as one: for each name an array (N,), nan where a value is missing."""
+    columns: dict[str, list[NDArray[np.float64]]] = {name: [] for name in names}
+    for curve in curves:
+        length = len(curve.get("step", ()))
+        for name in names:
+            values = curve.get(name) or ()
+            column = np.full(length, np.nan)
+            given = [np.nan if value is None else float(value) for value in values][:length]
+            column[: len(given)] = given
+            columns[name].append(column)
+    return {name: np.concatenate(parts) if parts else np.empty(0) for name, parts in columns.items()}
+
+
+def thinned(
+    x: NDArray[np.float64], y: NDArray[np.float64], points: int = MAX_POINTS
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """At most `points` pairs: the means of neighbours, leaving out what is not finite."""
+    finite = np.isfinite(x) & np.isfinite(y)
+    x, y = x[finite], y[finite]
+    if len(x) <= points:
+        return x, y
+    edges = np.linspace(0, len(x), points + 1).astype(int)[:-1]
+    sizes = np.diff([*edges, len(x)])
+    return np.add.reduceat(x, edges) / sizes, np.add.reduceat(y, edges) / sizes
+
+
+def smoothed(y: NDArray[np.float64], window: int) -> NDArray[np.float64]:
+    """The running mean over `window` neighbours (fewer at the ends); nan are left out of it."""
+    if not len(y):
+        return y
+    finite = np.isfinite(y)
+    total = np.convolve(np.where(finite, y, 0.0), np.ones(window), "same")
+    number = np.convolve(finite.astype(float), np.ones(window), "same")
+    return np.divide(total, number, out=np.full(len(y), np.nan), where=number > 0)
+
+
+def losses(curves: Sequence[Curve], steps_per_epoch: int) -> go.Figure:
+    """Losses of D and G over the epochs: each step's faintly, their running mean on top."""
+    data = joined(curves, ("step", "d_loss", "g_loss"))
+    figure = _figure("Loss")
+    for name, title, color in (("d_loss", "Discriminator", D_COLOR), ("g_loss", "Generator", G_COLOR)):
+        _add_curve(figure, data["step"], data[name], steps_per_epoch, title, color, "%{y:.3f}")
+    both = np.concatenate([data["d_loss"], data["g_loss"]])
+    if np.isfinite(both).any():  # without the rare spikes, or nothing else could be seen; a double click shows them
+        low, high = np.nanquantile(both, [0.002, 0.98])
+        figure.update_yaxes(range=[low - 0.1 * (high - low) - 0.05, high + 0.15 * (high - low) + 0.05])
+    return figure
+
+
+def accuracy(curves: Sequence[Curve], steps_per_epoch: int) -> go.Figure:
+    """The discriminator's accuracy on real and on generated pictures, with the line of guessing."""
+    data = joined(curves, ("step", "d_acc_real", "d_acc_fake"))
+    figure = _figure("Accuracy")
+    for name, title, color in (("d_acc_real", "on real", REAL_COLOR), ("d_acc_fake", "on generated", FAKE_COLOR)):
+        _add_curve(figure, data["step"], data[name], steps_per_epoch, title, color, "%{y:.1%}")
+    figure.add_hline(y=0.5, line={"color": GREY, "dash": "dot", "width": 1})
+    figure.update_yaxes(range=[-0.02, 1.02], tickformat=".0%", tickvals=[0, 0.25, 0.5, 0.75, 1])
+    return figure
+
+
+def throughput(curves: Sequence[Curve], steps_per_epoch: int) -> go.Figure:
+    """Images that training sees each second."""
+    data = joined(curves, ("step", "images_per_second"))
+    figure = _figure("Images per second")
+    x, y = thinned(data["step"], data["images_per_second"])
+    figure.add_scatter(
+        x=x / max(steps_per_epoch, 1), y=y, name="images/s", line={"color": G_COLOR, "width": 2}, showlegend=False,
+        hovertemplate="%{y:,.0f} images/s<extra></extra>",
+    )  # fmt: skip
+    figure.update_yaxes(rangemode="tozero", tickformat="~s")
+    return figure
+
+
+def _add_curve(
+    figure: go.Figure,
+    step: NDArray[np.float64],
+    values: NDArray[np.float64],
+    steps_per_epoch: int,
+    title: str,
+    color: str,
+    hover: str,
+) -> None:
+    window = min(max(len(values) // 60, 1), 200)
+    for y, width, opacity, front in ((values, 1.0, 0.25, False), (smoothed(values, window), 2.2, 1.0, True)):
+        x, y = thinned(step, y)
+        figure.add_scatter(
+            x=x / max(steps_per_epoch, 1), y=y, name=title, legendgroup=title, showlegend=front, opacity=opacity,
+            line={"color": color, "width": width}, mode="lines",
+            **({"hovertemplate": f"{title} {hover}<extra></extra>"} if front else {"hoverinfo": "skip"}),
+        )  # fmt: skip
+
+
+def _figure(y_title: str) -> go.Figure:
+    figure = go.Figure()
+    figure.update_layout(
+        height=240,
+        margin={"l": 8, "r": 8, "t": 30, "b": 8},
+        hovermode="x unified",
+        legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
+        uirevision="stay",  # a visitor's zoom outlives the next update
+    )
+    figure.update_xaxes(title="Epoch", rangemode="tozero", automargin=True)
+    figure.update_yaxes(title=y_title, automargin=True)
+    return figure

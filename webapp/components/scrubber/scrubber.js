@@ -1,0 +1,190 @@
+// Draws one of many pictures that are all here already: dragging and playing never wait for the server.
+// It is told once which picture to begin with; from then on the position is the visitor's.
+
+const scrubbers = new WeakMap()
+
+export default function (component) {
+  const { data, parentElement, setStateValue } = component
+  if (!scrubbers.has(parentElement)) scrubbers.set(parentElement, new Scrubber(parentElement))
+  const scrubber = scrubbers.get(parentElement)
+  scrubber.update(data, setStateValue)
+  return () => {
+    scrubber.pause()
+    scrubbers.delete(parentElement)
+  }
+}
+
+class Scrubber {
+  constructor(parent) {
+    const find = (name) => parent.querySelector("." + name)
+    this.root = find("scrubber")
+    this.stage = find("stage")
+    this.range = find("position")
+    this.caption = find("caption")
+    this.strip = find("strip")
+    this.rows = find("rows")
+    this.playButton = find("play")
+    this.index = 0
+    this.direction = 1
+    this.version = null
+    this.data = { frames: [] }
+    this.images = new Map() // url -> Image
+
+    find("previous").onclick = () => this.step(-1)
+    find("next").onclick = () => this.step(1)
+    this.playButton.onclick = () => (this.timer ? this.pauseAndCommit() : this.play())
+    this.range.oninput = () => { this.pause(); this.show(Number(this.range.value)) }
+    this.range.onchange = () => this.commit()
+    this.root.onkeydown = (event) => {
+      const move = { ArrowLeft: -1, ArrowRight: 1 }[event.key]
+      if (!move || event.target === this.range) return // the slider moves by itself
+      event.preventDefault()
+      this.step(move)
+    }
+  }
+
+  update(data, setStateValue) {
+    const wasLast = this.index === this.data.frames.length - 1
+    this.data = data
+    this.setStateValue = setStateValue
+    const last = data.frames.length - 1
+    this.range.max = last
+    this.range.setAttribute("aria-label", data.name)
+    this.root.style.setProperty("--stage", data.stage + "px")
+    this.root.classList.toggle("one", last < 1)
+    this.rows.replaceChildren(...data.rows.map((text) => Object.assign(document.createElement("span"), { textContent: text })))
+    if (data.version !== this.version) {
+      this.version = data.version
+      this.pause()
+      this.direction = 1
+      this.index = data.index === null ? last : data.index
+      this.drawStrip()
+      const still = window.matchMedia("(prefers-reduced-motion: reduce)").matches
+      if (data.autoplay && !still && last > 0) this.play()
+    } else if (wasLast && data.follow && !this.timer) {
+      this.index = last
+    }
+    this.show(Math.min(this.index, last))
+    this.preload()
+    this.labelPlay()
+  }
+
+  // The picture of a frame: an image, and where in it the frame lies. Null until it is loaded.
+  source(index) {
+    const { sprite, width, frames } = this.data
+    const image = this.load(sprite || frames[index].url)
+    if (!image.complete || !image.naturalWidth) return null
+    return { image, x: sprite ? index * width : 0, width: sprite ? width : image.naturalWidth, height: image.naturalHeight }
+  }
+
+  load(url) {
+    let image = this.images.get(url)
+    if (!image) {
+      image = new Image()
+      this.images.set(url, image)
+      image.onload = () => this.loaded(url)
+      image.src = url
+    }
+    return image
+  }
+
+  loaded(url) {
+    if (this.data.sprite === url) this.drawStrip()
+    if ((this.data.sprite || this.data.frames[this.index]?.url) === url) this.show(this.index)
+  }
+
+  // The frames nearest to the shown one first.
+  preload() {
+    const { sprite, frames } = this.data
+    if (sprite) return
+    const order = frames.map((_, index) => index).sort((a, b) => Math.abs(a - this.index) - Math.abs(b - this.index))
+    for (const index of order) this.load(frames[index].url)
+  }
+
+  show(index) {
+    this.index = index
+    const frame = this.data.frames[index]
+    this.range.value = index
+    this.range.setAttribute("aria-valuetext", frame.label)
+    this.caption.textContent = frame.label
+    this.stage.setAttribute("aria-label", frame.alt)
+    for (const [k, button] of [...this.strip.children].entries()) button.setAttribute("aria-current", String(k === index))
+    const source = this.source(index)
+    if (source) draw(this.stage, source)
+  }
+
+  drawStrip() {
+    if (!this.data.strip) return
+    this.root.classList.add("with-strip")
+    this.strip.setAttribute("aria-label", "All frames")
+    this.strip.replaceChildren(...this.data.frames.map((frame, index) => {
+      const button = document.createElement("button")
+      button.type = "button"
+      button.title = frame.label
+      button.setAttribute("aria-label", frame.alt)
+      const canvas = document.createElement("canvas")
+      const source = this.source(index)
+      if (source) draw(canvas, source)
+      button.append(canvas)
+      button.onclick = () => { this.pause(); this.show(index); this.commit() }
+      return button
+    }))
+  }
+
+  step(move) {
+    this.pause()
+    this.show(Math.max(0, Math.min(this.data.frames.length - 1, this.index + move)))
+    this.commit()
+  }
+
+  play() {
+    const last = this.data.frames.length - 1
+    if (!this.data.bounce && this.index === last) this.show(0)
+    this.timer = setInterval(() => this.advance(), this.data.interval)
+    this.labelPlay()
+  }
+
+  advance() {
+    const last = this.data.frames.length - 1
+    if (last < 1) return this.pause()
+    if (this.data.bounce) {
+      if (this.index >= last) this.direction = -1
+      if (this.index <= 0) this.direction = 1
+      this.show(this.index + this.direction)
+    } else if (this.index < last) {
+      this.show(this.index + 1)
+    } else {
+      this.pauseAndCommit()
+    }
+  }
+
+  pause() {
+    clearInterval(this.timer)
+    this.timer = null
+    this.labelPlay()
+  }
+
+  pauseAndCommit() {
+    this.pause()
+    this.commit()
+  }
+
+  labelPlay() {
+    const playing = Boolean(this.timer)
+    this.root.classList.toggle("playing", playing)
+    this.playButton.setAttribute("aria-label", playing ? "Pause" : "Play")
+    this.playButton.title = playing ? "Pause" : "Play"
+  }
+
+  // Tells the server, once the visitor has let go; -1 is the last one, and whichever comes after it.
+  commit() {
+    const follows = this.data.follow && this.index === this.data.frames.length - 1
+    if (this.data.reports) this.setStateValue("index", follows ? -1 : this.index)
+  }
+}
+
+function draw(canvas, { image, x, width, height }) {
+  if (canvas.width !== width) canvas.width = width
+  if (canvas.height !== height) canvas.height = height
+  canvas.getContext("2d").drawImage(image, x, 0, width, height, 0, 0, width, height)
+}

@@ -1,0 +1,192 @@
+"""The frame around every page: which run, which checkpoint, what trains now, and the page or why there is none."""
+
+import dataclasses
+from pathlib import Path
+
+import streamlit as st
+
+from models.generator_file import GeneratorFileError
+from models.view_link import View, pairs
+from trainer.run_store import DamagedError, RunStoreError
+from webapp import address, catalog, inference, notices, wording
+from webapp.catalog import CheckpointEntry, Listing, RunEntry
+from webapp.scene import DrawingScene, Scene
+from webapp.views import gallery, generate, interpolate, training
+
+ICON = str(Path(__file__).with_name("icon.svg"))
+LOGO = str(Path(__file__).with_name("logo.svg"))
+STYLE = Path(__file__).with_name("style.css")
+POLL_SECONDS = 3
+FOLLOW = -1
+"""Option of the list of checkpoints: whichever is the newest."""
+
+DRAWING_VIEWS = {"generate": generate.show, "interpolate": interpolate.show}
+RUN_VIEWS = {"gallery": gallery.show, "training": training.show}
+
+Pages = dict[str, st.Page]
+
+
+def show(kind: str, pages: Pages) -> None:
+    """Draw one page."""
+    st.html(STYLE)
+    st.logo(LOGO, size="large")
+    listing = catalog.list_runs()
+    link = address.read(kind)
+    for problem in listing.problems:
+        st.warning(f"Runs cannot be listed: {problem}", icon=":material/cloud_off:")
+    if not listing.runs:
+        _watch(kind, pages, _Shown(()))
+        notices.no_runs(listing)
+        return
+    entry = listing.find(link.view.run) if link.view.run else listing.default()
+    if entry is None:
+        _watch(kind, pages, _Shown(_keys(listing)))
+        notices.no_such_run(link.view.run, listing)
+        return
+    try:
+        if kind in DRAWING_VIEWS:
+            _show_drawing(kind, pages, listing, entry, link)
+        else:
+            _show_run(kind, pages, listing, entry, link)
+    except RunStoreError as error:  # the storage failed between listing and reading
+        notices.unreadable(error)
+
+
+def _show_run(kind: str, pages: Pages, listing: Listing, entry: RunEntry, link: address.Link) -> None:
+    with st.container(horizontal=True, vertical_alignment="bottom", key="scope"):
+        _choose_run(listing, entry)
+        _watch(kind, pages, _Shown(_keys(listing), entry.key))
+    _show_problems(link, link.view)
+    view = dataclasses.replace(link.view, run=entry.key, step=None)
+    RUN_VIEWS[kind](Scene(view, link.version, entry))  # type: ignore[operator]
+
+
+def _show_drawing(kind: str, pages: Pages, listing: Listing, entry: RunEntry, link: address.Link) -> None:
+    checkpoints = catalog.checkpoints(entry.key)
+    newest = checkpoints[-1] if checkpoints else None
+    step = link.view.step
+    chosen = newest if step is None else next((entry for entry in checkpoints if entry.step == step), None)
+    with st.container(horizontal=True, vertical_alignment="bottom", key="scope"):
+        _choose_run(listing, entry)
+        if newest:
+            _choose_checkpoint(entry, checkpoints, chosen, follows=step is None)
+        _watch(kind, pages, _Shown(_keys(listing), entry.key, newest.step if newest else None, step is None))
+    if newest is None:
+        notices.no_checkpoint(entry, listing)
+        return
+    if chosen is None:
+        notices.gone(entry, step or 0, checkpoints)
+        return
+    generator = inference.GeneratorKey(entry.key, chosen.step, chosen.generator_sha256)
+    try:
+        loaded = inference.load(generator)
+    except inference.CheckpointGoneError:
+        catalog.checkpoints.clear()
+        notices.gone(entry, chosen.step, [other for other in checkpoints if other != chosen])
+        return
+    except (DamagedError, GeneratorFileError) as error:
+        notices.damaged(entry, chosen, _nearest_good(entry, checkpoints, chosen), str(error))
+        return
+    view = dataclasses.replace(link.view, run=entry.key, step=chosen.step)
+    _show_problems(link, view)
+    DRAWING_VIEWS[kind](DrawingScene(view, link.version, entry, chosen, generator, loaded.config))  # type: ignore[operator]
+
+
+def _nearest_good(entry: RunEntry, checkpoints: list[CheckpointEntry], bad: CheckpointEntry) -> CheckpointEntry | None:
+    """The newest older checkpoint that can be used, else the oldest newer one."""
+    older = [other for other in reversed(checkpoints) if other.step < bad.step]
+    for other in older + [other for other in checkpoints if other.step > bad.step]:
+        try:
+            inference.load(inference.GeneratorKey(entry.key, other.step, other.generator_sha256))
+        except (RunStoreError, GeneratorFileError):
+            continue
+        return other
+    return None
+
+
+def _show_problems(link: address.Link, view: View) -> None:
+    """Say what was wrong in a link, and what is shown instead."""
+    values = dict(pairs(view))
+    for problem in link.problems:
+        instead = f"Shown instead: {values[problem.parameter]}." if problem.parameter in values else (
+            "All are shown instead." if problem.parameter == "digits" else "It is left out."
+        )  # fmt: skip
+        st.warning(f"This link has an unusable value. **{problem.parameter}** {problem.problem}. {instead}")
+
+
+def _choose_run(listing: Listing, entry: RunEntry) -> None:
+    names = {run.key: wording.run_name(run) for run in listing.runs}
+    st.session_state["scope.run"] = entry.key
+    st.selectbox(
+        "Run",
+        list(names),
+        format_func=lambda key: names.get(key, key),
+        key="scope.run",
+        on_change=lambda: address.choose(st.session_state["scope.run"], None),
+        help="One training of a generator. Shipped runs come with DigitForge; others are yours.",
+        width=210,
+    )
+
+
+def _choose_checkpoint(
+    entry: RunEntry, checkpoints: list[CheckpointEntry], chosen: CheckpointEntry | None, follows: bool
+) -> None:
+    names = {checkpoint.step: wording.checkpoint(checkpoint) for checkpoint in reversed(checkpoints)}
+    if entry.progress.is_live:
+        names = {FOLLOW: f"Newest (epoch {checkpoints[-1].epoch})", **names}
+    st.session_state["scope.step"] = FOLLOW if follows and FOLLOW in names else (chosen.step if chosen else None)
+
+    def choose() -> None:
+        step = st.session_state["scope.step"]
+        address.choose(entry.key, None if step == FOLLOW else step)
+
+    st.selectbox(
+        "Checkpoint",
+        list(names),
+        format_func=lambda step: names.get(step, str(step)),
+        key="scope.step",
+        on_change=choose,
+        index=0 if chosen else None,
+        placeholder="Choose one",
+        help="The generator as it was at this moment of its training.",
+        width=210,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Shown:
+    """What the page shows of the stores: when it no longer holds, the page is drawn anew."""
+
+    runs: tuple[str, ...]
+    run: str = ""
+    newest_step: int | None = None
+    follows: bool = False
+
+
+def _keys(listing: Listing) -> tuple[str, ...]:
+    return tuple(run.key for run in listing.runs)
+
+
+@st.fragment(run_every=POLL_SECONDS)
+def _watch(kind: str, pages: Pages, shown: _Shown) -> None:
+    """Look every few seconds for new runs and checkpoints, and link to the run that trains now."""
+    listing = catalog.list_runs()
+    if _keys(listing) != shown.runs:
+        st.rerun()
+    if shown.follows and listing.find(shown.run):
+        try:
+            steps = [checkpoint.step for checkpoint in catalog.checkpoints(shown.run)]
+        except RunStoreError:  # the next look may succeed
+            steps = []
+        if steps and steps[-1] != shown.newest_step:
+            st.rerun()
+    live = listing.live()
+    if live and not (kind == "training" and live.key == shown.run):
+        with st.container(key="live"):
+            st.page_link(
+                pages["training"],
+                label=f"{wording.state(live)} - watch",
+                icon=":material/sensors:",
+                query_params={"run": live.key},
+                width="content",
+            )

@@ -1,0 +1,88 @@
+"""Gallery: the same latents, drawn at the end of every epoch."""
+
+import dataclasses
+
+import streamlit as st
+
+from models.view_link import GalleryView
+from webapp import address, catalog, export, notices, sheet_links
+from webapp.components.copy_link import copy_link
+from webapp.components.scrubber import Frame, scrubber
+from webapp.scene import Scene
+
+STAGE = 560
+"""Width of the grid in pixels: twice its own."""
+TIMELAPSE_MILLISECONDS = 250
+POLL_SECONDS = 3
+
+
+def show(scene: Scene[GalleryView]) -> None:
+    """Draw the page, again and again while the run trains."""
+    st.fragment(_show, run_every=POLL_SECONDS if scene.entry.progress.is_live else None)(scene)
+
+
+def _show(scene: Scene[GalleryView]) -> None:
+    entry = scene.entry
+    epochs = catalog.epochs(entry.key)
+    if not epochs:
+        notices.no_epoch(entry)
+        return
+    if scene.view.epoch is not None and scene.view.epoch not in epochs:
+        st.warning(f"**epoch** {scene.view.epoch} is not there (yet). Shown instead: {epochs[-1]}, the newest.")
+    left, right = st.columns([5, 3], gap="large")
+    classes = catalog.run_fields(entry.key).get("config", {}).get("model", {}).get("num_classes", 0)
+    with left:
+        chosen = scrubber(
+            [_frame(scene, epoch) for epoch in epochs],
+            key="gallery.scrubber",
+            name="Epoch",
+            version=f"{entry.key} {scene.version}",
+            stage=STAGE,
+            interval=TIMELAPSE_MILLISECONDS,
+            index=epochs.index(scene.view.epoch) if scene.view.epoch in epochs else None,
+            rows=[str(label) for label in range(classes)],
+            follow=True,
+            reports=True,
+        )
+    epoch = _epoch_to_link(scene, epochs, chosen)
+    view = dataclasses.replace(scene.view, epoch=epoch)
+    with right:
+        st.subheader("One grid, every epoch")
+        st.write(
+            "The same hundred latents are drawn at the end of each epoch, so what changes is the generator alone. "
+            + ("Each row is one digit, each column one latent. " if classes else "")
+            + "Epoch 0 is before training: noise."
+        )
+        st.caption("Drag the slider, press play, or use the arrow keys.")
+        with st.container(horizontal=True, key="actions"):
+            pinned = view if view.epoch is not None else dataclasses.replace(view, epoch=epochs[-1])
+            copy_link(address.relative_url(pinned), key="gallery.link")
+            st.download_button(
+                "Time-lapse",
+                data=lambda: export.timelapse(
+                    [catalog.samples(entry.key, entry.started, each) for each in epochs], TIMELAPSE_MILLISECONDS
+                ),
+                file_name=f"{entry.name}.gif",
+                mime="image/gif",
+                icon=":material/download:",
+                on_click="ignore",
+                key="gallery.gif",
+                help="Every epoch's grid as one GIF",
+            )
+    address.publish(view)
+
+
+def _epoch_to_link(scene: Scene[GalleryView], epochs: list[int], chosen: int | None) -> int | None:
+    """The epoch for the address: none while the newest one of a living run is shown, for it will be another soon."""
+    epoch = scene.view.epoch if chosen is None else None if chosen < 0 else epochs[chosen]
+    if epoch in epochs or scene.entry.progress.is_live:
+        return epoch if epoch in epochs else None
+    return epochs[-1]
+
+
+def _frame(scene: Scene[GalleryView], epoch: int) -> Frame:
+    entry = scene.entry
+    step = catalog.epoch_metrics(entry.key, entry.started, epoch).get("step")
+    when = "before training" if epoch == 0 else f"step {step:,}" if isinstance(step, int) else ""
+    label = f"Epoch {epoch}" + (f" - {when}" if when else "")
+    return Frame(label, f"Sample grid of {entry.name}, {label.lower()}", sheet_links.url(entry, epoch))

@@ -1,0 +1,113 @@
+"""Generate: digits of one's choice, as many as one likes."""
+
+import dataclasses
+import random
+
+import streamlit as st
+
+from models.sampling import MAX_SEED
+from models.view_link import MAX_COUNT, WHOLE, GenerateView, encode
+from webapp import address, export, inference, wording
+from webapp.components.copy_link import copy_link
+from webapp.picture_html import picture_rows
+from webapp.scene import DrawingScene
+
+
+@st.fragment
+def show(scene: DrawingScene[GenerateView]) -> None:
+    """Draw the page; a fragment, so that a click redraws no more than this."""
+    left, right = st.columns([5, 3], gap="large")
+    with right:
+        st.subheader("Digits nobody wrote")
+        st.write("A neural network draws each of them from random numbers: its latent z, which the seed decides.")
+        view = _controls(scene)
+    digits = view.digits or ()
+    images = inference.pictures(scene.generator, digits, view.count, view.seed, view.truncation)
+    with left, st.container(key="pictures"):
+        st.html(picture_rows(images, digits, view.seed))
+        what = wording.digits(digits) if digits else "digits"
+        st.caption(
+            f"{images.shape[0] * images.shape[1]} pictures of {what}, drawn by {scene.entry.name} "
+            f"after {wording.count(scene.checkpoint.nimg)} training images."
+        )
+    with right, st.container(horizontal=True, key="actions"):
+        copy_link(address.relative_url(view), key="generate.link")
+        st.download_button(
+            "PNG",
+            data=lambda: export.sheet(images.reshape(-1, *images.shape[2:]), view.count, encode(view)),
+            file_name=f"digits-seed-{view.seed}.png",
+            mime="image/png",
+            icon=":material/download:",
+            on_click="ignore",
+            key="generate.png",
+        )
+    address.publish(view)
+
+
+def _controls(scene: DrawingScene[GenerateView]) -> GenerateView:
+    """The widgets, and the view that they make; what cannot be used is named and left as it was."""
+    asked, state, labels = scene.view, st.session_state, scene.labels
+    state.setdefault("generate.count", asked.count)
+    state.setdefault("generate.seed", str(asked.seed))
+    state.setdefault("generate.truncation", asked.truncation)
+    digits = _choose_digits(asked, labels)
+    count = st.slider("Pictures of each digit" if labels else "Pictures", 1, MAX_COUNT, key="generate.count")
+    seed = _choose_seed(asked, count)
+    truncation = st.slider(
+        "Truncation",
+        0.0,
+        1.0,
+        step=0.05,
+        key="generate.truncation",
+        help="How far from the average the pictures may be: 1 = as varied as in training, 0 = all the same.",
+    )
+    return dataclasses.replace(asked, digits=digits, count=count, seed=seed, truncation=round(truncation, 2))
+
+
+def _choose_digits(asked: GenerateView, labels: tuple[int, ...]) -> tuple[int, ...] | None:
+    if not labels:
+        st.write("This generator was trained without labels: it draws whichever digits it likes.")
+        return None
+    known = tuple(digit for digit in asked.digits or labels if digit in labels)
+    if unknown := sorted(set(asked.digits or ()) - set(labels)):
+        st.warning(f"This generator knows {wording.digits(labels)} only; {wording.digits(tuple(unknown))} left out.")
+    if "generate.digits" not in st.session_state:
+        st.session_state["generate.digits"] = [] if known == labels else list(known)
+    chosen = st.pills(
+        "Digits",
+        labels,
+        selection_mode="multi",
+        key="generate.digits",
+        help="None chosen means all of them.",
+        wrap=True,
+    )
+    if not chosen:
+        return labels
+
+    def choose_all() -> None:
+        st.session_state["generate.digits"] = []
+
+    st.button("All digits", on_click=choose_all, type="tertiary", icon=":material/select_all:", key="generate.all")
+    return tuple(sorted(set(chosen) & set(labels))) or labels
+
+
+def _choose_seed(asked: GenerateView, count: int) -> int:
+    def roll() -> None:
+        st.session_state["generate.seed"] = str(random.randrange(100_000))
+
+    with st.container(horizontal=True, vertical_alignment="bottom", key="seed"):
+        text = st.text_input(
+            "Seed",
+            key="generate.seed",
+            max_chars=10,
+            help="The number from which the latent z of the first picture is drawn; the next one uses the next number. "
+            "The same seed always gives the same pictures.",
+        )
+        st.button("New seed", on_click=roll, icon=":material/casino:", key="generate.roll")
+    text = (text or "").strip()
+    if WHOLE.fullmatch(text) and int(text) <= MAX_SEED + 1 - count:
+        return int(text)
+    last = address.last(asked)
+    seed = min(last.seed, MAX_SEED + 1 - count)
+    st.error(f"A seed is a whole number from 0 to {MAX_SEED + 1 - count}; shown is still {seed}.")
+    return seed

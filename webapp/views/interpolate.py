@@ -1,0 +1,122 @@
+"""Interpolate: the way from one digit to another, frame by frame."""
+
+import dataclasses
+import random
+from functools import partial
+
+import streamlit as st
+
+from models.sampling import MAX_SEED
+from models.view_link import MAX_FRAMES, MIN_FRAMES, PATHS, WHOLE, InterpolateView, encode
+from webapp import address, export, inference
+from webapp.components.copy_link import copy_link
+from webapp.components.scrubber import Frame, scrubber
+from webapp.scene import DrawingScene
+
+PATH_NAMES = {"slerp": "Arc (slerp)", "lerp": "Line (lerp)"}
+STAGE = 392
+"""Width of the large picture: 14 pixels for each of its own."""
+MILLISECONDS = 80
+"""Of a frame, on the page and in the files."""
+
+
+@st.fragment
+def show(scene: DrawingScene[InterpolateView]) -> None:
+    """Draw the page; a fragment, so that a click redraws no more than this."""
+    view = _controls(scene)
+    ends = (view.from_digit, view.from_seed, view.to_digit, view.to_seed)
+    images = inference.interpolation(scene.generator, *ends, view.path, view.frames)
+    scrubber(
+        [Frame(f"Frame {k + 1} of {view.frames}", _words(view, k)) for k in range(view.frames)],
+        key="interpolate.scrubber",
+        name="Frame",
+        version=encode(view),
+        stage=STAGE,
+        interval=MILLISECONDS,
+        index=0,
+        sprite=export.data_url(export.sprite(images)),
+        width=images.shape[2],
+        strip=True,
+        bounce=True,
+        autoplay=True,
+    )
+    with st.container(horizontal=True, key="actions"):
+        copy_link(address.relative_url(view), key="interpolate.link")
+        for kind, title in (("gif", "GIF"), ("webp", "WebP")):
+            st.download_button(
+                title,
+                data=partial(export.animation, images, kind, MILLISECONDS),
+                file_name=f"interpolation.{kind}",
+                mime=f"image/{kind}",
+                icon=":material/download:",
+                on_click="ignore",
+                key=f"interpolate.{kind}",
+            )
+    address.publish(view)
+
+
+def _words(view: InterpolateView, frame: int) -> str:
+    """What a frame shows."""
+    if view.from_digit is None:
+        start, end = f"seed {view.from_seed}", f"seed {view.to_seed}"
+    else:
+        start, end = f"a {view.from_digit} (seed {view.from_seed})", f"a {view.to_digit} (seed {view.to_seed})"
+    return f"{frame / (view.frames - 1):.0%} of the way from {start} to {end}"
+
+
+def _controls(scene: DrawingScene[InterpolateView]) -> InterpolateView:
+    """The widgets, and the view that they make."""
+    asked, state = scene.view, st.session_state
+    state.setdefault("interpolate.path", asked.path)
+    state.setdefault("interpolate.frames", asked.frames)
+    with st.container(horizontal=True, gap="large", vertical_alignment="bottom", key="controls"):
+        from_digit, from_seed = _choose_end(scene, "from", "From")
+        to_digit, to_seed = _choose_end(scene, "to", "To")
+        frames = st.slider("Frames", MIN_FRAMES, MAX_FRAMES, key="interpolate.frames", width=180)
+        path = st.segmented_control(
+            "Path",
+            PATHS,
+            format_func=PATH_NAMES.__getitem__,
+            key="interpolate.path",
+            required=True,
+            help="Between the latents z, the lists of random numbers that pictures are made from. The arc keeps all "
+            "latents on the way as long as those of training; the straight line cuts the corner, through more average "
+            "pictures.",
+            width="content",
+        )
+    return dataclasses.replace(
+        asked,
+        from_digit=from_digit,
+        from_seed=from_seed,
+        to_digit=to_digit,
+        to_seed=to_seed,
+        path=path or asked.path,
+        frames=frames,
+    )
+
+
+def _choose_end(scene: DrawingScene[InterpolateView], end: str, title: str) -> tuple[int | None, int]:
+    asked, labels, key = scene.view, scene.labels, f"interpolate.{end}"
+    digit_asked, seed_asked = getattr(asked, f"{end}_digit"), getattr(asked, f"{end}_seed")
+    st.session_state.setdefault(f"{key}.seed", str(seed_asked))
+
+    def roll() -> None:
+        st.session_state[f"{key}.seed"] = str(random.randrange(100_000))
+
+    with st.container(horizontal=True, vertical_alignment="bottom", width="content", key=f"{end}-end"):
+        digit = None
+        if labels:
+            default = 3 if end == "from" else 8
+            fallback = digit_asked if digit_asked in labels else min(default, labels[-1])
+            st.session_state.setdefault(f"{key}.digit", fallback)
+            digit = st.selectbox(f"{title} digit", labels, key=f"{key}.digit", width=90)
+        text = st.text_input(f"{title} seed", key=f"{key}.seed", max_chars=10, width=110)
+        st.button(":material/casino:", on_click=roll, key=f"{key}.roll", help="Another seed")
+    if labels and digit_asked is not None and digit_asked not in labels:
+        st.warning(f"This generator has no digit {digit_asked}; shown instead: {digit}.")
+    text = (text or "").strip()
+    if WHOLE.fullmatch(text) and int(text) <= MAX_SEED:
+        return digit, int(text)
+    seed = getattr(address.last(asked), f"{end}_seed")
+    st.error(f"A seed is a whole number from 0 to {MAX_SEED}; shown is still {seed}.")
+    return digit, seed

@@ -1,0 +1,110 @@
+"""Training: how a run is doing, live while it trains."""
+
+from contextlib import suppress
+from typing import Any
+
+import streamlit as st
+
+from models.view_link import TrainingView
+from trainer.run_store import RunStoreError
+from webapp import address, catalog, sheet_links, wording
+from webapp.catalog import Progress, RunEntry
+from webapp.scene import Scene
+
+POLL_SECONDS = 2
+PLOTLY = {"displayModeBar": False}
+CHARTS = {
+    "losses": (
+        "Losses",
+        "What each network tries to make small. Neither wins for good: steady curves are a good sign.",
+    ),
+    "accuracy": (
+        "How often the discriminator is right",
+        "On real and on generated pictures. At 50 % (dotted) it can only guess: the generator fools it.",
+    ),
+    "throughput": ("Speed", "Training images per second, over all workers."),
+}
+
+
+def show(scene: Scene[TrainingView]) -> None:
+    """Draw the page, again and again while the run trains."""
+    address.publish(scene.view)
+    live = scene.entry.progress.is_live
+    st.fragment(_show, run_every=POLL_SECONDS if live else None)(scene.entry.key, live)
+
+
+def _show(key: str, was_live: bool) -> None:
+    entry = catalog.list_runs().find(key)
+    if entry is None or entry.progress.is_live != was_live:
+        st.rerun()
+    _header(entry)
+    epochs = catalog.epochs(key)
+    with st.container(key="curves"):
+        left, right = st.columns([5, 3], gap="large")
+    with right:
+        _newest_samples(entry, epochs)
+    with left:
+        _charts(entry, epochs)
+
+
+def _header(entry: RunEntry) -> None:
+    progress = entry.progress
+    st.subheader(wording.state(entry))
+    if progress.is_stale:
+        st.warning(
+            f"Nothing has been heard of this run for {wording.duration(progress.age or 0)}: it may have been killed. "
+            "The same command again resumes it from its newest checkpoint."
+        )
+    if progress.phase == "failed":
+        st.error("The run failed. The same command again resumes it from its newest checkpoint.")
+        if progress.message:
+            st.code(progress.message, language=None, wrap_lines=True)
+    st.progress(progress.share)
+    with st.container(horizontal=True, key="figures", gap="large"):
+        for label, value in _figures(progress):
+            st.metric(label, value, width="content")
+
+
+def _figures(progress: Progress) -> list[tuple[str, str]]:
+    speed, eta = progress.images_per_second, progress.eta
+    rows = [
+        ("Epoch", f"{progress.epoch} of {progress.epochs}" if progress.epochs else ""),
+        ("Step", f"{progress.step:,} of {progress.total_steps:,}" if progress.total_steps else ""),
+        ("Images seen", wording.count(progress.nimg) if progress.nimg else ""),
+        ("Images per second", f"{speed:,.0f}" if speed and progress.is_live else ""),
+        ("Time left", wording.duration(eta) if eta and progress.is_live else ""),
+        ("Workers", str(progress.world_size) if progress.world_size else ""),
+    ]
+    return [(label, value) for label, value in rows if value]
+
+
+def _newest_samples(entry: RunEntry, epochs: list[int]) -> None:
+    if not epochs:
+        st.caption("The first sample grid is on its way.")
+        return
+    name = f"Sample grid of {entry.name}, epoch {epochs[-1]}"
+    st.markdown(f"**Newest samples** - epoch {epochs[-1]}" + (", before training" if epochs[-1] == 0 else ""))
+    st.html(f'<img class="df-sheet" src="{sheet_links.url(entry, epochs[-1])}" alt="{name}">')
+    st.caption("Always the same hundred latents. The Gallery has every epoch.")
+
+
+def _charts(entry: RunEntry, epochs: list[int]) -> None:
+    curves = [catalog.losses(entry.key, entry.started, epoch) for epoch in epochs if epoch > 0]
+    with suppress(RunStoreError):  # it was completed meanwhile, and is among the others next time
+        curves.append(catalog.running_losses(entry.key))
+    if not any(curve.get("step") for curve in curves):
+        st.caption("Curves appear with the first steps of training.")
+        return
+    from webapp import charts  # here, because Plotly is large and only this page needs it
+
+    steps_per_epoch = _steps_per_epoch(entry)
+    for name, (title, words) in CHARTS.items():
+        st.markdown(f"**{title}**", help=words)
+        figure = getattr(charts, name)(curves, steps_per_epoch)
+        st.plotly_chart(figure, key=f"training.{name}", config=PLOTLY, alt=f"{title} of {entry.name}. {words}")
+
+
+def _steps_per_epoch(entry: RunEntry) -> int:
+    fields: dict[str, Any] = catalog.run_fields(entry.key)
+    steps = fields.get("steps_per_epoch")
+    return steps if isinstance(steps, int) and steps > 0 else 1
