@@ -1,7 +1,10 @@
 """A small run, written through the run store as the trainer does it, with generators that were never trained."""
 
 import math
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -104,3 +107,25 @@ def write_checkpoint(run: Run, epoch: int, config: ModelConfig) -> None:
     content = generator_bytes(generator(epoch, config), config, provenance)
     fields = {"epoch": epoch, "nimg": step * BATCH_SIZE, "world_size": 2}
     run.publish_checkpoint(step, {"generator.safetensors": content}, fields)
+
+
+@contextmanager
+def being_trained(run: Run) -> Iterator[None]:
+    """A heartbeat that goes on, as that of a run in training does."""
+    over = threading.Event()
+
+    def beat() -> None:
+        run.write_progress({"phase": "training", "heartbeat": time.time()})
+
+    def beat_on() -> None:
+        while not over.wait(0.5):
+            beat()
+
+    beat()
+    thread = threading.Thread(target=beat_on)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()

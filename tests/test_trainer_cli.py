@@ -3,12 +3,12 @@
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.sample_run import being_trained
 from trainer.__main__ import main, parse
 from trainer.config import TrainConfig
 from trainer.data import load_dataset
@@ -95,7 +95,7 @@ def test_every_recipe_has_a_summary_and_names_itself() -> None:
         (["--batch-size", "32"], "batch_size: 64, 32"),
         (["--model.z-dim", "32"], "model.z_dim: 64, 32"),
         (["--epochs", "99"], "--extend lengthens it"),
-        (["--epochs", "1", "--extend"], "epochs: 20, 1"),
+        (["--epochs", "1", "--extend"], "epochs: 16, 1"),
         (["--seed", "1", "--epochs", "99", "--extend"], "seed: 0, 1"),
     ],
 )
@@ -119,23 +119,8 @@ def test_a_run_is_not_continued_on_other_data(tmp_path: Path, capsys: pytest.Cap
 
 
 def test_a_run_that_trains_now_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    import threading
-
-    run = existing_run(tmp_path, RECIPES["forge"])
-    run.write_progress({"phase": "training", "heartbeat": time.time()})
-    over = threading.Event()
-
-    def beat() -> None:
-        while not over.wait(0.5):
-            run.write_progress({"phase": "training", "heartbeat": time.time()})
-
-    thread = threading.Thread(target=beat)
-    thread.start()
-    try:
+    with being_trained(existing_run(tmp_path, RECIPES["forge"])):
         assert main(["forge", "--runs", str(tmp_path)]) == 2
-    finally:
-        over.set()
-        thread.join()
     assert "is being trained by another process now" in capsys.readouterr().err
 
 

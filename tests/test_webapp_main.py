@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.sample_run import write_run
+from tests.sample_run import being_trained, write_run
 from trainer.run_store import open_store
 from webapp import training_child
 from webapp.training_child import TrainingChild, choose_run_name
@@ -258,7 +258,7 @@ def store(tmp_path: Path) -> Iterator[Path]:
         ({"quick-1": ("stopped", 0)}, "quick-1"),
         ({"quick-1": ("failed", 0)}, "quick-1"),
         ({"quick-1": ("training", 3600)}, "quick-1"),  # killed long ago
-        ({"quick-1": ("training", 0)}, "quick-2"),  # another demo trains it now
+        ({"quick-1": ("training", 0)}, "quick-1"),  # killed a moment ago
         ({"quick-1": ("stopped", 0), "quick-2": ("finished", 0)}, "quick-3"),
         ({"quick-2": ("finished", 0), "quick-10": ("stopped", 0), "forge": ("stopped", 0)}, "quick-10"),
         ({"quick-x": ("stopped", 0), "quick-01": ("stopped", 0)}, "quick-1"),
@@ -272,3 +272,10 @@ def test_a_demo_resumes_what_is_unfinished(store: Path, phases: dict[str, tuple]
         if phase:
             run.write_progress({"phase": phase, "heartbeat": time.time() - age})
     assert choose_run_name(open_store(store), "quick") == name
+
+
+def test_a_demo_leaves_a_run_alone_that_another_one_trains(store: Path) -> None:
+    run = open_store(store).run("quick-1")
+    run.create({"recipe": "quick"})
+    with being_trained(run):
+        assert choose_run_name(open_store(store), "quick") == "quick-2"

@@ -3,13 +3,16 @@
 import logging
 import os
 import platform
+import re
 import secrets
 import shlex
 import signal
+import socket
 import sys
 import tempfile
 import threading
 import time
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +27,7 @@ from tqdm import tqdm
 
 from trainer import data
 from trainer.config import TrainConfig
-from trainer.recorder import INTERVAL, Recorder
+from trainer.recorder import Recorder
 from trainer.run_store import Run, RunStoreError, open_store
 from trainer.train_loop import NotFiniteError, load_images, plan, train
 
@@ -38,6 +41,10 @@ SNAPSHOT = "checkpoint_manager_snapshot.json"
 is fatal to the next start."""
 UPLOAD_TRIES = 5
 """Tries to store a checkpoint, the waits between them doubling from 1 s; then the run stops and keeps what it has."""
+START_MINUTES = 30
+"""How long a cluster may take to add the nodes that a training asks for: Ray counts each minute as a failure."""
+MAX_GPUS = "max_gpus"
+"""Resource of the head in ray_cluster.yaml: the GPUs that the cluster can have, most of which it adds on demand."""
 FIT_TRIES = 3
 """Starts of a training whose controller dies; workers that die are Ray's to restart."""
 
@@ -65,7 +72,8 @@ def launch(config: TrainConfig, workers: int | None, runs: str, name: str, exten
     is_new = not run.exists()
     if not is_new:
         check_same_run(config, dataset, run, extend)
-        check_not_training(run)
+        if run.is_being_trained():
+            raise ValueError(f"run {name} is being trained by another process now: choose another --name")
     checkpoint = run.latest_checkpoint()
     if checkpoint and checkpoint.step >= total_steps:
         print(f"Run {name} is finished ({checkpoint.step} steps). --extend --epochs N lengthens it.")
@@ -86,7 +94,7 @@ def launch(config: TrainConfig, workers: int | None, runs: str, name: str, exten
         print(f"Resuming run {name} from {where}.")
     kind = "GPU" if resources.gpu else f"{resources.cpus_per_worker} CPU"
     print(f"{resources.workers} worker(s) with {kind} each; the run is in {run.store.root}/{name}.", flush=True)
-    return Fit(config, run, resources, total_steps).wait()
+    return Fit(config, run, resources, checkpoint.step if checkpoint else 0, total_steps).wait()
 
 
 def in_job() -> bool:
@@ -111,20 +119,6 @@ def check_same_run(config: TrainConfig, dataset: data.Dataset, run: Run, extend:
         )
     if recorded["data"] != dataset.sha256:
         raise ValueError(f"run {run.name} was trained on other data: choose another --name, or restore its dataset")
-
-
-def check_not_training(run: Run) -> None:
-    """`ValueError` if another process trains this run: its heartbeat goes on, which that of a killed one does not."""
-
-    def heartbeat() -> float:
-        progress = run.read_progress() or {}
-        return progress["heartbeat"] if progress.get("phase") in ("starting", "training") else 0.0
-
-    last = heartbeat()
-    if time.time() - last < 30:
-        time.sleep(3 * INTERVAL)
-        if heartbeat() > last:
-            raise ValueError(f"run {run.name} is being trained by another process now: choose another --name")
 
 
 def connect(config: TrainConfig, workers: int | None) -> Resources:
@@ -156,29 +150,42 @@ def connect(config: TrainConfig, workers: int | None) -> Resources:
         options = {"num_cpus": max(os.cpu_count() or 1, workers or 1), "include_dashboard": False}
     print(f"Connecting to Ray at {address} ..." if address else "Starting Ray on this machine ...", flush=True)
     import ray
+    from ray.exceptions import AuthenticationError
 
     try:
+        if address and (match := re.fullmatch(r"([^/]+):(\d+)", address)):
+            # Ray itself would try for minutes where nobody answers.
+            socket.create_connection((match[1].strip("[]"), int(match[2])), timeout=10).close()
         ray.init(log_to_driver=False, logging_level=logging.WARNING, **options)
-    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+    except (AuthenticationError, ConnectionError, RuntimeError, ValueError, OSError) as error:
+        hint = "; check RAY_ADDRESS and RAY_AUTH_TOKEN" if address else ""
         raise ValueError(
-            f"Ray at {address or 'this machine'} cannot be reached: {str(error).splitlines()[0]}"
+            f"Ray at {address or 'this machine'} cannot be reached: {str(error).splitlines()[0]}{hint}"
         ) from error
-    available = ray.cluster_resources()
-    gpus = int(available.get("GPU", 0))
-    total_cpus = max(1, int(available.get("CPU", 1)))
+    return share(ray.cluster_resources(), workers, config.most_workers, is_ours=not address)
+
+
+def share(available: Mapping[str, float], workers: int | None, most_workers: int, is_ours: bool) -> Resources:
+    """What of a cluster's resources a training takes; on a cluster of our own, all CPUs."""
+    # An autoscaled cluster may have no GPU yet: how many it can get, its head says as a resource of ours.
+    gpus = max(int(available.get("GPU", 0)), int(available.get(MAX_GPUS, 0)))
+    cpus = max(1, int(available.get("CPU", 1)))
     if workers is None:
-        workers = min(gpus or min(total_cpus, 8), config.most_workers)
-    if workers > (gpus or total_cpus):
-        print(f"The cluster has {gpus or total_cpus} {'GPU' if gpus else 'CPU'}s now; waiting until it has {workers}.")
-    return Resources(workers, gpus > 0, 1 if address or gpus else max(1, total_cpus // workers))
+        workers = min(gpus or min(cpus, 8), most_workers)
+    kind = "GPU" if gpus else "CPU"
+    if workers > (now := int(available.get(kind, 0))):
+        print(f"The cluster has {now} {kind}s now; waiting until it has {workers}.", flush=True)
+    return Resources(workers, gpus > 0, max(1, cpus // workers) if is_ours and not gpus else 1)
 
 
 class Fit:
     """A training under way: Ray in a thread of its own, signals and progress in this one."""
 
-    def __init__(self, config: TrainConfig, run: Run, resources: Resources, total_steps: int) -> None:
+    def __init__(self, config: TrainConfig, run: Run, resources: Resources, step: int, total_steps: int) -> None:
         self.config, self.run, self.resources, self.total_steps = config, run, resources, total_steps
         self.launch_id = secrets.token_hex(8)
+        done = {"step": step, "nimg": step * config.batch_size, "total_steps": total_steps, "epochs": config.epochs}
+        self.starting = done | {"phase": "starting", "message": "", "world_size": resources.workers}
         self.signals: list[int] = []
         self.error: Exception | None = None
 
@@ -217,6 +224,9 @@ class Fit:
     def _show(self, bar: "tqdm[Any]", shown: int) -> int:
         try:
             progress = self.run.read_progress() or {}
+            if progress.get("launch_id") != self.launch_id:
+                # Until the workers are up, the run shows that it is being started, and that somebody is at it.
+                self.run.write_progress(self.starting | {"heartbeat": time.time()})
             epochs = [epoch for epoch in self.run.epochs() if epoch > shown]
             for epoch in epochs:
                 metrics = self.run.read_epoch_metrics(epoch)
@@ -275,7 +285,9 @@ class Fit:
         from ray.train.torch import TorchConfig, TorchTrainer
 
         # Type checkers see the older classes of these names.
-        failures = FailureConfig(max_failures=3, controller_failure_limit=10)  # type: ignore[call-arg]
+        failures = FailureConfig(  # type: ignore[call-arg]
+            max_failures=3, controller_failure_limit=START_MINUTES
+        )
         resources = {"CPU": self.resources.cpus_per_worker, **({"GPU": 1} if self.resources.gpu else {})}
         return TorchTrainer(
             train_loop_per_worker,

@@ -7,15 +7,15 @@ from trainer.config import TrainConfig
 
 FORGE = TrainConfig(
     recipe="forge",
-    epochs=20,
+    epochs=16,
     batch_size=64,
     loss="relativistic",
     gamma=1.0,
     g_lr=2e-3,
     d_lr=2e-3,
-    beta1=0.0,
+    beta1=0.5,
     beta2=0.99,
-    lr_warmup=50,
+    lr_warmup=100,
     lr_decay="cosine",
     ema=30_000,
     model=ModelConfig(architecture="forge", z_dim=64, g_widths=(64, 32), d_widths=(32, 64, 128), std_group=4),

@@ -5,6 +5,7 @@
     <runs>/<run>/stop.json             asks one launch to end
     <runs>/<run>/epochs/0007/          samples.png, losses.json and, last, metrics.json: the epoch exists when it does
     <runs>/<run>/step_00006566/        a checkpoint: its files and, last, MANIFEST.json, which names and hashes them
+    <runs>/<run>/evaluations/          step_00006566.json: scores of a checkpoint, which they outlive
 
 A run has one writer, which publishes its checkpoints in ascending steps, and any number of readers. On a disk, files
 and checkpoints are staged under another name, synced and renamed; in a bucket, where nothing can be renamed but each
@@ -253,6 +254,24 @@ class Run:
         except MissingError:
             return None
 
+    def is_being_trained(self, watch: float = 3.0) -> bool:
+        """Whether somebody trains this run: its heartbeat, where it is recent, goes on within `watch` seconds.
+
+        The last heartbeat of a training that was killed may be recent too.
+        """
+
+        def heartbeat() -> float:
+            progress = self.read_progress() or {}
+            return progress.get("heartbeat") or 0.0 if progress.get("phase") in ("starting", "training") else 0.0
+
+        last = heartbeat()
+        deadline = time.monotonic() + watch
+        while time.time() - last < 30 and time.monotonic() < deadline:
+            if heartbeat() > last:
+                return True
+            time.sleep(0.2)
+        return False
+
     def epochs(self) -> list[int]:
         """The complete epochs, ascending."""
         return sorted(epoch for epoch, files in self._epoch_files().items() if METRICS in files)
@@ -274,6 +293,13 @@ class Run:
     def read_samples(self, epoch: int) -> bytes:
         """The sample grid of an epoch, a PNG."""
         return self.store._read(self._epoch_path(epoch, SAMPLES))
+
+    def read_evaluation(self, step: int) -> dict[str, Any] | None:
+        """What `write_evaluation` wrote last for a checkpoint; None before it did."""
+        try:
+            return self.store._read_json(self._evaluation_path(step))
+        except MissingError:
+            return None
 
     def checkpoints(self) -> list["Checkpoint"]:
         """The checkpoints with a readable manifest, ascending by step; their files are not verified here."""
@@ -343,6 +369,10 @@ class Run:
     def write_epoch_metrics(self, epoch: int, fields: Mapping[str, Any]) -> None:
         """Write the summary of an epoch, after all else: it completes the epoch."""
         self.store._write(self._epoch_path(epoch, METRICS), _to_json(fields))
+
+    def write_evaluation(self, step: int, fields: Mapping[str, Any]) -> None:
+        """Write or replace the scores of a checkpoint."""
+        self.store._write(self._evaluation_path(step), _to_json(fields))
 
     def publish_checkpoint(
         self, step: int, files: Mapping[str, bytes | Path], fields: Mapping[str, Any]
@@ -417,6 +447,9 @@ class Run:
 
     def _epoch_path(self, epoch: int, filename: str) -> str:
         return f"{self.path}/epochs/{_count(epoch, 'epoch'):04d}/{filename}"
+
+    def _evaluation_path(self, step: int) -> str:
+        return f"{self.path}/evaluations/{checkpoint_name(step)}.json"
 
     def _epoch_files(self) -> dict[int, set[str]]:
         found: dict[int, set[str]] = {}

@@ -131,7 +131,7 @@ class Demo(uvicorn.Server):
         if self.started:
             say(f"\n  DigitForge is running at {self._url}\n  Ctrl-C ends it.\n")
             if self._recipe:
-                self._start_training(self._recipe)
+                await self._start_training(self._recipe)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -151,10 +151,10 @@ class Demo(uvicorn.Server):
                 self._training.hurry()
         self.should_exit = True
 
-    def _start_training(self, recipe: str) -> None:
+    async def _start_training(self, recipe: str) -> None:
         try:
             store = open_store(self._runs)
-            name = choose_run_name(store, recipe)
+            name = await asyncio.to_thread(choose_run_name, store, recipe)
             self._training = TrainingChild(training_command(recipe, name, self._runs), _log_of(store, name))
         except (RunStoreError, OSError) as error:
             say(f"The training could not be started: {error}")

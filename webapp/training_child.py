@@ -16,8 +16,6 @@ from trainer.run_store import RunStore
 NICENESS = 10
 STAGES = ((signal.SIGINT, 20.0), (signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0))
 """Signals to end the child with, and how many seconds each has."""
-HEARTBEAT_SECONDS = 10
-"""A run whose heartbeat is younger is being trained by somebody."""
 PR_SET_PDEATHSIG = 1
 
 
@@ -103,17 +101,14 @@ def training_command(recipe: str, name: str, runs: str) -> list[str]:
 
 
 def choose_run_name(store: RunStore, recipe: str) -> str:
-    """The newest unfinished run `<recipe>-<n>`, which nobody trains now, or else a new one. Raises `RunStoreError`."""
-    numbers: dict[int, str] = {}
-    for run in store.list_runs():
-        if match := re.fullmatch(re.escape(recipe) + r"-([1-9][0-9]{0,6})", run.name):
-            progress = run.read_progress() or {}
-            numbers[int(match[1])] = "free" if _is_unfinished(progress) else "taken"
-    newest = max(numbers, default=0)
-    return f"{recipe}-{newest if numbers.get(newest) == 'free' else newest + 1}"
+    """The newest run `<recipe>-<n>` if it is unfinished and nobody trains it now, or else a new one.
 
-
-def _is_unfinished(progress: dict) -> bool:
-    phase = progress.get("phase")
-    alive = time.time() - (progress.get("heartbeat") or 0) < HEARTBEAT_SECONDS
-    return phase != "finished" and not (alive and phase not in ("stopped", "failed"))
+    Looking takes a few seconds if that run has only just lost its trainer. Raises `RunStoreError`.
+    """
+    matches = [re.fullmatch(re.escape(recipe) + r"-([1-9][0-9]{0,6})", run.name) for run in store.list_runs()]
+    newest = max((int(match[1]) for match in matches if match), default=0)
+    if newest:
+        run = store.run(f"{recipe}-{newest}")
+        if (run.read_progress() or {}).get("phase") != "finished" and not run.is_being_trained():
+            return run.name
+    return f"{recipe}-{newest + 1}"

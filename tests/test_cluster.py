@@ -1,0 +1,313 @@
+"""Clusters: what `ray up` would start, and a head on this machine that trains jobs as docs/cluster.md says."""
+
+import contextlib
+import os
+import re
+import secrets
+import shlex
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+import zipfile
+from collections.abc import Iterator
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import psutil
+import pytest
+import streamlit as st
+import yaml
+from ray._private.runtime_env.packaging import create_package
+from ray.autoscaler._private.util import prepare_config, validate_config
+from streamlit.testing.v1 import AppTest
+
+from trainer.launch import MAX_GPUS, Resources, share
+from trainer.run_store import Run, open_store
+from webapp.environment import RUNS_VARIABLE
+
+ROOT = Path(__file__).resolve().parent.parent
+HEAD = "ray start --head --dashboard-host=127.0.0.1 --num-cpus=2 --block"
+SUBMIT = "ray job submit --working-dir . -- python -m trainer"
+"""Both as docs/cluster.md has them."""
+RECIPE = ["forge", "--limit-images", "2000", "--steps-per-epoch", "150", "--model.g-widths", "8", "4"]
+RECIPE += ["--model.d-widths", "4", "8", "8"]
+
+
+@pytest.fixture
+def cluster() -> dict[str, Any]:
+    config: dict[str, Any] = yaml.safe_load((ROOT / "ray_cluster.yaml").read_text())
+    return config
+
+
+def start_commands(config: dict[str, Any]) -> list[str]:
+    commands = [*config["head_start_ray_commands"], *config["worker_start_ray_commands"]]
+    return [command for command in commands if "ray start" in command]
+
+
+def test_ray_accepts_the_cluster_and_refuses_a_misspelt_one(cluster: dict[str, Any]) -> None:
+    misspelt = deepcopy(cluster) | {"idle_timeout_minute": cluster["idle_timeout_minutes"]}
+    validate_config(prepare_config(cluster))
+    with pytest.raises(jsonschema.ValidationError, match="idle_timeout_minute"):
+        validate_config(prepare_config(misspelt))
+
+
+def test_nobody_reaches_the_cluster_without_the_token(cluster: dict[str, Any]) -> None:
+    prepared = prepare_config(deepcopy(cluster))  # with Ray's defaults where the file is silent
+    assert len(start_commands(prepared)) == 2
+    for command in start_commands(prepared):
+        assert command.startswith("RAY_AUTH_MODE=token ")
+    assert "-e RAY_AUTH_MODE=token" in prepared["docker"]["run_options"]
+    assert prepared["file_mounts"]["/home/ray/.ray/auth_token"] == "~/.ray/auth_token"
+    assert "--dashboard-host=127.0.0.1" in prepared["head_start_ray_commands"][-1]
+    for file in ("ray_cluster.yaml", "docs/cluster.md"):
+        assert "0.0.0.0" not in (ROOT / file).read_text()
+
+
+def test_the_cluster_has_the_pinned_ray_and_nothing_of_rays_dangerous_defaults(cluster: dict[str, Any]) -> None:
+    prepared = prepare_config(deepcopy(cluster))
+    pin = re.search(r"^ray\[.*\]==(\S+)", (ROOT / "requirements.txt").read_text(), re.MULTILINE)
+    assert pin
+    for image in (prepared["docker"]["head_image"], prepared["docker"]["worker_image"]):
+        assert image.startswith(f"rayproject/ray:{pin[1]}-py311-")
+    commands = [command for name in prepared if name.endswith("_commands") for command in prepared[name]]
+    assert not [command for command in commands if "wheel" in command or "nightly" in command]
+    mounted = {remote: local for remote, local in prepared["file_mounts"].items() if local == "requirements.txt"}
+    assert [f"-r {remote}" in prepared["setup_commands"][0] for remote in mounted] == [True]
+    for node_type in prepared["available_node_types"].values():
+        for field in ("ImageId", "SecurityGroupIds", "IamInstanceProfile"):
+            assert "FILL-IN" in str(node_type["node_config"][field])
+
+
+def test_a_training_asks_for_gpus_that_the_cluster_can_add(
+    cluster: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    types = cluster["available_node_types"]
+    head, worker = types["head"]["resources"], types["gpu_worker"]
+    assert head == {"CPU": 0, MAX_GPUS: worker["max_workers"] * worker["resources"]["GPU"]}
+    assert worker["max_workers"] + types["cpu_worker"]["max_workers"] <= cluster["max_workers"]
+
+    assert share(head, None, 64, is_ours=False) == Resources(4, True, 1)
+    assert "has 0 GPUs now; waiting until it has 4" in capsys.readouterr().out
+    assert share({"CPU": 0}, 3, 64, is_ours=False) == Resources(3, False, 1)
+    assert "has 0 CPUs now; waiting until it has 3" in capsys.readouterr().out
+    assert share({"CPU": 8, "GPU": 2, MAX_GPUS: 4}, 2, 64, is_ours=False) == Resources(2, True, 1)
+    assert share({"CPU": 8}, 2, 64, is_ours=True) == Resources(2, False, 4)
+    assert share({"CPU": 16}, None, 5, is_ours=False) == Resources(5, False, 1)
+    assert not capsys.readouterr().out
+
+
+def test_a_job_takes_the_data_along_and_leaves_secrets_and_bulk_at_home(tmp_path: Path) -> None:
+    project, package = tmp_path / "project", tmp_path / "package.zip"
+    travels = {"trainer/launch.py", "data/mnist/train-images-idx3-ubyte.gz", "webapp/views/runs.py"}
+    stays = {".env", ".venv/bin/python", "runs/quick-1/run.json", "pretrained/forge/run.json", "models/__pycache__/x"}
+    for name in travels | stays:
+        (project / name).parent.mkdir(parents=True, exist_ok=True)
+        (project / name).write_text(name)
+    for name in (".gitignore", ".rayignore"):
+        shutil.copy(ROOT / name, project)
+    create_package(str(project), package, include_gitignore=True)
+    packed = {name for name in zipfile.ZipFile(package).namelist() if not name.endswith("/")}
+    assert packed == travels | {".gitignore", ".rayignore"}
+
+
+@dataclass(frozen=True)
+class Head:
+    """A cluster of one node on this machine, and what a terminal needs to use it."""
+
+    address: str
+    dashboard: str
+    environment: dict[str, str]
+    folder: Path
+
+    def run(self, command: str, *arguments: str, **variables: str | None) -> "subprocess.Popen[str]":
+        """Start a command in the repository, with variables set or, as None, unset."""
+        environment = {name: value for name, value in (self.environment | variables).items() if value is not None}
+        return subprocess.Popen(
+            [*shlex.split(command), *arguments],
+            cwd=ROOT,
+            env=environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+
+    def ask(self, path: str, token: str = "", method: str = "GET") -> int:
+        """The dashboard's status for a request."""
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        try:
+            request = urllib.request.Request(f"{self.dashboard}{path}", headers=headers, method=method)
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                return int(answer.status)
+        except urllib.error.HTTPError as error:
+            return error.code
+        except OSError:  # it does not listen yet
+            return 0
+
+    @property
+    def token(self) -> str:
+        return self.environment["RAY_AUTH_TOKEN"]
+
+
+def free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+
+
+@pytest.fixture(scope="module")
+def head() -> Iterator[Head]:
+    """The documented head, beside any other cluster of this machine: with ports, a folder and a token of its own."""
+    # Not pytest's folder: the paths of Ray's sockets must be short.
+    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+        environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment["PATH"]])
+        environment |= {"HOME": folder, "OMP_WAIT_POLICY": "PASSIVE", "RAY_USAGE_STATS_ENABLED": "0"}
+        environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+        port, dashboard, agent, client = free_ports(4)
+        environment["RAY_API_SERVER_ADDRESS"] = f"http://127.0.0.1:{dashboard}"
+        head = Head(f"127.0.0.1:{port}", environment["RAY_API_SERVER_ADDRESS"], environment, Path(folder) / "ray")
+        own = [f"--port={port}", f"--dashboard-port={dashboard}", f"--dashboard-agent-listen-port={agent}"]
+        own += [f"--ray-client-server-port={client}", f"--temp-dir={head.folder}"]
+        log = Path(folder) / "head.log"
+        with log.open("w") as output:
+            process = subprocess.Popen(
+                [*shlex.split(HEAD), *own],
+                cwd=folder,
+                env=environment | {"RAY_JOB_STOP_WAIT_TIME_S": "60"},
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+        try:
+            deadline = time.monotonic() + 120
+            while head.ask("/api/jobs/", head.token) != 200:
+                assert process.poll() is None, log.read_text()
+                assert time.monotonic() < deadline, log.read_text()
+                time.sleep(0.5)
+            yield head
+        finally:
+            family = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
+            for member in family:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    member.kill()
+            process.wait()
+
+
+def verified(runs: Path, name: str) -> tuple[Run, int]:
+    """A run of a store, and the step of its newest checkpoint, all of whose files are intact."""
+    run = open_store(runs).run(name)
+    checkpoint = run.latest_checkpoint()
+    assert checkpoint
+    return run, checkpoint.step
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_submitted_training_stops_on_request_goes_on_when_submitted_again_and_is_seen_in_the_app(
+    head: Head, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = tmp_path / "runs"
+    command = [*RECIPE, "--epochs", "2", "--workers", "2", "--runs", str(runs)]
+
+    first = head.run(SUBMIT.replace("submit", "submit --submission-id first"), *command)
+    run, deadline = open_store(runs).run("forge"), time.monotonic() + 240
+    while not (run.exists() and (run.read_progress() or {}).get("step", 0)):
+        assert first.poll() is None, first.stdout and first.stdout.read()
+        assert time.monotonic() < deadline, "the job does not train"
+        time.sleep(0.2)
+    assert head.ask("/api/jobs/first/stop", head.token, "POST") == 200  # as `ray job stop first`
+    output, _ = first.communicate(timeout=120)
+    _, step = verified(runs, "forge")
+    assert f"Stopped at step {step} of 300" in output
+    assert "Job 'first' was stopped" in output
+
+    second = head.run(SUBMIT, *command)
+    output, _ = second.communicate(timeout=400)
+    assert second.returncode == 0, output
+    assert f"Resuming run forge from step {step} of 300" in output
+    assert "2 worker(s) with 1 CPU each" in output
+    assert verified(runs, "forge")[1] == 300
+
+    # What travelled: the code and the data, and nothing else.
+    packages = list(head.folder.glob("session_latest/runtime_resources/working_dir_files/_ray_pkg_*/"))
+    assert packages
+    for package in packages:
+        top = {path.name for path in package.iterdir()}
+        assert top >= {"data", "models", "trainer"}
+        assert not top & {".venv", ".git", ".env", "runs", "pretrained"}
+        assert sum(path.stat().st_size for path in package.rglob("*") if path.is_file()) < 100 << 20
+
+    monkeypatch.setenv(RUNS_VARIABLE, str(runs))
+    st.cache_data.clear()
+    app = AppTest.from_file(str(ROOT / "webapp" / "app.py"), default_timeout=60)
+    app.query_params["run"] = "runs/forge"
+    app.run()
+    assert not app.exception
+    assert not app.error
+    assert app.selectbox(key="scope.run").value == "runs/forge"
+    assert app.selectbox(key="scope.step").value == 300
+
+
+@pytest.mark.slow
+def test_a_job_refuses_a_folder_that_would_vanish_with_it(head: Head) -> None:
+    job = head.run(SUBMIT, *RECIPE, "--epochs", "1", "--runs", "runs")
+    output, _ = job.communicate(timeout=120)
+    assert job.returncode == 1
+    assert "trainer: --runs must be an absolute path or a URI in a job" in output
+    assert "Traceback" not in output
+
+
+@pytest.mark.slow
+def test_ray_address_reaches_the_cluster_without_a_job(head: Head, tmp_path: Path) -> None:
+    command = [*RECIPE, "--steps-per-epoch", "10", "--epochs", "2", "--workers", "1", "--runs", str(tmp_path)]
+    training = head.run("python -m trainer", *command, RAY_ADDRESS=head.address)
+    output, _ = training.communicate(timeout=240)
+    assert training.returncode == 0, output
+    assert f"Connecting to Ray at {head.address}" in output
+    assert verified(tmp_path, "forge")[1] == 20
+
+
+@pytest.mark.slow
+def test_without_the_token_or_the_right_address_there_is_one_clear_line(head: Head, tmp_path: Path) -> None:
+    assert head.ask("/api/jobs/") == 401
+    assert head.ask("/api/jobs/", "wrong") == 403
+    [nobody] = free_ports(1)
+    train = ["python -m trainer", *RECIPE, "--epochs", "1", "--runs", str(tmp_path)]
+    submitted = {
+        "Authentication required: Unauthorized": head.run(SUBMIT, RAY_AUTH_MODE="disabled", RAY_AUTH_TOKEN=None),
+        "couldn't find an authentication token": head.run(SUBMIT, RAY_AUTH_TOKEN=None),
+    }
+    ours = {
+        "no authentication token was found": head.run(*train, RAY_ADDRESS=head.address, RAY_AUTH_TOKEN=None),
+        f"RAY_ADDRESS={head.dashboard} is a dashboard": head.run(*train, RAY_ADDRESS=head.dashboard),
+        f"127.0.0.1:{nobody} cannot be reached": head.run(*train, RAY_ADDRESS=f"127.0.0.1:{nobody}"),
+    }
+    for message, process in submitted.items():
+        output, _ = process.communicate(timeout=120)
+        assert process.returncode
+        assert message in output
+    for message, process in ours.items():
+        output, _ = process.communicate(timeout=120)
+        assert process.returncode == 2, output
+        assert message in output.splitlines()[-1]
+        assert output.splitlines()[-1].startswith("trainer: ")
+        assert "Traceback" not in output
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_documented_commands_are_those_that_are_tested() -> None:
+    text = (ROOT / "docs" / "cluster.md").read_text()
+    for command in (HEAD, SUBMIT):
+        assert f"\n{command}" in text
+    blocks = re.findall(r"```bash\n(.*?)```", text, re.DOTALL)
+    for block in blocks[:2]:
+        assert "RAY_AUTH_MODE=token" in block
