@@ -1,17 +1,16 @@
 """`python -m models.generate --generator FILE --digit 6`: pictures from a generator file."""
 
-import argparse
 import os
 import re
 import sys
 import uuid
 from pathlib import Path
-from typing import NoReturn
 
 import numpy as np
 import torch
 
 from models import sampling
+from models.command_line import Parser
 from models.generator_file import LoadedGenerator, load_generator
 
 MOST_IMAGES = 100_000
@@ -46,14 +45,9 @@ def generate(
     return sampling.draw(loaded.generator, z, c), np.array(labels, np.int64)
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"generate: {message} (see --help)\n")
-
-
 def main(arguments: list[str]) -> int:
     """Run the command; the process's exit status."""
-    parser = _Parser(prog="python -m models.generate", description="Draw digits with a generator file.")
+    parser = Parser(prog="python -m models.generate", description="Draw digits with a generator file.")
     parser.add_argument("--generator", type=Path, required=True, metavar="FILE", help="a generator.safetensors file")
     parser.add_argument("--digit", help="one class, a range (0-9) or a list (1,3,5); default: every class")
     parser.add_argument("--count", type=int, default=16, help="pictures of each class (default: 16)")

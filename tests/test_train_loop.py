@@ -70,6 +70,8 @@ class KilledError(Exception):
 def train_here(config: TrainConfig, run: Run, die_at: int = -1) -> None:
     """Train in this process and its process group, without Ray."""
     rank = dist.get_rank() if dist.is_initialized() else 0
+    if rank == 0 and not run.exists():
+        run.create({"recipe": config.recipe, "config": config.to_dict()})
 
     def report(step: int, files: dict[str, bytes] | None, fields: dict[str, Any]) -> None:
         if files:

@@ -1,4 +1,4 @@
-"""`python -m trainer RECIPE ...`: train a recipe, or go on with a run that was interrupted."""
+"""`python -m trainer RECIPE ...`: train a recipe, or go on with a run; `python -m trainer evaluate RUN`: score it."""
 
 import contextlib
 import dataclasses
@@ -36,14 +36,19 @@ class Command:
 def parse(arguments: list[str]) -> Command:
     """The command that the arguments spell; what is wrong with them is a `ValueError` of one line."""
     if arguments and not arguments[0].startswith("-") and arguments[0] not in RECIPES:
-        raise ValueError(f"unknown recipe {arguments[0]!r}; choose from: {', '.join(RECIPES)}")
+        raise ValueError(f"unknown recipe {arguments[0]!r}; choose from: {', '.join(RECIPES)} (or evaluate, ship)")
     commands = {name: Command(config=config) for name, config in RECIPES.items()}
     kind = tyro.extras.subcommand_type_from_defaults(commands, SUMMARIES)
     message = io.StringIO()
     try:
         with contextlib.redirect_stderr(message):
             command: Command = tyro.cli(
-                kind, args=arguments, prog="python -m trainer", config=(tyro.conf.FlagCreatePairsOff,)
+                kind,
+                args=arguments,
+                prog="python -m trainer",
+                description="Train a recipe. Beside the recipes there are `evaluate RUN`, which scores a run, and "
+                "`ship RUN`, which copies it into pretrained/; each has its own --help.",
+                config=(tyro.conf.FlagCreatePairsOff,),
             )
     except SystemExit as end:
         if end.code:
@@ -65,6 +70,15 @@ def _one_line(box: str) -> str:
 
 def main(arguments: list[str]) -> int:
     """Run the command; the process's exit status."""
+    # Ray and torch take seconds to import: not for a mistyped flag.
+    if arguments[:1] == ["evaluate"]:
+        from trainer import evaluate
+
+        return evaluate.main(arguments[1:])
+    if arguments[:1] == ["ship"]:
+        from trainer import ship
+
+        return ship.main(arguments[1:])
     try:
         command = parse(arguments)
         if command.workers is not None:
@@ -72,7 +86,6 @@ def main(arguments: list[str]) -> int:
         if command.dry_run:
             print(json.dumps(command.config.to_dict(), indent=2))
             return 0
-        # Ray and torch take seconds to import: not for a mistyped flag.
         from trainer.launch import launch
 
         return launch(

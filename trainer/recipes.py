@@ -7,15 +7,15 @@ from trainer.config import TrainConfig
 
 FORGE = TrainConfig(
     recipe="forge",
-    epochs=16,
+    epochs=14,
     batch_size=64,
     loss="relativistic",
     gamma=1.0,
     g_lr=2e-3,
     d_lr=2e-3,
-    beta1=0.5,
+    beta1=0.0,
     beta2=0.99,
-    lr_warmup=100,
+    lr_warmup=1000,
     lr_decay="cosine",
     ema=30_000,
     model=ModelConfig(architecture="forge", z_dim=64, g_widths=(64, 32), d_widths=(32, 64, 128), std_group=4),
@@ -23,7 +23,7 @@ FORGE = TrainConfig(
 """Our own: relativistic loss with both gradient penalties (Huang et al. 2024, R3GAN, arXiv 2501.05441), projection
 discriminator, spread of a class's images in D, layer normalization in G, EMA."""
 
-QUICK = replace(FORGE, recipe="quick", epochs=12, steps_per_epoch=100, ema=5_000)
+QUICK = replace(FORGE, recipe="quick", epochs=12, steps_per_epoch=100, lr_warmup=50, ema=5_000)
 """`forge` for an audience: 77,000 images, with a new picture every 6,400."""
 
 MLP_CGAN = TrainConfig(

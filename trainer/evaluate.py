@@ -1,0 +1,128 @@
+"""`python -m trainer evaluate RUN`: what a checkpoint's generator scores, beside what real digits score."""
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from models import sampling
+from models.command_line import Parser
+from models.digit_reader import IMG_SIZE, NUM_CLASSES, SHA256
+from models.generator_file import LoadedGenerator, load_generator, read_generator
+from trainer import data
+from trainer.metrics import Judge, frequent_labels, mnist_judge, uniform_labels
+from trainer.run_store import Checkpoint, Run, RunStoreError, open_store
+from trainer.state import GENERATOR_FILE
+
+ROWS = {
+    "label_accuracy": ("label accuracy", "{:.2%}"),
+    "fid": ("FID", "{:.3f}"),
+    "kid": ("KID", "{:.5f}"),
+    "precision": ("precision", "{:.3f}"),
+    "recall": ("recall", "{:.3f}"),
+    "density": ("density", "{:.3f}"),
+    "coverage": ("coverage", "{:.3f}"),
+    "diversity": ("diversity", "{:.3f}"),
+    "nearest_1st_percentile": ("nearest training image, 1st percentile", "{:.2f}"),
+    "nearest_median": ("nearest training image, median", "{:.2f}"),
+}
+"""Score -> how the table shows it."""
+
+
+def evaluate(loaded: LoadedGenerator, judge: Judge, count: int, seed: int) -> dict[str, Any]:
+    """Scores of `count` pictures with seeds seed, seed + 1, ... (`generated`), and of as many real ones (`floor`).
+
+    Once with all digits equally often, for label accuracy, and once as often as among the training images, for all
+    else. Raises `ValueError` for a generator or a count that the judge cannot compare.
+    """
+    config = loaded.config
+    if config.image_shape != (1, IMG_SIZE, IMG_SIZE) or config.num_classes not in (0, NUM_CLASSES):
+        raise ValueError(
+            f"the digit reader reads the {NUM_CLASSES} digits at 1x{IMG_SIZE}x{IMG_SIZE}: this generator draws "
+            f"{config.num_classes} classes at {'x'.join(map(str, config.image_shape))}"
+        )
+    if not 0 <= seed <= sampling.MAX_SEED - count + 1:
+        raise ValueError(f"--seed and the seeds after it must be in 0..{sampling.MAX_SEED}: got {seed}")
+    floor = judge.floor(count)
+    z = sampling.latents(range(seed, seed + count), config)
+    labels = frequent_labels(count, judge.class_shares)
+    reading = judge.look(sampling.draw(loaded.generator, z, sampling.one_hot(labels, config.num_classes)))
+    if not config.num_classes:
+        return {"generated": judge.score(reading), "floor": floor}
+    generated = judge.score(reading, torch.tensor(labels))
+    labels = uniform_labels(count)
+    reading = judge.look(sampling.draw(loaded.generator, z, sampling.one_hot(labels, config.num_classes)))
+    return {
+        "generated": judge.score_labels(reading, torch.tensor(labels)) | generated,
+        "floor": judge.floor_labels(count) | floor,
+    }
+
+
+def table(fields: dict[str, Any]) -> str:
+    """The scores of `evaluate`, a line each, and the label accuracy of each digit."""
+    generated, floor = fields["generated"], fields["floor"]
+    lines = [f"{'':40}{'generated':>12}{'floor (real)':>14}"]
+    for name, (title, form) in ROWS.items():
+        if name in generated:
+            lines.append(f"{title:40}{form.format(generated[name]):>12}{form.format(floor[name]):>14}")
+    shares = (generated.get("label_accuracy_per_digit", []), floor.get("label_accuracy_per_digit", []))
+    for digit, (share, floor_share) in enumerate(zip(*shares, strict=True)):
+        lines.append(f"{f'  read as asked: {digit}':40}{share:>12.2%}{floor_share:>14.2%}")
+    return "\n".join(lines)
+
+
+def find_checkpoint(run: Run, step: int | None) -> Checkpoint:
+    """The checkpoint of a step, or the newest one that verifies; `ValueError` if there is none."""
+    if not run.exists():
+        names = ", ".join(other.name for other in run.store.list_runs()) or "none"
+        raise ValueError(f"{run.store.root} has no run {run.name!r}; it has: {names}")
+    recorded = run.read_run().get("data") or {}
+    if any(data.MNIST_SHA256.get(name) != sha256 for name, sha256 in recorded.items()):
+        raise ValueError(f"run {run.name} was trained on other data than MNIST, which the digit reader cannot read")
+    checkpoint = run.latest_checkpoint() if step is None else run.checkpoint(step)
+    if checkpoint is None:
+        steps = ", ".join(str(other.step) for other in run.checkpoints()) or "none"
+        which = "intact checkpoint" if step is None else f"checkpoint of step {step}"
+        raise ValueError(f"run {run.name} has no {which}; listed are: {steps}")
+    return checkpoint
+
+
+def main(arguments: list[str]) -> int:
+    """Run the command; the process's exit status."""
+    parser = Parser(prog="python -m trainer evaluate", description="Score a generator beside real digits.")
+    parser.add_argument("run", nargs="?", metavar="RUN", help="name of the run; the scores are written beside it")
+    parser.add_argument("--runs", default="runs", help="folder, or URI, in which runs are kept (default: runs)")
+    parser.add_argument("--checkpoint", type=int, metavar="STEP", help="default: the newest one that verifies")
+    parser.add_argument("--generator", type=Path, metavar="FILE", help="a generator file, in place of a run")
+    parser.add_argument("--count", type=int, default=10_000, help="digits to draw (default and most: 10000)")
+    parser.add_argument("--seed", type=int, default=0, help="of the first digit; digit k has seed + k (default: 0)")
+    options = parser.parse_args(arguments)
+    started = time.monotonic()
+    checkpoint = None
+    try:
+        if (options.run is None) == (options.generator is None):
+            raise ValueError("name either a run or a --generator file")
+        if options.generator:
+            loaded, title = load_generator(options.generator), str(options.generator)
+        else:
+            checkpoint = find_checkpoint(open_store(options.runs).run(options.run), options.checkpoint)
+            title = f"{checkpoint.run.name}, {checkpoint.name}"
+            loaded = read_generator(checkpoint.read(GENERATOR_FILE), f"{title}, {GENERATOR_FILE}")
+        fields = evaluate(loaded, mnist_judge(), options.count, options.seed)
+    except ValueError as error:
+        print(f"trainer evaluate: {error}", file=sys.stderr)
+        return 2
+    last = options.seed + options.count - 1
+    print(f"{title}: {options.count} digits, seeds {options.seed} to {last}, read by {SHA256[:12]}")
+    print(table(fields))
+    print(f"Took {time.monotonic() - started:.0f} s")
+    if checkpoint:
+        given = {"step": checkpoint.step, "epoch": checkpoint.epoch, "nimg": checkpoint.nimg}
+        drawn = {"count": options.count, "seed": options.seed, "reader_sha256": SHA256, "time": time.time()}
+        try:
+            checkpoint.run.write_evaluation(checkpoint.step, given | drawn | fields)
+        except RunStoreError as error:  # a store to look at only: the scores are what was asked for
+            print(f"trainer evaluate: not kept: {error}", file=sys.stderr)
+    return 0

@@ -1,0 +1,161 @@
+"""`python -m trainer.train_digit_reader`: train the digit reader, the judge of all generators.
+
+On the 60,000 training images only. The test images measure the last weights, once, and choose nothing.
+"""
+
+import argparse
+import datetime
+import hashlib
+import json
+import math
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NoReturn
+
+import safetensors.torch
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from models.digit_reader import WEIGHTS, DigitReader, read_digits
+from models.sampling import from_uint8
+from trainer import data
+
+EPOCHS, BATCH_SIZE = 12, 128
+LEARNING_RATE, WEIGHT_DECAY = 4e-3, 0.02
+WARMUP = 0.1
+"""Share of the run over which the learning rate rises; then it falls along half a cosine to 0."""
+AVERAGE = 0.998
+"""Decay per step of the running average of the weights."""
+MOST_DEGREES, MOST_SCALE, MOST_SHEAR, MOST_SHIFT = 10.0, 0.1, 0.15, 2
+
+
+def augment(images: Tensor, random: torch.Generator) -> Tensor:
+    """Images (B, 1, H, W) in [-1, 1], half of them turned, scaled and slanted a little, then each one shifted.
+
+    The shift is by whole pixels: so the other half stays as sharp as the images to be judged.
+    """
+    half = len(images) // 2
+
+    def uniform(most: float, count: int) -> Tensor:
+        return (torch.rand(count, generator=random) * 2 - 1) * most
+
+    angle, shear = uniform(math.radians(MOST_DEGREES), half), uniform(MOST_SHEAR, half)
+    x_scale, y_scale = 1 + uniform(MOST_SCALE, half), 1 + uniform(MOST_SCALE, half)
+    cos, sin, zero = angle.cos(), angle.sin(), torch.zeros(half)
+    x_row = torch.stack([x_scale * cos, x_scale * (shear * cos - sin), zero], 1)
+    y_row = torch.stack([y_scale * sin, y_scale * (shear * sin + cos), zero], 1)
+    affine = torch.stack([x_row, y_row], 1)  # (B / 2, 2, 3)
+    grid = F.affine_grid(affine, [half, *images.shape[1:]], align_corners=False)
+    # Outside of an image is 0 for `grid_sample`, and -1, black, for us.
+    turned = F.grid_sample(images[:half] + 1, grid, align_corners=False) - 1
+    images = torch.cat([turned, images[half:]])
+
+    size = images.shape[-1]
+    steps = torch.randint(-MOST_SHIFT, MOST_SHIFT + 1, (2, len(images)), generator=random)
+    rows, columns = (steps + MOST_SHIFT)[..., None] + torch.arange(size)  # (B, H), (B, W)
+    padded = F.pad(images[:, 0], [MOST_SHIFT] * 4, value=-1.0)
+    picked = padded[torch.arange(len(images))[:, None, None], rows[:, :, None], columns[:, None, :]]
+    return picked[:, None]
+
+
+def batches(images: Tensor, labels: Tensor, epochs: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """All batches of a run, augmented: images (B, 1, H, W) in [-1, 1] and labels (B,); a function of the seed."""
+    random = torch.Generator().manual_seed(seed)
+    for _ in range(epochs):
+        order = torch.randperm(len(images), generator=random)
+        for indices in order[: len(order) // BATCH_SIZE * BATCH_SIZE].split(BATCH_SIZE):
+            yield augment(from_uint8(images[indices]), random), labels[indices]
+
+
+def train(images: Tensor, labels: Tensor, epochs: int, seed: int) -> DigitReader:
+    """A reader trained on uint8 images (N, 1, 28, 28) and labels (N,): the running average of its weights.
+
+    Without label smoothing, which would draw the pictures of a class together in the features: the metrics look there
+    for how varied they are.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        reader = DigitReader()
+    average = AveragedModel(reader, multi_avg_fn=get_ema_multi_avg_fn(AVERAGE), use_buffers=True)
+    steps = max(1, len(images) // BATCH_SIZE * epochs)
+    optimizer = torch.optim.AdamW(reader.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: min((step + 1) / (WARMUP * steps), 0.5 + 0.5 * math.cos(math.pi * step / steps))
+    )
+    started, total = time.monotonic(), 0.0
+    for step, (batch, targets) in enumerate(batches(images, labels, epochs, seed), 1):
+        loss = F.cross_entropy(reader(batch), targets)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        average.update_parameters(reader)
+        total += loss.item()
+        if step % (steps // epochs or 1) == 0:
+            mean, total = total / (steps // epochs), 0.0
+            print(f"epoch {step * epochs // steps}/{epochs}: loss {mean:.4f}, {time.monotonic() - started:.0f} s")
+    trained = average.module
+    assert isinstance(trained, DigitReader)
+    return trained.eval().requires_grad_(False)
+
+
+def weights_bytes(reader: DigitReader, provenance: dict[str, str | float]) -> bytes:
+    """The content of a weights file."""
+    weights = {name: value.contiguous() for name, value in reader.state_dict().items()}
+    return safetensors.torch.save(weights, {"provenance": json.dumps(provenance, sort_keys=True)})
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"train_digit_reader: {message} (see --help)\n")
+
+
+def main(arguments: list[str]) -> int:
+    """Run the command; the process's exit status."""
+    parser = _Parser(prog="python -m trainer.train_digit_reader", description="Train the digit reader.")
+    parser.add_argument("--epochs", type=int, default=EPOCHS, help=f"passes over the data (default: {EPOCHS})")
+    parser.add_argument("--seed", type=int, default=0, help="of weights, order and augmentation (default: 0)")
+    parser.add_argument("--out", type=Path, default=WEIGHTS, metavar="FILE", help="default: the shipped weights")
+    options = parser.parse_args(arguments)
+    try:
+        if options.epochs < 1:
+            raise ValueError(f"--epochs must be at least 1: got {options.epochs}")
+        if not 0 <= options.seed < 2**32:
+            raise ValueError(f"--seed must be in [0, 2^32): got {options.seed}")
+        if not options.out.parent.is_dir():
+            raise ValueError(f"{options.out}: cannot be written (no such folder)")
+        training, test = data.load_dataset(data.MNIST, "train"), data.load_dataset(data.MNIST, "t10k")
+    except ValueError as error:
+        return _fail(str(error))
+    reader = train(torch.tensor(training.images), torch.from_numpy(training.labels), options.epochs, options.seed)
+    _, logits = read_digits(reader, test.images)
+    accuracy = (logits.argmax(1) == torch.from_numpy(test.labels)).double().mean().item()
+    content = weights_bytes(
+        reader,
+        {
+            "command": f"python -m trainer.train_digit_reader --epochs {options.epochs} --seed {options.seed}",
+            "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+            "test_accuracy": accuracy,
+            "torch": torch.__version__,
+        },
+    )
+    try:
+        options.out.write_bytes(content)
+    except OSError as error:
+        return _fail(f"{options.out}: cannot be written ({error.strerror})")
+    print(f"Test accuracy {accuracy:.2%} on {len(test.labels)} images that training never saw")
+    print(f"Wrote {options.out}; its SHA-256 belongs in models/digit_reader.py: {hashlib.sha256(content).hexdigest()}")
+    return 0
+
+
+def _fail(message: str) -> int:
+    print(f"train_digit_reader: {message}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
