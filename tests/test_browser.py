@@ -130,7 +130,7 @@ def copied_link(page: Page) -> str:
 def test_a_visitor_draws_digits_and_sends_the_link(
     context: BrowserContext, site: str, runs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    page = open_page(context, site)
+    page = open_page(context, f"{site}/?run=runs/quick-1")
     assert len(images(page)) == 100
 
     page.locator(".st-key-generate-digits").get_by_text("7", exact=True).click()
@@ -175,7 +175,8 @@ def stage(page: Page) -> str:
 
 
 def test_an_interpolation_is_sent_as_a_link(context: BrowserContext, site: str) -> None:
-    page = open_page(context, f"{site}/interpolate?from_digit=2&from_seed=5&to_digit=6&to_seed=9&frames=12")
+    ends = "from_digit=2&from_seed=5&to_digit=6&to_seed=9"
+    page = open_page(context, f"{site}/interpolate?run=runs/quick-1&{ends}&frames=12")
     shown = frames(page)
     assert len(shown) == len(set(shown)) == 12
     settle(page)
@@ -201,7 +202,7 @@ def test_an_interpolation_is_sent_as_a_link(context: BrowserContext, site: str) 
 
 
 def test_dragging_through_the_gallery_never_asks_the_server(context: BrowserContext, site: str) -> None:
-    page = open_page(context, f"{site}/gallery")
+    page = open_page(context, f"{site}/gallery?run=runs/quick-1")
     expect(page.locator(".caption")).to_have_text(f"Epoch {EPOCHS} - step {EPOCHS * STEPS_PER_EPOCH}")
     settle(page)
     newest = stage(page)

@@ -1,0 +1,45 @@
+"""The runs that come with the repository: whole, small, and as good as the README says."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from models.digit_reader import load_digit_reader
+from models.generate import generate
+from models.generator_file import read_generator
+from models.sampling import from_uint8
+from trainer.config import TrainConfig
+from trainer.recipes import RECIPES
+from trainer.run_store import Run, open_store
+
+PRETRAINED = Path(__file__).resolve().parent.parent / "pretrained"
+RUNS = open_store(PRETRAINED).list_runs()
+
+
+def test_forge_is_among_them_and_all_are_small() -> None:
+    assert "forge" in {run.name for run in RUNS}
+    assert sum(path.stat().st_size for path in PRETRAINED.rglob("*") if path.is_file()) < 40e6
+
+
+@pytest.mark.parametrize("run", RUNS, ids=lambda run: run.name)
+def test_a_shipped_run_is_whole(run: Run) -> None:
+    config = TrainConfig.from_dict(run.read_run()["config"])
+    assert config.recipe in RECIPES
+    assert run.epochs() == list(range(run.epochs()[-1] + 1))
+    for epoch in run.epochs():
+        assert run.read_samples(epoch).startswith(b"\x89PNG")
+        assert epoch == 0 or len(run.read_losses(epoch)["d_loss"]) == run.read_run()["steps_per_epoch"]
+    checkpoint = run.latest_checkpoint()
+    assert checkpoint
+    assert read_generator(checkpoint.read("generator.safetensors"), run.name).config == config.model
+
+
+def test_forge_draws_the_digits_that_are_asked_for() -> None:
+    checkpoint = open_store(PRETRAINED).run("forge").latest_checkpoint()
+    assert checkpoint
+    loaded = read_generator(checkpoint.read("generator.safetensors"), "forge")
+    images, labels = generate(loaded, list(range(10)), count=100, seed=0, truncation=1.0)
+    with torch.inference_mode():
+        read = load_digit_reader()(from_uint8(torch.from_numpy(images)[:, None])).argmax(1)
+    assert (read.numpy() == labels).mean() >= 0.975
