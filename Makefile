@@ -23,8 +23,8 @@ train: .venv/.runtime ## one training, or its continuation (RECIPE=forge RUNS=ru
 test: .venv/.dev browser ## every test
 	@$(VENV) -m pytest
 
-test-fast: .venv/.dev ## the tests that need neither Ray, S3 nor a browser
-	@$(VENV) -m pytest -m "not slow"
+test-fast: .venv/.dev ## the tests that need neither Ray, workers, S3 nor a browser
+	@$(VENV) -m pytest -m "not slow" -n 2
 
 lint: .venv/.dev ## style, format and types
 	$(VENV) -m ruff check

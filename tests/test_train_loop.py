@@ -136,6 +136,7 @@ def test_workers_share_a_batch_in_whole_groups(world_size: int) -> None:
     assert all(part.stop > part.start and part.start % 4 == 0 for part in slices)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("world_size", [2, 3])
 def test_the_number_of_workers_does_not_change_forge(tmp_path: Path, world_size: int) -> None:
     cases: list[tuple[Any, int, float]] = [("float64", 100, 1e-8), ("float32", 25, 1e-3)]
@@ -220,6 +221,7 @@ def test_a_run_leaves_epochs_and_a_generator(tmp_path: Path, config: TrainConfig
     assert loaded.provenance["step"] == config.steps_per_epoch * 2
 
 
+@pytest.mark.slow
 def test_batchnorm_statistics_are_averaged_over_workers(tmp_path: Path) -> None:
     config = mlp_config(epochs=1, steps_per_epoch=1, dtype="float64")
     statistics = []
