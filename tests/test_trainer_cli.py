@@ -43,6 +43,13 @@ def existing_run(folder: Path, config: TrainConfig) -> Run:
         (["forge", "--name", "../etc"], "cannot be the name of a run"),
         (["forge", "--runs", "gopher://x"], "gopher://x: cannot be opened"),
         (["mlp-cgan", "--gamma", "1"], "d_update 'separate' needs a loss without pairs or penalties"),
+        (["gan", "--batch-size", "5"], "batch_size must be even for d_batch 'halves', in whole groups: got 5"),
+        (["gan", "--batch-size", "4", "--workers", "3"], "--batch-size 4 feeds at most 2 workers: got 3"),
+        (["dcgan", "--batch-size", "4", "--workers", "3"], "--batch-size 4 feeds at most 2 workers: got 3"),
+        (["gan", "--g-labels", "real"], "g_labels must be 'uniform' for d_batch 'halves'"),
+        (["forge", "--sampling", "random"], "sampling must be 'epoch' for networks that compare images"),
+        (["forge", "--g-labels", "uniform"], "g_labels and d_fakes_labels must be 'real'"),
+        (["mlp-cgan", "--optimizer", "rmsprop"], "beta1 must be 0 for rmsprop: got 0.5"),
     ],
 )
 def test_bad_input_gets_one_line(
