@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from models.config import ModelConfig
 from models.networks import build_discriminator, build_generator
@@ -14,7 +15,10 @@ from models.sampling import one_hot
 from tests.test_train_loop import losses_of, train_on
 from trainer import losses, state, train_loop
 from trainer.config import TrainConfig
+from trainer.launch import Fit, Resources
+from trainer.list_recipes import sizes
 from trainer.recipes import RECIPES
+from trainer.run_store import open_store
 
 TINY: dict[str, dict[str, Any]] = {
     "mlp": {"g_widths": (16, 32), "d_widths": (32, 16)},
@@ -147,6 +151,44 @@ def test_a_classic_has_the_layers_and_parameters_of_its_source(recipe: str) -> N
     assert (d_shapes, tuple(logits.shape)) == (D_SHAPES[recipe], (2,))
 
 
+MULTIPLY_ACCUMULATES = {
+    # A dense layer has one for each weight.
+    "mlp-cgan": (
+        10 * 100 + 200 * 256 + 256 * 512 + 512 * 1024 + 1024 * 784,
+        10 * 784 + 1568 * 512 + 512 * 256 + 256,
+    ),
+    # A transposed convolution has one for each weight and input pixel, 7x7, 14x14, 28x28 and 28x28 of them; a
+    # convolution one for each weight and output pixel, 14x14, 7x7, 4x4 and 4x4.
+    "conv-cgan": (
+        110 * 6272 + 25 * (49 * 128 * 128 + 196 * 128 * 64 + 784 * 64 * 32 + 784 * 32),
+        10 * 784 + 25 * (196 * 2 * 32 + 49 * 32 * 64 + 16 * 64 * 128 + 16 * 128 * 256) + 4096,
+    ),
+    "dcgan": (
+        49 * 100 * 256 + 16 * (49 * 256 * 128 + 196 * 128),
+        16 * (196 * 64 + 49 * 64 * 128) + 49 * 128,
+    ),
+    "onehot-cdcgan": (
+        49 * 110 * 256 + 16 * (49 * 256 * 128 + 196 * 128),
+        16 * (196 * 11 * 64 + 49 * 64 * 128) + 49 * 128,
+    ),
+    "gan": (
+        100 * 6272 + 16 * (49 * 128 * 128 + 196 * 128 * 128) + 784 * 49 * 128,
+        9 * (196 * 64 + 49 * 64 * 64) + 3136,
+    ),
+    "dropout-dcgan": (
+        100 * 6272 + 16 * (49 * 128 * 64 + 196 * 64 * 32) + 784 * 49 * 32,
+        9 * (196 * 64 + 49 * 64 * 128) + 6272,
+    ),
+}
+
+
+@pytest.mark.parametrize("recipe", MULTIPLY_ACCUMULATES)
+def test_the_work_for_an_image_is_that_of_its_layers(recipe: str) -> None:
+    parameters, macs = sizes(RECIPES[recipe].model)
+    assert parameters == TOTALS[recipe]
+    assert macs == MULTIPLY_ACCUMULATES[recipe]
+
+
 def test_the_keras_recipes_draw_and_judge_images_in_0_to_1_at_their_edge() -> None:
     for recipe in ("conv-cgan", "gan", "dropout-dcgan"):
         model = RECIPES[recipe].model
@@ -260,6 +302,21 @@ def test_lengths_are_those_of_the_sources() -> None:
         "dropout-dcgan": (234, 100 * 234),
     }
     assert (RECIPES["gan"].d_batch_size, RECIPES["conv-cgan"].d_batch_size) == (128, 64)
+
+
+def test_gan_prints_the_accuracy_in_per_cent_every_ten_epochs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = open_store(tmp_path).run("gan")
+    run.create({})
+    numbers = {"d_loss": 0.7, "g_loss": 0.7, "d_acc_real": 0.514, "d_acc_fake": 0.7, "images_per_second": 1.0}
+    for epoch in range(21):
+        run.write_epoch_metrics(epoch, {"epoch": epoch, "step": epoch} | numbers)
+    Fit(RECIPES["gan"], run, Resources(workers=1, gpu=False, cpus_per_worker=1), 0, 20)._show(tqdm(disable=True), -1)
+    lines = [line for line in capsys.readouterr().out.splitlines() if "accuracy" in line]
+    assert lines == [
+        f"epoch {epoch}: the discriminator's accuracy is 51% on real and 70% on fake samples" for epoch in (10, 20)
+    ]
 
 
 def test_no_classic_averages_its_weights() -> None:

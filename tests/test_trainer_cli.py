@@ -12,7 +12,7 @@ from tests.sample_run import being_trained
 from trainer.__main__ import main, parse
 from trainer.config import TrainConfig
 from trainer.data import load_dataset
-from trainer.recipes import RECIPES, SUMMARIES
+from trainer.recipes import RECIPES, SOURCES, SUMMARIES
 from trainer.run_store import Run, open_store
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -89,8 +89,24 @@ def test_help_lists_every_recipe_and_flag() -> None:
     assert all(flag in text for flag in flags.split())
 
 
+def test_recipes_are_listed_with_their_sizes_and_schedules(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["recipes"]) == 0
+    titles, *lines = capsys.readouterr().out.splitlines()
+    assert titles.split()[0] == "recipe"
+    assert [line.split()[0] for line in lines] == list(RECIPES)
+    rows = dict(zip(RECIPES, lines, strict=True))
+    for cell in ("1,363,521 / 1,090,001", "101.7 / 19.2", "BCE, concatenated", "40,000 steps of 64 in 80 epochs"):
+        assert cell in rows["conv-cgan"]
+    assert "RMSprop 0.0001 / 0.0002, decay 3e-08 / 6e-08" in rows["conv-cgan"]
+    assert "1,516,636 / 943,537" in rows["mlp-cgan"]
+    assert all("  none  " in rows[recipe] for recipe in ("dcgan", "gan", "dropout-dcgan"))
+    with pytest.raises(SystemExit):
+        main(["recipes", "gan"])
+    assert "trainer recipes: unrecognized arguments: gan" in capsys.readouterr().err
+
+
 def test_every_recipe_has_a_summary_and_names_itself() -> None:
-    assert SUMMARIES.keys() == RECIPES.keys()
+    assert SUMMARIES.keys() == SOURCES.keys() == RECIPES.keys()
     assert all(config.recipe == name for name, config in RECIPES.items())
     assert all(parse([name]).config == config for name, config in RECIPES.items())
 

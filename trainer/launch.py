@@ -233,7 +233,7 @@ class Fit:
                 if epoch:
                     bar.write(_epoch_line(metrics, self.config.epochs), file=sys.stdout)
                 if epoch and self.config.print_accuracy_every and epoch % self.config.print_accuracy_every == 0:
-                    bar.write(accuracy_line(metrics), file=sys.stdout)
+                    bar.write(_accuracy_line(metrics), file=sys.stdout)
                 shown = epoch
         except RunStoreError:
             return shown  # storage may be slow; the next look will tell
@@ -376,8 +376,7 @@ def _epoch_line(metrics: dict[str, Any], epochs: int) -> str:
     return f"{where}  {numbers}  {metrics['images_per_second']:.0f} images/s"
 
 
-def accuracy_line(metrics: dict[str, Any]) -> str:
-    """What is printed of an epoch's summary every `print_accuracy_every` epochs."""
+def _accuracy_line(metrics: dict[str, Any]) -> str:
     real, fake = metrics["d_acc_real"], metrics["d_acc_fake"]
     return (
         f"epoch {metrics['epoch']}: the discriminator's accuracy is {real:.0%} on real and {fake:.0%} on fake samples"

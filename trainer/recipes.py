@@ -159,3 +159,15 @@ SUMMARIES = {
     "dropout-dcgan": "its narrower sibling, with real and fake images in updates of their own",
 }
 """One line about each recipe, for `--help`."""
+
+SOURCES = {
+    "forge": "our own",
+    "quick": "our own",
+    "mlp-cgan": "Mirza and Osindero 2014 (arXiv 1411.1784), dense, in Keras' manner",
+    "conv-cgan": "Atienza, Advanced Deep Learning with Keras, chapter 4",
+    "dcgan": "Radford et al. 2015 (arXiv 1511.06434), at 28x28",
+    "onehot-cdcgan": "the same, with one-hot classes",
+    "gan": "Goodfellow et al. 2014 (arXiv 1406.2661), as in Brownlee's Keras tutorial",
+    "dropout-dcgan": "Radford et al. 2015, in Keras' manner with dropout",
+}
+"""Where each recipe comes from; what of it is a choice, its docstring says."""
