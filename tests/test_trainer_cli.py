@@ -164,6 +164,16 @@ def test_a_config_that_cannot_train_names_the_field(fields: dict[str, Any]) -> N
         TrainConfig.from_dict(config | fields)
 
 
+def test_a_run_from_before_the_classics_is_still_the_same_run() -> None:
+    later = ("print_accuracy_every", "sampling", "d_batch", "d_acc_mode", "d_fakes_labels", "optimizer")
+    for config in (RECIPES["forge"], RECIPES["quick"]):
+        fields = config.to_dict()
+        for name in (*later, "g_decay", "d_decay"):
+            del fields[name]
+        del fields["model"]["dropout"]
+        assert TrainConfig.from_dict(fields) == config
+
+
 def test_a_config_with_an_unknown_or_missing_field_is_refused() -> None:
     config = RECIPES["forge"].to_dict()
     with pytest.raises(ValueError, match="'bogus'"):

@@ -79,7 +79,8 @@ CONV_CGAN = TrainConfig(
 the source: the layers, latents, BCE, RMSprop with its decay and half of both for G, 40,000 steps with a grid every
 500; in a step, one update of D on 64 real images and 64 fakes with random labels of their own, drawn in inference
 mode, and one of G. RMSprop's rho of .9 is Keras' default. No choices of ours but the fixed grid: 10 pictures of each
-digit, not 16 in all."""
+digit, not 16 in all. At first both losses fall near 0 (for some 400 steps in a narrower trial): G's
+moving averages lag, so D sees other fakes than those that G is trained on."""
 
 DCGAN = TrainConfig(
     recipe="dcgan",
