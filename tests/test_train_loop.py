@@ -185,6 +185,7 @@ def test_the_number_of_workers_does_not_change_forge(tmp_path: Path, world_size:
         assert len(set(expected["d_loss"])) > steps / 2  # a curve that stands still would prove nothing
 
 
+@pytest.mark.slow
 def test_the_number_of_workers_does_not_change_dropout(tmp_path: Path) -> None:
     # Half a batch of 26 are 13 images: 6 on one worker and 7 on the other.
     fields: dict[str, Any] = {"dtype": "float64", "epochs": 1, "steps_per_epoch": 20}
