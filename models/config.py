@@ -5,12 +5,16 @@ import json
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
+WIDTHS = {"conv_cgan": (4, 4), "dcgan": (2, 2), "dropout_gan": (3, 2), "forge": (2, 3)}
+"""Architectures with a fixed number of layers: how many g_widths and d_widths each has. All of them work at a quarter
+of an image's size and double it twice."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
     """The shape of a pair of networks; `ValueError` names the field that does not fit."""
 
-    architecture: Literal["mlp", "forge"]
+    architecture: Literal["mlp", "conv_cgan", "dcgan", "dropout_gan", "forge"]
     """Family of networks: the module of that name in `models`."""
     z_dim: int
     """Length of a latent vector."""
@@ -28,6 +32,8 @@ class ModelConfig:
     """Widths of the discriminator's layers, from the image to the logit."""
     std_group: int = 0
     """Images of one class whose spread D sees (minibatch standard deviation); 0 = D sees each image alone."""
+    dropout: float = 0.0
+    """Share of its features that D drops in training; 0 = none."""
 
     def __post_init__(self) -> None:
         for field in ("z_dim", "img_size"):
@@ -43,12 +49,19 @@ class ModelConfig:
                 raise ValueError(f"model.{field} must be positive widths: got {widths}")
         if self.std_group < 0:
             raise ValueError(f"model.std_group must not be negative: got {self.std_group}")
-        if self.architecture == "forge":
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"model.dropout must be in [0, 1): got {self.dropout}")
+        if self.dropout and self.architecture != "dropout_gan":
+            raise ValueError(f"model.dropout must be 0 for {self.architecture}: got {self.dropout}")
+        if self.num_classes and self.architecture == "dropout_gan":
+            raise ValueError(f"model.num_classes must be 0 for dropout_gan: got {self.num_classes}")
+        if self.architecture in WIDTHS:
             if self.img_size % 4:
-                raise ValueError(f"model.img_size must be divisible by 4 for forge: got {self.img_size}")
-            for field, count in (("g_widths", 2), ("d_widths", 3)):
-                if len(getattr(self, field)) != count:
-                    raise ValueError(f"model.{field} needs {count} widths for forge: got {getattr(self, field)}")
+                raise ValueError(f"model.img_size must be divisible by 4 for {self.architecture}: got {self.img_size}")
+            for field, count in zip(("g_widths", "d_widths"), WIDTHS[self.architecture], strict=True):
+                widths = getattr(self, field)
+                if len(widths) != count:
+                    raise ValueError(f"model.{field} needs {count} widths for {self.architecture}: got {widths}")
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -59,6 +72,11 @@ class ModelConfig:
     def group_size(self) -> int:
         """Images of the global batch that must stay together on one worker."""
         return max(self.std_group, 1)
+
+    @property
+    def has_batch_norm(self) -> bool:
+        """Whether the networks normalize by the statistics of a whole batch, of which one image has none."""
+        return self.architecture in ("mlp", "conv_cgan", "dcgan")
 
     def to_json(self) -> str:
         """One line of JSON with every field."""

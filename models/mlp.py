@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.config import ModelConfig
+from models.keras_layers import init_glorot
 
 
 class Generator(nn.Module):
@@ -22,7 +23,7 @@ class Generator(nn.Module):
         # Keras' defaults: eps 1e-3, and a moving average that keeps .99.
         self.norms = nn.ModuleList(nn.BatchNorm1d(width, eps=1e-3, momentum=0.01) for width in config.g_widths)
         self.out = nn.Linear(widths[-1], config.img_channels * config.img_size**2)
-        _init_glorot(self)
+        init_glorot(self)
 
     def forward(self, z: Tensor, c: Tensor) -> Tensor:
         """z (B, z_dim), c (B, num_classes) -> (B, img_channels, img_size, img_size) in [-1, 1]."""
@@ -43,7 +44,7 @@ class Discriminator(nn.Module):
         widths = [pixels * (2 if config.num_classes else 1), *config.d_widths]
         self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
         self.out = nn.Linear(widths[-1], 1)
-        _init_glorot(self)
+        init_glorot(self)
 
     def forward(self, images: Tensor, c: Tensor) -> Tensor:
         """images (B, img_channels, img_size, img_size), c (B, num_classes) -> logits (B,)."""
@@ -53,10 +54,3 @@ class Discriminator(nn.Module):
         for linear in self.hidden:
             x = F.leaky_relu(linear(x), 0.2)
         return self.out(x)[:, 0]
-
-
-def _init_glorot(module: nn.Module) -> None:
-    for layer in module.modules():
-        if isinstance(layer, nn.Linear):
-            nn.init.xavier_uniform_(layer.weight)
-            nn.init.zeros_(layer.bias)

@@ -2,10 +2,10 @@
 
 from torch import nn
 
-from models import forge, mlp
+from models import conv_cgan, dcgan, dropout_gan, forge, mlp
 from models.config import ModelConfig
 
-FAMILIES = {"mlp": mlp, "forge": forge}
+FAMILIES = {"mlp": mlp, "conv_cgan": conv_cgan, "dcgan": dcgan, "dropout_gan": dropout_gan, "forge": forge}
 
 
 def build_generator(config: ModelConfig) -> nn.Module:

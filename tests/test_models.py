@@ -24,6 +24,11 @@ def count_parameters(network: nn.Module) -> int:
         ModelConfig(architecture="forge", num_classes=0, **SMALL),
         ModelConfig(architecture="mlp", num_classes=0, **SMALL),
         ModelConfig(architecture="mlp", img_size=16, num_classes=3, **SMALL),
+        ModelConfig(architecture="conv_cgan", num_classes=0, **SMALL | {"g_widths": (8,) * 4, "d_widths": (4,) * 4}),
+        ModelConfig(architecture="dcgan", img_size=32, img_channels=3, **SMALL | {"d_widths": (4, 8)}),
+        ModelConfig(
+            architecture="dropout_gan", img_size=32, num_classes=0, z_dim=6, g_widths=(8,) * 3, d_widths=(4, 8)
+        ),
     ],
     ids=str,
 )
@@ -84,6 +89,8 @@ def test_forge_judges_an_image_by_its_own_group_only() -> None:
 
 def test_the_class_changes_the_picture_and_the_judgement() -> None:
     for recipe in RECIPES.values():
+        if not recipe.model.num_classes:
+            continue
         generator, discriminator = build_generator(recipe.model).eval(), build_discriminator(recipe.model)
         z = torch.randn(4, recipe.model.z_dim)
         threes, eights = one_hot([3] * 4, 10), one_hot([8] * 4, 10)
@@ -102,6 +109,10 @@ def test_the_class_changes_the_picture_and_the_judgement() -> None:
         ({"g_widths": (8,)}, "model.g_widths needs 2 widths"),
         ({"d_widths": (8, 0, 8)}, "model.d_widths"),
         ({"std_group": -1}, "model.std_group"),
+        ({"dropout": 1.0}, "model.dropout must be in"),
+        ({"dropout": 0.5}, "model.dropout must be 0 for forge"),
+        ({"architecture": "conv_cgan"}, "model.g_widths needs 4 widths for conv_cgan"),
+        ({"architecture": "dropout_gan"}, "model.num_classes must be 0 for dropout_gan: got 10"),
     ],
 )
 def test_a_config_that_fits_no_network_names_the_field(fields: dict, message: str) -> None:

@@ -1,5 +1,6 @@
 """The mathematics of training: the same on any number of workers, and after any interruption."""
 
+import dataclasses
 import json
 from itertools import pairwise
 from pathlib import Path
@@ -21,6 +22,10 @@ from trainer.train_loop import NotFiniteError, plan, train, worker_slice
 
 FORGE = ModelConfig(architecture="forge", z_dim=8, g_widths=(8, 4), d_widths=(4, 8, 8), std_group=4)
 MLP = ModelConfig(architecture="mlp", z_dim=8, g_widths=(16, 32), d_widths=(32, 16))
+CONV = ModelConfig(architecture="conv_cgan", z_dim=8, g_widths=(4, 8, 4, 4), d_widths=(4, 4, 8, 8))
+DROPOUT = ModelConfig(
+    architecture="dropout_gan", z_dim=8, num_classes=0, g_widths=(8, 8, 4), d_widths=(8, 8), dropout=0.4
+)
 
 
 def forge_config(**fields: Any) -> TrainConfig:
@@ -61,6 +66,36 @@ def mlp_config(**fields: Any) -> TrainConfig:
         "model": MLP,
     }
     return TrainConfig(**(defaults | fields))
+
+
+def dropout_config(**fields: Any) -> TrainConfig:
+    """Everything at once that the classics without BatchNorm do."""
+    defaults: dict[str, Any] = {
+        "recipe": "gan",
+        "sampling": "random",
+        "d_batch": "halves",
+        "d_update": "concatenated",
+        "d_acc_mode": "eval",
+        "g_decay": 1e-3,
+        "d_decay": 2e-3,
+        "model": DROPOUT,
+    }
+    return mlp_config(**(defaults | fields))
+
+
+def rmsprop_config(**fields: Any) -> TrainConfig:
+    """RMSprop on networks with BatchNorm, and random classes."""
+    defaults: dict[str, Any] = {
+        "recipe": "conv-cgan",
+        "sampling": "random",
+        "d_update": "concatenated",
+        "d_fakes_labels": "uniform",
+        "optimizer": "rmsprop",
+        "beta1": 0.0,
+        "beta2": 0.9,
+        "model": CONV,
+    }
+    return mlp_config(**(defaults | fields))
 
 
 class KilledError(Exception):
@@ -130,7 +165,7 @@ def test_an_epoch_is_a_pass_over_the_images_unless_the_recipe_says_otherwise() -
 
 @pytest.mark.parametrize("world_size", [1, 2, 3, 5, 6])
 def test_workers_share_a_batch_in_whole_groups(world_size: int) -> None:
-    slices = [worker_slice(forge_config(), rank, world_size) for rank in range(world_size)]
+    slices = [worker_slice(24, 4, rank, world_size) for rank in range(world_size)]
     assert [slices[0].start, slices[-1].stop] == [0, 24]
     assert all(a.stop == b.start for a, b in pairwise(slices))
     assert all(part.stop > part.start and part.start % 4 == 0 for part in slices)
@@ -151,8 +186,33 @@ def test_the_number_of_workers_does_not_change_forge(tmp_path: Path, world_size:
         assert len(set(expected["d_loss"])) > steps / 2  # a curve that stands still would prove nothing
 
 
+@pytest.mark.slow
+def test_the_number_of_workers_does_not_change_dropout(tmp_path: Path) -> None:
+    # Half a batch of 26 are 13 images: 6 on one worker and 7 on the other.
+    fields: dict[str, Any] = {"dtype": "float64", "epochs": 1, "steps_per_epoch": 20}
+    configs = [dropout_config(batch_size=26, **fields), dropout_config(d_update="separate", **fields)]
+    configs.append(rmsprop_config(d_update="joint", model=DROPOUT, **fields))
+    alone = train_on(1, *((config, tmp_path / f"alone-{k}") for k, config in enumerate(configs)))
+    together = train_on(2, *((config, tmp_path / f"together-{k}") for k, config in enumerate(configs)))
+    for one, two in zip(alone, together, strict=True):
+        expected, found = losses_of(one), losses_of(two)
+        for name in ("d_loss", "g_loss"):
+            assert found[name] == pytest.approx(expected[name], rel=1e-8)
+        assert len(set(expected["d_loss"])) == 20
+        curves = one.read_losses(1), two.read_losses(1)
+        assert curves[0]["d_acc_real"] == pytest.approx(curves[1]["d_acc_real"])
+
+
 @pytest.mark.parametrize(
-    "config", [forge_config(checkpoint_every=4), mlp_config(checkpoint_every=4)], ids=["forge", "mlp"]
+    "config",
+    [
+        forge_config(checkpoint_every=4),
+        mlp_config(checkpoint_every=4),
+        dropout_config(checkpoint_every=4),
+        rmsprop_config(checkpoint_every=4),
+        rmsprop_config(checkpoint_every=4, model=DROPOUT),
+    ],
+    ids=["forge", "mlp", "dropout", "batchnorm-rmsprop", "dropout-rmsprop"],
 )
 def test_a_killed_and_resumed_run_ends_as_if_it_had_not_been_killed(tmp_path: Path, config: TrainConfig) -> None:
     (whole,) = train_on(1, (config, tmp_path / "whole"))
@@ -168,6 +228,19 @@ def test_a_killed_and_resumed_run_ends_as_if_it_had_not_been_killed(tmp_path: Pa
         expected, found = tensors_of(whole, file), tensors_of(interrupted, file)
         assert expected.keys() == found.keys()
         assert all(torch.equal(expected[name], found[name]) for name in expected), file
+
+
+def test_accuracy_is_measured_without_dropout_where_the_recipe_says_so(tmp_path: Path) -> None:
+    # Of the first step, so that all cases have the same weights and images.
+    def first_accuracy(mode: str, share: float) -> tuple[float, float]:
+        model = dataclasses.replace(DROPOUT, dropout=share)
+        config = dropout_config(epochs=1, steps_per_epoch=1, d_acc_mode=mode, model=model)
+        (run,) = train_on(1, (config, tmp_path / f"{mode}-{share}"))
+        curve = run.read_losses(1)
+        return curve["d_acc_real"][0], curve["d_acc_fake"][0]
+
+    assert first_accuracy("eval", 0.9) == first_accuracy("eval", 0.0)
+    assert first_accuracy("train", 0.9) != first_accuracy("train", 0.0)
 
 
 def test_a_damaged_newest_checkpoint_is_passed_over(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from tests.sample_run import being_trained
 from trainer.__main__ import main, parse
 from trainer.config import TrainConfig
 from trainer.data import load_dataset
-from trainer.recipes import RECIPES, SUMMARIES
+from trainer.recipes import RECIPES, SOURCES, SUMMARIES
 from trainer.run_store import Run, open_store
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -43,6 +43,13 @@ def existing_run(folder: Path, config: TrainConfig) -> Run:
         (["forge", "--name", "../etc"], "cannot be the name of a run"),
         (["forge", "--runs", "gopher://x"], "gopher://x: cannot be opened"),
         (["mlp-cgan", "--gamma", "1"], "d_update 'separate' needs a loss without pairs or penalties"),
+        (["gan", "--batch-size", "5"], "batch_size must be even for d_batch 'halves', in whole groups: got 5"),
+        (["gan", "--batch-size", "4", "--workers", "3"], "--batch-size 4 feeds at most 2 workers: got 3"),
+        (["dcgan", "--batch-size", "4", "--workers", "3"], "--batch-size 4 feeds at most 2 workers: got 3"),
+        (["gan", "--g-labels", "real"], "g_labels must be 'uniform' for d_batch 'halves'"),
+        (["forge", "--sampling", "random"], "sampling must be 'epoch' for networks that compare images"),
+        (["forge", "--g-labels", "uniform"], "g_labels and d_fakes_labels must be 'real'"),
+        (["mlp-cgan", "--optimizer", "rmsprop"], "beta1 must be 0 for rmsprop: got 0.5"),
     ],
 )
 def test_bad_input_gets_one_line(
@@ -82,8 +89,24 @@ def test_help_lists_every_recipe_and_flag() -> None:
     assert all(flag in text for flag in flags.split())
 
 
+def test_recipes_are_listed_with_their_sizes_and_schedules(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["recipes"]) == 0
+    titles, *lines = capsys.readouterr().out.splitlines()
+    assert titles.split()[0] == "recipe"
+    assert [line.split()[0] for line in lines] == list(RECIPES)
+    rows = dict(zip(RECIPES, lines, strict=True))
+    for cell in ("1,363,521 / 1,090,001", "101.7 / 19.2", "BCE, concatenated", "40,000 steps of 64 in 80 epochs"):
+        assert cell in rows["conv-cgan"]
+    assert "RMSprop 0.0001 / 0.0002, decay 3e-08 / 6e-08" in rows["conv-cgan"]
+    assert "1,516,636 / 943,537" in rows["mlp-cgan"]
+    assert all("  none  " in rows[recipe] for recipe in ("dcgan", "gan", "dropout-dcgan"))
+    with pytest.raises(SystemExit):
+        main(["recipes", "gan"])
+    assert "trainer recipes: unrecognized arguments: gan" in capsys.readouterr().err
+
+
 def test_every_recipe_has_a_summary_and_names_itself() -> None:
-    assert SUMMARIES.keys() == RECIPES.keys()
+    assert SUMMARIES.keys() == SOURCES.keys() == RECIPES.keys()
     assert all(config.recipe == name for name, config in RECIPES.items())
     assert all(parse([name]).config == config for name, config in RECIPES.items())
 
@@ -139,6 +162,16 @@ def test_a_config_that_cannot_train_names_the_field(fields: dict[str, Any]) -> N
     config = RECIPES["forge"].to_dict()
     with pytest.raises(ValueError, match=next(reversed(fields)) if "loss" not in fields else "d_update"):
         TrainConfig.from_dict(config | fields)
+
+
+def test_a_run_from_before_the_classics_is_still_the_same_run() -> None:
+    later = ("print_accuracy_every", "sampling", "d_batch", "d_acc_mode", "d_fakes_labels", "optimizer")
+    for config in (RECIPES["forge"], RECIPES["quick"]):
+        fields = config.to_dict()
+        for name in (*later, "g_decay", "d_decay"):
+            del fields[name]
+        del fields["model"]["dropout"]
+        assert TrainConfig.from_dict(fields) == config
 
 
 def test_a_config_with_an_unknown_or_missing_field_is_refused() -> None:

@@ -1,4 +1,4 @@
-"""`python -m trainer RECIPE ...`: train a recipe, or go on with a run; `python -m trainer evaluate RUN`: score it."""
+"""`python -m trainer RECIPE ...`: train a recipe, or go on with a run. Also: recipes, evaluate, ship."""
 
 import contextlib
 import dataclasses
@@ -36,7 +36,9 @@ class Command:
 def parse(arguments: list[str]) -> Command:
     """The command that the arguments spell; what is wrong with them is a `ValueError` of one line."""
     if arguments and not arguments[0].startswith("-") and arguments[0] not in RECIPES:
-        raise ValueError(f"unknown recipe {arguments[0]!r}; choose from: {', '.join(RECIPES)} (or evaluate, ship)")
+        raise ValueError(
+            f"unknown recipe {arguments[0]!r}; choose from: {', '.join(RECIPES)} (or evaluate, ship, recipes)"
+        )
     commands = {name: Command(config=config) for name, config in RECIPES.items()}
     kind = tyro.extras.subcommand_type_from_defaults(commands, SUMMARIES)
     message = io.StringIO()
@@ -46,8 +48,9 @@ def parse(arguments: list[str]) -> Command:
                 kind,
                 args=arguments,
                 prog="python -m trainer",
-                description="Train a recipe. Beside the recipes there are `evaluate RUN`, which scores a run, and "
-                "`ship RUN`, which copies it into pretrained/; each has its own --help.",
+                description="Train a recipe. Beside the recipes there are `recipes`, which tells what they are, "
+                "`evaluate RUN`, which scores a run, and `ship RUN`, which copies it into pretrained/; each has its "
+                "own --help.",
                 config=(tyro.conf.FlagCreatePairsOff,),
             )
     except SystemExit as end:
@@ -79,6 +82,10 @@ def main(arguments: list[str]) -> int:
         from trainer import ship
 
         return ship.main(arguments[1:])
+    if arguments[:1] == ["recipes"]:
+        from trainer import list_recipes
+
+        return list_recipes.main(arguments[1:])
     try:
         command = parse(arguments)
         if command.workers is not None:

@@ -21,7 +21,7 @@ class TrainConfig:
     epochs: int
     """Length of the run."""
     batch_size: int
-    """Images of one step over all workers together."""
+    """Images of one step over all workers together: those that G draws for its own update."""
     limit_images: int = 0
     """Train on the first so many images only; 0 = all."""
     seed: int = 0
@@ -31,7 +31,9 @@ class TrainConfig:
     dataset: str = ""
     """Folder of IDX files (raw or .gz), `train-images-idx3-ubyte` and so on; empty = the embedded MNIST."""
     steps_per_epoch: int = 0
-    """Steps of an epoch; 0 = one pass over the data."""
+    """Steps of an epoch, at whose end a sample grid is drawn; 0 = as many as batches make up the data."""
+    print_accuracy_every: int = 0
+    """Epochs between two lines that tell D's accuracy on real and on fake images in per cent; 0 = none."""
     checkpoint_every: int = 0
     """Steps between checkpoints, counted from the start; 0 = at the end of each epoch."""
     keep_checkpoints: int = 3
@@ -41,22 +43,37 @@ class TrainConfig:
     """Pair of losses in `trainer.losses`."""
     gamma: float = 0.0
     """Weight of the zero-centered gradient penalties on real and fake images (R1 + R2); 0 = none."""
-    d_update: Literal["joint", "separate"] = "joint"
-    """D's update: one for real and fake images together, or one for each."""
+    sampling: Literal["epoch", "random"] = "epoch"
+    """Real images of a step: the next ones of a pass over the data in random order, or drawn with replacement."""
+    d_batch: Literal["whole", "halves"] = "whole"
+    """D learns in a step from batch_size real images and as many fakes, or from half as many of each."""
+    d_update: Literal["joint", "separate", "concatenated"] = "joint"
+    """D's update: one from a pass over real images and a pass over fakes, one after each, or one from a single pass
+    over both, where BatchNorm sees them together."""
+    d_acc_mode: Literal["train", "eval"] = "train"
+    """How D's accuracy is measured: as D trains, or in a pass of its own in evaluation mode, without dropout."""
     d_fakes_mode: Literal["train", "eval"] = "train"
     """How G draws the fakes that D learns from: with the batch's statistics, or with the running ones."""
+    d_fakes_labels: Literal["real", "uniform"] = "real"
+    """Classes of the fakes that D learns from: those of the real images, or uniformly random ones."""
     g_labels: Literal["real", "uniform"] = "real"
-    """Classes that G draws for its own update: those of the real batch, or uniformly random ones."""
+    """Classes that G draws for its own update: those of the real images, or uniformly random ones."""
+    optimizer: Literal["adam", "rmsprop"] = "adam"
+    """Of both networks."""
     g_lr: float
     """G's learning rate."""
     d_lr: float
     """D's learning rate."""
+    g_decay: float = 0.0
+    """G's learning rate is divided by 1 + g_decay * step."""
+    d_decay: float = 0.0
+    """D's learning rate is divided by 1 + d_decay * step."""
     beta1: float
-    """Adam's decay of the first moment."""
+    """Adam's decay of the first moment; 0 for RMSprop, which has none."""
     beta2: float
-    """Adam's decay of the second moment."""
+    """Decay of the second moment, which is RMSprop's rho."""
     adam_eps: float = 1e-8
-    """Adam's epsilon."""
+    """Epsilon of Adam, and of RMSprop."""
     lr_warmup: int = 0
     """Steps over which the learning rates rise from 0."""
     lr_decay: Literal["none", "cosine"] = "none"
@@ -71,7 +88,8 @@ class TrainConfig:
         for field in ("epochs", "batch_size", "keep_checkpoints"):
             if getattr(self, field) < 1:
                 raise ValueError(f"{field} must be at least 1: got {getattr(self, field)}")
-        for field in ("limit_images", "steps_per_epoch", "checkpoint_every", "gamma", "lr_warmup", "ema"):
+        counts = ("limit_images", "steps_per_epoch", "print_accuracy_every", "checkpoint_every", "lr_warmup", "ema")
+        for field in (*counts, "gamma", "g_decay", "d_decay"):
             if getattr(self, field) < 0:
                 raise ValueError(f"{field} must not be negative: got {getattr(self, field)}")
         for field in ("g_lr", "d_lr", "adam_eps"):
@@ -82,20 +100,38 @@ class TrainConfig:
                 raise ValueError(f"{field} must be in [0, 1): got {getattr(self, field)}")
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed must be in [0, 2^32): got {self.seed}")
+        if self.optimizer == "rmsprop" and self.beta1:
+            raise ValueError(f"beta1 must be 0 for rmsprop: got {self.beta1}")
         if self.batch_size % self.model.group_size:
             raise ValueError(
                 f"batch_size must be a multiple of the {self.model.group_size} images that the networks compare: "
                 f"got {self.batch_size}"
             )
+        if self.d_batch == "halves" and self.batch_size % (2 * self.model.group_size):
+            raise ValueError(f"batch_size must be even for d_batch 'halves', in whole groups: got {self.batch_size}")
+        if self.d_batch == "halves" and self.g_labels == "real":
+            raise ValueError("g_labels must be 'uniform' for d_batch 'halves', whose real images are fewer: got 'real'")
+        if self.sampling == "random" and self.model.group_size > 1:
+            raise ValueError("sampling must be 'epoch' for networks that compare images of a class: got 'random'")
         if self.d_update == "separate" and (self.loss == "relativistic" or self.gamma):
             raise ValueError(
                 f"d_update 'separate' needs a loss without pairs or penalties: got {self.loss}, gamma {self.gamma}"
             )
+        if self.loss == "relativistic" and "uniform" in (self.g_labels, self.d_fakes_labels):
+            raise ValueError(
+                "loss 'relativistic' compares images of one class, so g_labels and d_fakes_labels must be 'real': "
+                f"got {self.g_labels!r} and {self.d_fakes_labels!r}"
+            )
+
+    @property
+    def d_batch_size(self) -> int:
+        """Real images, and as many fakes, that D learns from in a step over all workers together."""
+        return self.batch_size if self.d_batch == "whole" else self.batch_size // 2
 
     @property
     def most_workers(self) -> int:
         """Workers that a batch can be spread over: each needs a group of images, and BatchNorm two images."""
-        return self.batch_size // max(self.model.group_size, 2 if self.model.architecture == "mlp" else 1)
+        return self.d_batch_size // max(self.model.group_size, 2 if self.model.has_batch_norm else 1)
 
     def check_workers(self, workers: int) -> None:
         """`ValueError` unless a batch can be spread over so many workers."""

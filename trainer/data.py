@@ -112,7 +112,7 @@ def _find(folder: Path, split: Split, kind: str) -> Path:
     return found[0]
 
 
-ORDER, D_LATENTS, G_LATENTS, G_LABELS = range(4)
+ORDER, D_LATENTS, G_LATENTS, G_LABELS, IMAGES, D_LABELS, D_DROPOUT, G_DROPOUT = range(8)
 """Purposes of random streams: what each number of a run is drawn for."""
 
 
@@ -142,3 +142,8 @@ def batch_of_step(order: NDArray[np.int64], step: int, batch_size: int) -> NDArr
     """Indices (batch_size,) of the batch at this step of an epoch; past the end it begins again."""
     start = step * batch_size
     return order[np.arange(start, start + batch_size) % len(order)]
+
+
+def random_batch(num_images: int, seed: int, step: int, batch_size: int) -> NDArray[np.int64]:
+    """Indices (batch_size,) of a step's batch that is drawn with replacement."""
+    return random_stream(seed, IMAGES, step).integers(0, num_images, batch_size)

@@ -232,6 +232,8 @@ class Fit:
                 metrics = self.run.read_epoch_metrics(epoch)
                 if epoch:
                     bar.write(_epoch_line(metrics, self.config.epochs), file=sys.stdout)
+                if epoch and self.config.print_accuracy_every and epoch % self.config.print_accuracy_every == 0:
+                    bar.write(_accuracy_line(metrics), file=sys.stdout)
                 shown = epoch
         except RunStoreError:
             return shown  # storage may be slow; the next look will tell
@@ -372,3 +374,10 @@ def _epoch_line(metrics: dict[str, Any], epochs: int) -> str:
     numbers = " ".join(f"{name} {metrics[name]:.3f}" for name in ("d_loss", "g_loss", "d_acc_real", "d_acc_fake"))
     where = f"epoch {metrics['epoch']}/{epochs}  step {metrics['step']}"
     return f"{where}  {numbers}  {metrics['images_per_second']:.0f} images/s"
+
+
+def _accuracy_line(metrics: dict[str, Any]) -> str:
+    real, fake = metrics["d_acc_real"], metrics["d_acc_fake"]
+    return (
+        f"epoch {metrics['epoch']}: the discriminator's accuracy is {real:.0%} on real and {fake:.0%} on fake samples"
+    )

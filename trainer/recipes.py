@@ -32,6 +32,7 @@ MLP_CGAN = TrainConfig(
     steps_per_epoch=50,
     batch_size=128,
     loss="bce",
+    sampling="random",
     d_update="separate",
     d_fakes_mode="eval",
     g_labels="uniform",
@@ -42,13 +43,132 @@ MLP_CGAN = TrainConfig(
     adam_eps=1e-7,
     model=ModelConfig(architecture="mlp", z_dim=100, g_widths=(256, 512, 1024), d_widths=(512, 256)),
 )
-"""The classic dense conditional GAN in Keras' manner: 1000 steps, D on 128 real images and then on 128 fakes."""
+"""The classic dense conditional GAN in Keras' manner. From the source: the layers, BCE, Adam, batch and latent, 1000
+steps of one random batch each; in a step, fakes drawn in inference mode, D updated on the real images and then on
+fakes with their labels, G on fresh latents with uniformly random labels. A choice: 50 steps are an epoch of the run
+store."""
 
-RECIPES = {config.recipe: config for config in (FORGE, QUICK, MLP_CGAN)}
+CONV_CGAN = TrainConfig(
+    recipe="conv-cgan",
+    epochs=80,
+    steps_per_epoch=500,
+    batch_size=64,
+    loss="bce",
+    sampling="random",
+    d_update="concatenated",
+    d_fakes_mode="eval",
+    d_fakes_labels="uniform",
+    g_labels="uniform",
+    optimizer="rmsprop",
+    g_lr=1e-4,
+    d_lr=2e-4,
+    g_decay=3e-8,
+    d_decay=6e-8,
+    beta1=0.0,
+    beta2=0.9,
+    adam_eps=1e-7,
+    model=ModelConfig(
+        architecture="conv_cgan",
+        z_dim=100,
+        z_distribution="uniform",
+        g_widths=(128, 128, 64, 32),
+        d_widths=(32, 64, 128, 256),
+    ),
+)
+"""The convolutional conditional GAN of a book on Keras (Atienza, Advanced Deep Learning with Keras, chapter 4). From
+the source: the layers, latents, BCE, RMSprop with its decay and half of both for G, 40,000 steps with a grid every
+500; in a step, one update of D on 64 real images and 64 fakes with random labels of their own, drawn in inference
+mode, and one of G. RMSprop's rho of .9 is Keras' default. No choices of ours but the fixed grid: 10 pictures of each
+digit, not 16 in all. At first both losses fall near 0 (for some 400 steps in a narrower trial): G's
+moving averages lag, so D sees other fakes than those that G is trained on."""
+
+DCGAN = TrainConfig(
+    recipe="dcgan",
+    epochs=50,
+    batch_size=128,
+    loss="bce",
+    g_lr=2e-4,
+    d_lr=2e-4,
+    beta1=0.5,
+    beta2=0.999,
+    model=ModelConfig(architecture="dcgan", z_dim=100, num_classes=0, g_widths=(256, 128), d_widths=(64, 128)),
+)
+"""Unconditional DCGAN. From the source: transposed convolutions with BatchNorm and ReLU from 100 normal numbers, tanh;
+strided convolutions with BatchNorm and LeakyReLU, one probability; BCE and Adam. Choices, after Radford et al. 2015 and
+PyTorch's own example: batch 128, 2e-4 with beta1 .5, weights from N(0, .02), no biases, one update of D from a real and
+a fake batch that are normalized each by itself. Choices of our own: the layers' sizes at 28x28, 50 epochs, and fresh
+latents for G's update."""
+
+ONEHOT_CDCGAN = replace(DCGAN, recipe="onehot-cdcgan", model=replace(DCGAN.model, num_classes=10))
+"""`dcgan` with classes. From the source: one-hot labels beside the latent, and as ten maps beside the image. Choices:
+those of `dcgan`, and fakes that carry the labels of the real batch."""
+
+GAN = TrainConfig(
+    recipe="gan",
+    epochs=100,
+    batch_size=256,
+    print_accuracy_every=10,
+    loss="bce",
+    sampling="random",
+    d_batch="halves",
+    d_update="concatenated",
+    d_acc_mode="eval",
+    g_labels="uniform",
+    g_lr=2e-4,
+    d_lr=2e-4,
+    beta1=0.5,
+    beta2=0.999,
+    adam_eps=1e-7,
+    model=ModelConfig(
+        architecture="dropout_gan",
+        z_dim=100,
+        num_classes=0,
+        g_widths=(128, 128, 128),
+        d_widths=(64, 64),
+        dropout=0.4,
+    ),
+)
+"""Unconditional GAN. The source names 100 epochs and D's accuracy every 10 of them, but no layers: these, and all
+else, are those of the well-known Keras tutorial on a GAN for MNIST from scratch (Brownlee, Machine Learning Mastery).
+An epoch is 60,000 / 256 steps; in each, images drawn at random, one update of D on 128 real images and 128 fakes, and
+one of G on 256. A choice: the accuracy, without dropout, is the mean of the epoch, not that of 100 images at its
+end."""
+
+DROPOUT_DCGAN = replace(
+    GAN,
+    recipe="dropout-dcgan",
+    d_update="separate",
+    model=replace(GAN.model, g_widths=(128, 64, 32), d_widths=(64, 128)),
+)
+"""Unconditional GAN with dropout. From the source: images scaled to [0, 1], a foundation of 128x7x7 that
+Conv2DTranspose enlarges, two strided 'same' convolutions with dropout after each, D updated on a half batch of real
+images (1) and then on one of fakes (0), 100 epochs. Choices: widths that halve in G (128, 64, 32) and double in D (64,
+128), and all else as in `gan`."""
+
+RECIPES = {
+    config.recipe: config for config in (FORGE, QUICK, MLP_CGAN, CONV_CGAN, DCGAN, ONEHOT_CDCGAN, GAN, DROPOUT_DCGAN)
+}
 
 SUMMARIES = {
     "forge": "our own, at its full length",
     "quick": "our own, short: a pleasing demo in minutes",
     "mlp-cgan": "the classic dense conditional GAN",
+    "conv-cgan": "the classic convolutional conditional GAN",
+    "dcgan": "DCGAN, unconditional",
+    "onehot-cdcgan": "DCGAN with one-hot classes",
+    "gan": "the classic GAN of the Keras tutorial, unconditional",
+    "dropout-dcgan": "its narrower sibling, with real and fake images in updates of their own",
 }
 """One line about each recipe, for `--help`."""
+
+SOURCES = {
+    "forge": "our own",
+    "quick": "our own",
+    "mlp-cgan": "Mirza and Osindero 2014 (arXiv 1411.1784), dense, in Keras' manner",
+    "conv-cgan": "Atienza, Advanced Deep Learning with Keras, chapter 4",
+    "dcgan": "Radford et al. 2015 (arXiv 1511.06434), at 28x28",
+    "onehot-cdcgan": "the same, with one-hot classes",
+    "gan": "Goodfellow et al. 2014 (arXiv 1406.2661), as in Brownlee's Keras tutorial",
+    "dropout-dcgan": "Radford et al. 2015, in Keras' manner with dropout",
+}
+"""Where each recipe comes from; what of it is a choice, its docstring says."""

@@ -50,15 +50,21 @@ def new_state(config: TrainConfig, steps_per_epoch: int, device: torch.device) -
         G, D = build_generator(config.model), build_discriminator(config.model)
     G, D = G.to(device, dtype).train(), D.to(device, dtype).train()
     G_ema = copy.deepcopy(G).eval().requires_grad_(False) if config.ema else G
-    betas, fused = (config.beta1, config.beta2), device.type == "cuda"
     return TrainState(
         G=G,
         D=D,
         G_ema=G_ema,
-        g_optimizer=torch.optim.Adam(G.parameters(), config.g_lr, betas, config.adam_eps, fused=fused),
-        d_optimizer=torch.optim.Adam(D.parameters(), config.d_lr, betas, config.adam_eps, fused=fused),
+        g_optimizer=_optimizer(config, G, config.g_lr),
+        d_optimizer=_optimizer(config, D, config.d_lr),
         curve=torch.zeros(steps_per_epoch, len(CURVE), dtype=dtype, device=device),
     )
+
+
+def _optimizer(config: TrainConfig, network: nn.Module, lr: float) -> torch.optim.Optimizer:
+    if config.optimizer == "rmsprop":
+        return torch.optim.RMSprop(network.parameters(), lr, config.beta2, config.adam_eps)
+    fused = next(network.parameters()).is_cuda
+    return torch.optim.Adam(network.parameters(), lr, (config.beta1, config.beta2), config.adam_eps, fused=fused)
 
 
 @torch.no_grad()

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from models import sampling
 from models.config import ModelConfig
+from models.dropout import SharedMasks, share_masks
 from trainer import data, losses, state
 from trainer.config import TrainConfig
 from trainer.recorder import Recorder
@@ -58,13 +59,10 @@ def load_images(config: TrainConfig) -> data.Dataset:
     return dataset
 
 
-def worker_slice(config: TrainConfig, rank: int, world_size: int) -> slice:
-    """This worker's part of every batch: whole groups, spread as evenly as they go."""
-    groups = config.batch_size // config.model.group_size
-    return slice(
-        groups * rank // world_size * config.model.group_size,
-        groups * (rank + 1) // world_size * config.model.group_size,
-    )
+def worker_slice(batch_size: int, group_size: int, rank: int, world_size: int) -> slice:
+    """A worker's part of a batch: whole groups, spread as evenly as they go."""
+    groups = batch_size // group_size
+    return slice(groups * rank // world_size * group_size, groups * (rank + 1) // world_size * group_size)
 
 
 def train(config: TrainConfig, run: Run, report: Report, recorder: Recorder | None, device: torch.device) -> None:
@@ -82,8 +80,10 @@ def train(config: TrainConfig, run: Run, report: Report, recorder: Recorder | No
     dataset = load_images(config)
     images = torch.tensor(dataset.images, device=device)
     steps_per_epoch, total_steps = plan(config, len(images))
-    steps_per_pass = max(1, len(images) // batch_size)
-    part = worker_slice(config, rank, world_size)
+    d_batch_size = config.d_batch_size
+    steps_per_pass = max(1, len(images) // d_batch_size)
+    part = worker_slice(batch_size, model.group_size, rank, world_size)
+    d_part = worker_slice(d_batch_size, model.group_size, rank, world_size)
     share = (part.stop - part.start) / batch_size
 
     # State: the newest checkpoint that verifies, or else the first weights.
@@ -108,62 +108,79 @@ def train(config: TrainConfig, run: Run, report: Report, recorder: Recorder | No
     order_pass, order = -1, np.empty(0, np.int64)
 
     while s.step < total_steps:
-        # This step's batch: images, classes, latents and learning rates.
-        this_pass, pass_step = divmod(s.step, steps_per_pass)
-        if this_pass != order_pass:
-            order_pass, order = this_pass, data.epoch_order(dataset.labels, model.group_size, config.seed, this_pass)
-        indices = data.batch_of_step(order, pass_step, batch_size)[part]
+        # This step's real images, their classes, and the learning rates.
+        if config.sampling == "random":
+            indices = data.random_batch(len(images), config.seed, s.step, d_batch_size)[d_part]
+        else:
+            this_pass, pass_step = divmod(s.step, steps_per_pass)
+            if this_pass != order_pass:
+                order = data.epoch_order(dataset.labels, model.group_size, config.seed, this_pass)
+                order_pass = this_pass
+            indices = data.batch_of_step(order, pass_step, d_batch_size)[d_part]
         real_images = sampling.from_uint8(images[torch.from_numpy(indices).to(device)], dtype)
         c = class_rows(torch.from_numpy(dataset.labels[indices]), model, device, dtype)
-        lr_factor = learning_rate_factor(config, s.step, total_steps)
-        for optimizer, rate in ((s.g_optimizer, config.g_lr), (s.d_optimizer, config.d_lr)):
+        rates = learning_rates(config, s.step, total_steps)
+        for optimizer, rate in zip((s.g_optimizer, s.d_optimizer), rates, strict=True):
             for group in optimizer.param_groups:
-                group["lr"] = rate * lr_factor
+                group["lr"] = rate
 
         # D step: raise the logits of real images, lower those of fakes.
+        fake_c = c
+        if config.d_fakes_labels == "uniform":
+            fake_c = random_classes(config, data.D_LABELS, s.step, d_part, device)
         s.G.train(config.d_fakes_mode == "train")
         with torch.no_grad():
-            fake_images = s.G(random_latents(config, data.D_LATENTS, s.step, part, device), c)
+            fake_images = s.G(random_latents(config, data.D_LATENTS, s.step, d_part, device), fake_c)
         s.G.train()
+        if model.dropout:
+            share_masks(s.D, dropout_masks(config, data.D_DROPOUT, s.step, d_part, device))
         if config.gamma:
             real_images.requires_grad_()
             fake_images.requires_grad_()
         now = time.monotonic()
         flags = real_images.new_tensor([recorder.stop_requested, now - saved] if recorder else [0, 0])
         penalty = real_images.new_zeros(())
-        if config.d_update == "joint":
-            real_logits, fake_logits = s.D(real_images, c), s.D(fake_images, c)
-            d_loss = loss.d(real_logits, fake_logits).sum() / batch_size
+        if config.d_update != "separate":
+            if config.d_update == "joint":
+                real_logits, fake_logits = s.D(real_images, c), s.D(fake_images, fake_c)
+            else:
+                real_logits, fake_logits = s.D(torch.cat([real_images, fake_images]), torch.cat([c, fake_c])).chunk(2)
+            d_loss = loss.d(real_logits, fake_logits).sum() / d_batch_size
             if config.gamma:
                 penalties = losses.gradient_penalty(real_images, real_logits)
                 penalties = penalties + losses.gradient_penalty(fake_images, fake_logits)
-                penalty = config.gamma / 2 * penalties.sum() / batch_size
-            numbers = [flags, d_loss, penalty, _scattered(real_logits, part, batch_size)]
-            numbers.append(_scattered(fake_logits, part, batch_size))
+                penalty = config.gamma / 2 * penalties.sum() / d_batch_size
+            real_logits = logits_to_count(config, s.D, real_images, c, real_logits)
+            fake_logits = logits_to_count(config, s.D, fake_images, fake_c, fake_logits)
+            numbers = [flags, d_loss, penalty, _scattered(real_logits, d_part, d_batch_size)]
+            numbers.append(_scattered(fake_logits, d_part, d_batch_size))
             numbers = update(d_loss + penalty, s.D, s.d_optimizer, numbers, distributed)
             flags, d_loss, penalty, real_logits, fake_logits = numbers
         else:
             real_logits = s.D(real_images, c)
-            d_loss_real = losses.bce_d_real(real_logits).sum() / batch_size
-            numbers = [flags, d_loss_real, _scattered(real_logits, part, batch_size)]
+            d_loss_real = losses.bce_d_real(real_logits).sum() / d_batch_size
+            real_logits = logits_to_count(config, s.D, real_images, c, real_logits)
+            numbers = [flags, d_loss_real, _scattered(real_logits, d_part, d_batch_size)]
             flags, d_loss_real, real_logits = update(d_loss_real, s.D, s.d_optimizer, numbers, distributed)
-            fake_logits = s.D(fake_images, c)
-            d_loss_fake = losses.bce_d_fake(fake_logits).sum() / batch_size
-            numbers = [d_loss_fake, _scattered(fake_logits, part, batch_size)]
+            fake_logits = s.D(fake_images, fake_c)
+            d_loss_fake = losses.bce_d_fake(fake_logits).sum() / d_batch_size
+            fake_logits = logits_to_count(config, s.D, fake_images, fake_c, fake_logits)
+            numbers = [d_loss_fake, _scattered(fake_logits, d_part, d_batch_size)]
             d_loss_fake, fake_logits = update(d_loss_fake, s.D, s.d_optimizer, numbers, distributed)
             d_loss = (d_loss_real + d_loss_fake) / 2
         d_acc_real, d_acc_fake = losses.accuracy(real_logits, fake_logits, config.loss == "relativistic")
 
         # G step: raise the logits of fakes.
         if config.g_labels == "uniform":
-            stream = data.random_stream(config.seed, data.G_LABELS, s.step)
-            labels = stream.integers(0, max(model.num_classes, 1), batch_size)[part]
-            c = class_rows(torch.from_numpy(labels), model, device, dtype)
+            c = random_classes(config, data.G_LABELS, s.step, part, device)
         fake_images = s.G(random_latents(config, data.G_LATENTS, s.step, part, device), c)
-        with torch.no_grad():
-            real_logits = s.D(real_images, c) if config.loss == "relativistic" else real_logits[part]
-        g_loss = loss.g(real_logits, s.D(fake_images, c)).sum() / batch_size
-        statistics = running_statistics(s.G)
+        if model.dropout:
+            share_masks(s.D, dropout_masks(config, data.G_DROPOUT, s.step, part, device))
+        fake_logits = s.D(fake_images, c)
+        with torch.no_grad():  # the other losses do not look at real images
+            real_logits = s.D(real_images, c) if config.loss == "relativistic" else torch.zeros_like(fake_logits)
+        g_loss = loss.g(real_logits, fake_logits).sum() / batch_size
+        statistics = [*running_statistics(s.G), *running_statistics(s.D)]
         numbers = [g_loss, *(buffer * share for buffer in statistics)]
         g_loss, *averages = update(g_loss, s.G, s.g_optimizer, numbers, distributed)
         for buffer, average in zip(statistics, averages, strict=True):
@@ -201,7 +218,7 @@ def train(config: TrainConfig, run: Run, report: Report, recorder: Recorder | No
                     epoch,
                     sample_grid(s.G_ema, model),
                     curve_records(s.curve, s.step - steps_per_epoch, speed),
-                    epoch_summary(config, s, epoch, lr_factor),
+                    epoch_summary(config, s, epoch, rates),
                 )
                 s.epoch_seconds, speed, tick = 0.0, [None] * steps_per_epoch, time.monotonic()
                 recorder.flush()  # before its checkpoint: a resumed run does not look back at an epoch
@@ -261,6 +278,34 @@ def random_latents(config: TrainConfig, purpose: int, step: int, part: slice, de
     return torch.from_numpy(z[part]).to(device, getattr(torch, config.dtype))
 
 
+def random_classes(config: TrainConfig, purpose: int, step: int, part: slice, device: torch.device) -> Tensor:
+    """This worker's rows (part, num_classes) of the uniformly random classes that all workers draw for a step."""
+    stream = data.random_stream(config.seed, purpose, step)
+    labels = stream.integers(0, max(config.model.num_classes, 1), config.batch_size)[part]
+    return class_rows(torch.from_numpy(labels), config.model, device, getattr(torch, config.dtype))
+
+
+def dropout_masks(config: TrainConfig, purpose: int, step: int, part: slice, device: torch.device) -> SharedMasks:
+    """The masks that all workers draw for a step, pass after pass, and this worker's rows of them."""
+    seed = int(data.random_stream(config.seed, purpose, step).integers(2**63))
+    batch_size = config.d_batch_size if purpose == data.D_DROPOUT else config.batch_size
+    rows = torch.arange(part.start, part.stop, device=device)
+    if purpose == data.D_DROPOUT and config.d_update == "concatenated":
+        batch_size, rows = 2 * batch_size, torch.cat([rows, batch_size + rows])
+    return SharedMasks(torch.Generator(device).manual_seed(seed), batch_size, rows)
+
+
+def logits_to_count(config: TrainConfig, D: nn.Module, images: Tensor, c: Tensor, logits: Tensor) -> Tensor:
+    """The logits (B,) by which D's accuracy is measured: those of its training pass, or those without dropout."""
+    if config.d_acc_mode == "train":
+        return logits
+    D.eval()
+    with torch.no_grad():
+        logits = D(images, c)
+    D.train()
+    return logits
+
+
 def class_rows(labels: Tensor, model: ModelConfig, device: torch.device, dtype: torch.dtype) -> Tensor:
     """Labels (B,) as one-hot rows (B, num_classes); (B, 0) for an unconditional net."""
     if not model.num_classes:
@@ -268,10 +313,12 @@ def class_rows(labels: Tensor, model: ModelConfig, device: torch.device, dtype: 
     return F.one_hot(labels, model.num_classes).to(device, dtype)
 
 
-def learning_rate_factor(config: TrainConfig, step: int, total_steps: int) -> float:
-    """What the learning rates are multiplied by at a step: a linear rise, then level or half a cosine down to 0."""
-    warmup = min(1.0, (step + 1) / (config.lr_warmup + 1))
-    return warmup * (0.5 + 0.5 * math.cos(math.pi * step / total_steps) if config.lr_decay == "cosine" else 1.0)
+def learning_rates(config: TrainConfig, step: int, total_steps: int) -> tuple[float, float]:
+    """(G's, D's) at a step: a linear rise, then level or half a cosine down to 0; over 1 + decay * step (Keras)."""
+    factor = min(1.0, (step + 1) / (config.lr_warmup + 1))
+    if config.lr_decay == "cosine":
+        factor *= 0.5 + 0.5 * math.cos(math.pi * step / total_steps)
+    return config.g_lr * factor / (1 + config.g_decay * step), config.d_lr * factor / (1 + config.d_decay * step)
 
 
 def running_statistics(network: nn.Module) -> list[Tensor]:
@@ -303,13 +350,13 @@ def curve_records(curve: Tensor, first_step: int, speed: list[float | None]) -> 
     return columns | {"images_per_second": speed}
 
 
-def epoch_summary(config: TrainConfig, s: state.TrainState, epoch: int, lr_factor: float) -> dict[str, Any]:
+def epoch_summary(config: TrainConfig, s: state.TrainState, epoch: int, rates: tuple[float, float]) -> dict[str, Any]:
     """What metrics.json says of an epoch: the means of its curve, its length, the learning rates at its end."""
     means = dict(zip(state.CURVE, s.curve.mean(0).tolist(), strict=True))
     images_per_second = len(s.curve) * config.batch_size / max(s.epoch_seconds, 1e-9)
     counters = {"epoch": epoch, "step": s.step, "nimg": s.step * config.batch_size, "time": time.time()}
     speeds = {"seconds": s.epoch_seconds, "images_per_second": images_per_second}
-    return counters | speeds | means | {"g_lr": config.g_lr * lr_factor, "d_lr": config.d_lr * lr_factor}
+    return counters | speeds | means | dict(zip(("g_lr", "d_lr"), rates, strict=True))
 
 
 def _scattered(logits: Tensor, part: slice, batch_size: int) -> Tensor:

@@ -1,0 +1,323 @@
+"""Each classic recipe against numbers worked out by hand from its source, and every recipe's networks at learning."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from models.config import ModelConfig
+from models.networks import build_discriminator, build_generator
+from models.sampling import one_hot
+from tests.test_train_loop import losses_of, train_on
+from trainer import losses, state, train_loop
+from trainer.config import TrainConfig
+from trainer.launch import Fit, Resources
+from trainer.list_recipes import sizes
+from trainer.recipes import RECIPES
+from trainer.run_store import open_store
+
+TINY: dict[str, dict[str, Any]] = {
+    "mlp": {"g_widths": (16, 32), "d_widths": (32, 16)},
+    "conv_cgan": {"g_widths": (8, 8, 8, 4), "d_widths": (4, 8, 8, 8)},
+    "dcgan": {"g_widths": (16, 8), "d_widths": (8, 16)},
+    "dropout_gan": {"g_widths": (16, 8, 8), "d_widths": (8, 16)},
+    "forge": {"g_widths": (8, 4), "d_widths": (4, 8, 8)},
+}
+"""Widths that train in a moment."""
+
+
+def tiny(recipe: str, **fields: Any) -> TrainConfig:
+    """A recipe with narrow networks, for few steps on few images."""
+    config = RECIPES[recipe]
+    model = replace(config.model, z_dim=8, **TINY[config.model.architecture])
+    size: dict[str, Any] = {"epochs": 1, "steps_per_epoch": 2, "batch_size": 16, "limit_images": 300, "lr_warmup": 0}
+    return replace(config, model=model, **(size | fields))
+
+
+def conv(inputs: int, outputs: int, kernel: int, bias: bool = True) -> int:
+    """Parameters of a convolution, transposed or not."""
+    return inputs * outputs * kernel**2 + (outputs if bias else 0)
+
+
+def linear(inputs: int, outputs: int) -> int:
+    return inputs * outputs + outputs
+
+
+def norm(channels: int) -> int:
+    """Trainable parameters of a BatchNorm: gain and bias."""
+    return 2 * channels
+
+
+PARAMETERS = {
+    "mlp-cgan": (
+        # label 10 -> 100 beside z; BatchNorm after each hidden layer
+        linear(10, 100)
+        + linear(200, 256)
+        + linear(256, 512)
+        + linear(512, 1024)
+        + linear(1024, 784)
+        + norm(256)
+        + norm(512)
+        + norm(1024),
+        # label 10 -> 784 beside the image
+        linear(10, 784) + linear(1568, 512) + linear(512, 256) + linear(256, 1),
+    ),
+    "conv-cgan": (
+        # z 100 and one-hot 10 -> 7x7x128; BatchNorm before each 5x5 transposed convolution, to 128, 64, 32 and 1
+        linear(110, 7 * 7 * 128)
+        + (norm(128) + conv(128, 128, 5))
+        + (norm(128) + conv(128, 64, 5))
+        + (norm(64) + conv(64, 32, 5))
+        + (norm(32) + conv(32, 1, 5)),
+        # label 10 -> a plane of 28x28 beside the image; 28 -> 14 -> 7 -> 4 -> 4 pixels
+        linear(10, 784)
+        + conv(2, 32, 5)
+        + conv(32, 64, 5)
+        + conv(64, 128, 5)
+        + conv(128, 256, 5)
+        + linear(4 * 4 * 256, 1),
+    ),
+    "dcgan": (
+        conv(100, 256, 7, bias=False) + norm(256) + conv(256, 128, 4, bias=False) + norm(128) + conv(128, 1, 4, False),
+        conv(1, 64, 4, bias=False) + conv(64, 128, 4, bias=False) + norm(128) + conv(128, 1, 7, bias=False),
+    ),
+    "onehot-cdcgan": (
+        # the same, with 10 more numbers beside z, and 10 more maps beside the image
+        conv(110, 256, 7, bias=False) + norm(256) + conv(256, 128, 4, bias=False) + norm(128) + conv(128, 1, 4, False),
+        conv(11, 64, 4, bias=False) + conv(64, 128, 4, bias=False) + norm(128) + conv(128, 1, 7, bias=False),
+    ),
+    "gan": (
+        linear(100, 7 * 7 * 128) + conv(128, 128, 4) + conv(128, 128, 4) + conv(128, 1, 7),
+        conv(1, 64, 3) + conv(64, 64, 3) + linear(7 * 7 * 64, 1),  # 28 -> 14 -> 7 pixels
+    ),
+    "dropout-dcgan": (
+        linear(100, 7 * 7 * 128) + conv(128, 64, 4) + conv(64, 32, 4) + conv(32, 1, 7),
+        conv(1, 64, 3) + conv(64, 128, 3) + linear(7 * 7 * 128, 1),
+    ),
+}
+"""Trainable parameters of G and D, layer by layer as the sources have them."""
+
+TOTALS = {
+    "mlp-cgan": (1_516_636, 943_537),
+    "conv-cgan": (1_363_521, 1_090_001),
+    "dcgan": (1_781_504, 138_624),
+    "onehot-cdcgan": (1_906_944, 148_864),
+    "gan": (1_164_289, 40_705),
+    "dropout-dcgan": (798_977, 80_769),
+}
+
+# Channels and pixels after each layer with weights, in the order of the forward pass.
+G_SHAPES = {
+    "mlp-cgan": [(100,), (256,), (512,), (1024,), (784,)],
+    "conv-cgan": [(6272,), (128, 14, 14), (64, 28, 28), (32, 28, 28), (1, 28, 28)],
+    "dcgan": [(256, 7, 7), (128, 14, 14), (1, 28, 28)],
+    "onehot-cdcgan": [(256, 7, 7), (128, 14, 14), (1, 28, 28)],
+    "gan": [(6272,), (128, 14, 14), (128, 28, 28), (1, 28, 28)],
+    "dropout-dcgan": [(6272,), (64, 14, 14), (32, 28, 28), (1, 28, 28)],
+}
+D_SHAPES = {
+    "mlp-cgan": [(784,), (512,), (256,), (1,)],
+    "conv-cgan": [(784,), (32, 14, 14), (64, 7, 7), (128, 4, 4), (256, 4, 4), (1,)],
+    "dcgan": [(64, 14, 14), (128, 7, 7), (1, 1, 1)],
+    "onehot-cdcgan": [(64, 14, 14), (128, 7, 7), (1, 1, 1)],
+    "gan": [(64, 14, 14), (64, 7, 7), (1,)],
+    "dropout-dcgan": [(64, 14, 14), (128, 7, 7), (1,)],
+}
+
+
+def layer_shapes(network: nn.Module, *inputs: Tensor) -> tuple[list[tuple[int, ...]], Tensor]:
+    """The shape after each layer with weights, without the batch; and what the network returns."""
+    shapes: list[tuple[int, ...]] = []
+    for layer in network.modules():
+        if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+            layer.register_forward_hook(lambda layer, inputs, output: shapes.append(tuple(output.shape[1:])))
+    return shapes, network(*inputs)
+
+
+@pytest.mark.parametrize("recipe", PARAMETERS)
+def test_a_classic_has_the_layers_and_parameters_of_its_source(recipe: str) -> None:
+    model = RECIPES[recipe].model
+    G, D = build_generator(model), build_discriminator(model)
+    counts = tuple(sum(parameter.numel() for parameter in network.parameters()) for network in (G, D))
+    assert counts == PARAMETERS[recipe] == TOTALS[recipe]
+    c = one_hot([1, 2], model.num_classes)
+    g_shapes, images = layer_shapes(G, torch.randn(2, 100), c)
+    d_shapes, logits = layer_shapes(D, images, c)
+    assert (g_shapes, tuple(images.shape)) == (G_SHAPES[recipe], (2, 1, 28, 28))
+    assert (d_shapes, tuple(logits.shape)) == (D_SHAPES[recipe], (2,))
+
+
+MULTIPLY_ACCUMULATES = {
+    # A dense layer has one for each weight.
+    "mlp-cgan": (
+        10 * 100 + 200 * 256 + 256 * 512 + 512 * 1024 + 1024 * 784,
+        10 * 784 + 1568 * 512 + 512 * 256 + 256,
+    ),
+    # A transposed convolution has one for each weight and input pixel, 7x7, 14x14, 28x28 and 28x28 of them; a
+    # convolution one for each weight and output pixel, 14x14, 7x7, 4x4 and 4x4.
+    "conv-cgan": (
+        110 * 6272 + 25 * (49 * 128 * 128 + 196 * 128 * 64 + 784 * 64 * 32 + 784 * 32),
+        10 * 784 + 25 * (196 * 2 * 32 + 49 * 32 * 64 + 16 * 64 * 128 + 16 * 128 * 256) + 4096,
+    ),
+    "dcgan": (
+        49 * 100 * 256 + 16 * (49 * 256 * 128 + 196 * 128),
+        16 * (196 * 64 + 49 * 64 * 128) + 49 * 128,
+    ),
+    "onehot-cdcgan": (
+        49 * 110 * 256 + 16 * (49 * 256 * 128 + 196 * 128),
+        16 * (196 * 11 * 64 + 49 * 64 * 128) + 49 * 128,
+    ),
+    "gan": (
+        100 * 6272 + 16 * (49 * 128 * 128 + 196 * 128 * 128) + 784 * 49 * 128,
+        9 * (196 * 64 + 49 * 64 * 64) + 3136,
+    ),
+    "dropout-dcgan": (
+        100 * 6272 + 16 * (49 * 128 * 64 + 196 * 64 * 32) + 784 * 49 * 32,
+        9 * (196 * 64 + 49 * 64 * 128) + 6272,
+    ),
+}
+
+
+@pytest.mark.parametrize("recipe", MULTIPLY_ACCUMULATES)
+def test_the_work_for_an_image_is_that_of_its_layers(recipe: str) -> None:
+    parameters, macs = sizes(RECIPES[recipe].model)
+    assert parameters == TOTALS[recipe]
+    assert macs == MULTIPLY_ACCUMULATES[recipe]
+
+
+def test_the_keras_recipes_draw_and_judge_images_in_0_to_1_at_their_edge() -> None:
+    for recipe in ("conv-cgan", "gan", "dropout-dcgan"):
+        model = RECIPES[recipe].model
+        G, D = build_generator(model).eval(), build_discriminator(model).eval()
+        last = [layer for layer in G.modules() if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)][-1]
+        first = next(layer for layer in D.modules() if isinstance(layer, nn.Conv2d))
+        assert last.bias is not None
+        nn.init.constant_(last.bias, -1e4)  # a sigmoid of 0 is black
+        c = one_hot([0], model.num_classes)
+        images = G(torch.randn(1, 100), c)
+        assert images.unique().tolist() == [-1]
+        seen: list[Tensor] = []
+        first.register_forward_hook(lambda layer, inputs, output, seen=seen: seen.append(inputs[0][:, :1]))
+        D(images, c), D(-images, c)
+        assert [image.unique().tolist() for image in seen] == [[0], [1]], recipe
+
+
+def a_few_images(model: ModelConfig) -> Tensor:
+    return torch.rand(8, *model.image_shape, generator=torch.Generator().manual_seed(1)) * 2 - 1
+
+
+@pytest.mark.parametrize("recipe", ["mlp-cgan", "conv-cgan", "dcgan", "onehot-cdcgan", "gan", "dropout-dcgan", "forge"])
+def test_a_recipe_overfits_a_tiny_batch(recipe: str) -> None:
+    """D learns to tell 8 images from 8 fakes; then G, with D standing still, learns that its fakes pass."""
+    config = tiny(recipe, g_lr=3e-3, d_lr=3e-3)
+    s = state.new_state(config, 1, torch.device("cpu"))
+    loss = losses.LOSSES[config.loss]
+    z, c = torch.randn(8, 8, generator=torch.Generator().manual_seed(2)), one_hot([3] * 4 + [8] * 4, 10)
+    c = c[:, : config.model.num_classes]
+    real_images, fake_images = a_few_images(config.model), s.G(z, c).detach()
+    for _ in range(60):
+        d_loss = loss.d(s.D(real_images, c), s.D(fake_images, c)).mean()
+        train_loop.update(d_loss, s.D, s.d_optimizer, [], distributed=False)
+    assert d_loss < 0.05
+    s.D.eval()
+    real_logits = s.D(real_images, c).detach()
+    before = loss.g(real_logits, s.D(s.G(z, c), c)).mean()
+    for _ in range(60):
+        g_loss = loss.g(real_logits, s.D(s.G(z, c), c)).mean()
+        train_loop.update(g_loss, s.G, s.g_optimizer, [], distributed=False)
+    assert loss.g(real_logits, s.D(s.G(z, c), c)).mean() < before / 4
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_step_changes_only_the_network_that_it_should(
+    recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tiny(recipe)
+    states: list[state.TrainState] = []
+    new_state, update = state.new_state, train_loop.update
+    order: list[str] = []
+
+    def weights(network: nn.Module) -> Tensor:
+        return torch.cat([parameter.detach().flatten() for parameter in network.parameters()])
+
+    def watched_state(*arguments: Any) -> state.TrainState:
+        states.append(new_state(*arguments))
+        return states[0]
+
+    def watched_update(loss: Tensor, network: nn.Module, *rest: Any) -> list[Tensor]:
+        (s,) = states
+        other = s.D if network is s.G else s.G
+        order.append("G" if network is s.G else "D")
+        mine, others = weights(network), weights(other)
+        numbers = update(loss, network, *rest)
+        assert torch.equal(weights(other), others)
+        assert not torch.equal(weights(network), mine)
+        return numbers
+
+    monkeypatch.setattr(state, "new_state", watched_state)
+    monkeypatch.setattr(train_loop, "update", watched_update)
+    train_on(1, (config, tmp_path))
+    a_step = ["D", "D", "G"] if config.d_update == "separate" else ["D", "G"]
+    assert order == a_step * 2
+
+
+def test_one_pass_over_both_halves_is_the_loss_of_two_passes(tmp_path: Path) -> None:
+    configs = [tiny("conv-cgan", d_update=kind, dtype="float64") for kind in ("joint", "concatenated")]
+    joint, concatenated = (losses_of(train_on(1, (config, tmp_path / config.d_update))[0]) for config in configs)
+    assert concatenated["d_loss"] == pytest.approx(joint["d_loss"], rel=1e-9)  # no BatchNorm in D
+    configs = [tiny("dcgan", d_update=kind) for kind in ("joint", "concatenated")]
+    joint, concatenated = (losses_of(train_on(1, (c, tmp_path / f"bn-{c.d_update}"))[0]) for c in configs)
+    assert abs(concatenated["d_loss"][0] - joint["d_loss"][0]) > 1e-3  # BatchNorm sees reals and fakes together
+
+
+def test_rmsprop_is_that_of_keras() -> None:
+    config = tiny("conv-cgan", g_lr=0.1)
+    s = state.new_state(config, 1, torch.device("cpu"))
+    bias = s.G.fc.bias
+    assert isinstance(bias, Tensor)
+    for _ in range(2):
+        train_loop.update((2 * bias).sum() + 0 * sum(p.sum() for p in s.G.parameters()), s.G, s.g_optimizer, [], False)
+    # The mean of squares is .1 * 2^2, then .9 * .4 + .1 * 2^2 = .76; each step is lr * 2 / (root + eps).
+    expected = -0.1 * 2 / (0.4**0.5 + 1e-7) - 0.1 * 2 / (0.76**0.5 + 1e-7)
+    torch.testing.assert_close(bias.detach(), torch.full_like(bias, expected))
+
+
+def test_learning_rates_decay_with_time_as_in_keras() -> None:
+    g_lr, d_lr = train_loop.learning_rates(RECIPES["conv-cgan"], 40_000, 40_000)
+    assert (g_lr, d_lr) == pytest.approx((1e-4 / (1 + 3e-8 * 40_000), 2e-4 / (1 + 6e-8 * 40_000)), rel=1e-12)
+    assert train_loop.learning_rates(RECIPES["gan"], 123, 1000) == (2e-4, 2e-4)
+
+
+def test_lengths_are_those_of_the_sources() -> None:
+    assert {name: train_loop.plan(RECIPES[name], 60_000) for name in TOTALS} == {
+        "mlp-cgan": (50, 1000),
+        "conv-cgan": (500, 40_000),
+        "dcgan": (468, 50 * 468),
+        "onehot-cdcgan": (468, 50 * 468),
+        "gan": (234, 100 * 234),
+        "dropout-dcgan": (234, 100 * 234),
+    }
+    assert (RECIPES["gan"].d_batch_size, RECIPES["conv-cgan"].d_batch_size) == (128, 64)
+
+
+def test_gan_prints_the_accuracy_in_per_cent_every_ten_epochs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = open_store(tmp_path).run("gan")
+    run.create({})
+    numbers = {"d_loss": 0.7, "g_loss": 0.7, "d_acc_real": 0.514, "d_acc_fake": 0.7, "images_per_second": 1.0}
+    for epoch in range(21):
+        run.write_epoch_metrics(epoch, {"epoch": epoch, "step": epoch} | numbers)
+    Fit(RECIPES["gan"], run, Resources(workers=1, gpu=False, cpus_per_worker=1), 0, 20)._show(tqdm(disable=True), -1)
+    lines = [line for line in capsys.readouterr().out.splitlines() if "accuracy" in line]
+    assert lines == [
+        f"epoch {epoch}: the discriminator's accuracy is 51% on real and 70% on fake samples" for epoch in (10, 20)
+    ]
+
+
+def test_no_classic_averages_its_weights() -> None:
+    assert all(RECIPES[name].ema == 0 for name in TOTALS)
