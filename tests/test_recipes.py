@@ -210,6 +210,7 @@ def a_few_images(model: ModelConfig) -> Tensor:
     return torch.rand(8, *model.image_shape, generator=torch.Generator().manual_seed(1)) * 2 - 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", ["mlp-cgan", "conv-cgan", "dcgan", "onehot-cdcgan", "gan", "dropout-dcgan", "forge"])
 def test_a_recipe_overfits_a_tiny_batch(recipe: str) -> None:
     """D learns to tell 8 images from 8 fakes; then G, with D standing still, learns that its fakes pass."""
