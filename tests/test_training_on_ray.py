@@ -22,7 +22,7 @@ from trainer.train_loop import train
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parent.parent
-RECIPE = ["forge", "--dtype", "float64", "--limit-images", "2000", "--steps-per-epoch", "150", "--epochs", "4"]
+RECIPE = ["forge", "--dtype", "float64", "--limit-images", "2000", "--steps-per-epoch", "80", "--epochs", "4"]
 RECIPE += ["--checkpoint-every", "20", "--model.g-widths", "8", "4", "--model.d-widths", "4", "8", "8"]
 
 
@@ -81,7 +81,7 @@ def test_a_run_on_two_workers_survives_being_stopped_and_killed(
     checkpoint = run.latest_checkpoint()
     assert checkpoint
     assert stopped.returncode == 128 + signal.SIGINT, output
-    assert f"Stopped at step {checkpoint.step} of 600" in output
+    assert f"Stopped at step {checkpoint.step} of 320" in output
     assert "-m trainer forge --dtype float64" in output
     assert (run.read_progress() or {})["phase"] == "stopped"
 
@@ -100,7 +100,7 @@ def test_a_run_on_two_workers_survives_being_stopped_and_killed(
     resumed = start(*RECIPE, "--workers", "1")
     output, _ = resumed.communicate(timeout=300)
     assert resumed.returncode == 0, output
-    assert f"Resuming run forge from step {survivor.step} of 600" in output
+    assert f"Resuming run forge from step {survivor.step} of 320" in output
     assert run.epochs() == [0, 1, 2, 3, 4]
 
     # The same run in this process, never interrupted and without Ray, has the same losses.
@@ -113,14 +113,14 @@ def test_a_run_on_two_workers_survives_being_stopped_and_killed(
     with Recorder(whole, "") as recorder:
         train(parse(RECIPE).config, whole, report, recorder, torch.device("cpu"))
     expected, found = losses_of(whole), losses_of(run)
-    assert found["step"] == expected["step"] == list(range(1, 601))
+    assert found["step"] == expected["step"] == list(range(1, 321))
     for name in ("d_loss", "g_loss"):
         assert found[name][:100] == pytest.approx(expected[name][:100], rel=1e-8)
 
     again = start(*RECIPE)
     output, _ = again.communicate(timeout=120)
     assert again.returncode == 0
-    assert "is finished (600 steps)" in output
+    assert "is finished (320 steps)" in output
 
     final = run.latest_checkpoint()
     assert final
