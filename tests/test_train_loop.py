@@ -208,9 +208,9 @@ def test_the_number_of_workers_does_not_change_dropout(tmp_path: Path) -> None:
     [
         forge_config(checkpoint_every=4),
         mlp_config(checkpoint_every=4),
-        dropout_config(checkpoint_every=4),
-        rmsprop_config(checkpoint_every=4),
-        rmsprop_config(checkpoint_every=4, model=DROPOUT),
+        pytest.param(dropout_config(checkpoint_every=4), marks=pytest.mark.slow),
+        pytest.param(rmsprop_config(checkpoint_every=4), marks=pytest.mark.slow),
+        pytest.param(rmsprop_config(checkpoint_every=4, model=DROPOUT), marks=pytest.mark.slow),
     ],
     ids=["forge", "mlp", "dropout", "batchnorm-rmsprop", "dropout-rmsprop"],
 )
