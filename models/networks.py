@@ -1,4 +1,6 @@
-"""From a ModelConfig to its networks."""
+"""From a recipe's name to its ModelConfig, and from a ModelConfig to its networks."""
+
+from dataclasses import replace
 
 from torch import nn
 
@@ -6,6 +8,30 @@ from models import conv_cgan, dcgan, dropout_gan, forge, mlp
 from models.config import ModelConfig
 
 FAMILIES = {"mlp": mlp, "conv_cgan": conv_cgan, "dcgan": dcgan, "dropout_gan": dropout_gan, "forge": forge}
+
+_FORGE = ModelConfig(architecture="forge", z_dim=64, g_widths=(64, 32), d_widths=(32, 64, 128), std_group=4)
+_DCGAN = ModelConfig(architecture="dcgan", z_dim=100, num_classes=0, g_widths=(256, 128), d_widths=(64, 128))
+_GAN = ModelConfig(
+    architecture="dropout_gan", z_dim=100, num_classes=0, g_widths=(128, 128, 128), d_widths=(64, 64), dropout=0.4
+)
+
+MODELS = {
+    "forge": _FORGE,
+    "quick": _FORGE,
+    "mlp-cgan": ModelConfig(architecture="mlp", z_dim=100, g_widths=(256, 512, 1024), d_widths=(512, 256)),
+    "conv-cgan": ModelConfig(
+        architecture="conv_cgan",
+        z_dim=100,
+        z_distribution="uniform",
+        g_widths=(128, 128, 64, 32),
+        d_widths=(32, 64, 128, 256),
+    ),
+    "dcgan": _DCGAN,
+    "onehot-cdcgan": replace(_DCGAN, num_classes=10),
+    "gan": _GAN,
+    "dropout-dcgan": replace(_GAN, g_widths=(128, 64, 32), d_widths=(64, 128)),
+}
+"""The networks of each recipe in `trainer.recipes`, by its name."""
 
 
 def build_generator(config: ModelConfig) -> nn.Module:

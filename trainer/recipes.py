@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from models.config import ModelConfig
+from models.networks import MODELS
 from trainer.config import TrainConfig
 
 FORGE = TrainConfig(
@@ -18,7 +18,7 @@ FORGE = TrainConfig(
     lr_warmup=1000,
     lr_decay="cosine",
     ema=30_000,
-    model=ModelConfig(architecture="forge", z_dim=64, g_widths=(64, 32), d_widths=(32, 64, 128), std_group=4),
+    model=MODELS["forge"],
 )
 """Our own: relativistic loss with both gradient penalties (Huang et al. 2024, R3GAN, arXiv 2501.05441), projection
 discriminator, spread of a class's images in D, layer normalization in G, EMA."""
@@ -41,7 +41,7 @@ MLP_CGAN = TrainConfig(
     beta1=0.5,
     beta2=0.999,
     adam_eps=1e-7,
-    model=ModelConfig(architecture="mlp", z_dim=100, g_widths=(256, 512, 1024), d_widths=(512, 256)),
+    model=MODELS["mlp-cgan"],
 )
 """The classic dense conditional GAN in Keras' manner. From the source: the layers, BCE, Adam, batch and latent, 1000
 steps of one random batch each; in a step, fakes drawn in inference mode, D updated on the real images and then on
@@ -67,13 +67,7 @@ CONV_CGAN = TrainConfig(
     beta1=0.0,
     beta2=0.9,
     adam_eps=1e-7,
-    model=ModelConfig(
-        architecture="conv_cgan",
-        z_dim=100,
-        z_distribution="uniform",
-        g_widths=(128, 128, 64, 32),
-        d_widths=(32, 64, 128, 256),
-    ),
+    model=MODELS["conv-cgan"],
 )
 """The convolutional conditional GAN of a book on Keras (Atienza, Advanced Deep Learning with Keras, chapter 4). From
 the source: the layers, latents, BCE, RMSprop with its decay and half of both for G, 40,000 steps with a grid every
@@ -91,7 +85,7 @@ DCGAN = TrainConfig(
     d_lr=2e-4,
     beta1=0.5,
     beta2=0.999,
-    model=ModelConfig(architecture="dcgan", z_dim=100, num_classes=0, g_widths=(256, 128), d_widths=(64, 128)),
+    model=MODELS["dcgan"],
 )
 """Unconditional DCGAN. From the source: transposed convolutions with BatchNorm and ReLU from 100 normal numbers, tanh;
 strided convolutions with BatchNorm and LeakyReLU, one probability; BCE and Adam. Choices, after Radford et al. 2015 and
@@ -99,7 +93,7 @@ PyTorch's own example: batch 128, 2e-4 with beta1 .5, weights from N(0, .02), no
 a fake batch that are normalized each by itself. Choices of our own: the layers' sizes at 28x28, 50 epochs, and fresh
 latents for G's update."""
 
-ONEHOT_CDCGAN = replace(DCGAN, recipe="onehot-cdcgan", model=replace(DCGAN.model, num_classes=10))
+ONEHOT_CDCGAN = replace(DCGAN, recipe="onehot-cdcgan", model=MODELS["onehot-cdcgan"])
 """`dcgan` with classes. From the source: one-hot labels beside the latent, and as ten maps beside the image. Choices:
 those of `dcgan`, and fakes that carry the labels of the real batch."""
 
@@ -119,14 +113,7 @@ GAN = TrainConfig(
     beta1=0.5,
     beta2=0.999,
     adam_eps=1e-7,
-    model=ModelConfig(
-        architecture="dropout_gan",
-        z_dim=100,
-        num_classes=0,
-        g_widths=(128, 128, 128),
-        d_widths=(64, 64),
-        dropout=0.4,
-    ),
+    model=MODELS["gan"],
 )
 """Unconditional GAN. The source names 100 epochs and D's accuracy every 10 of them, but no layers: these, and all
 else, are those of the well-known Keras tutorial on a GAN for MNIST from scratch (Brownlee, Machine Learning Mastery).
@@ -138,7 +125,7 @@ DROPOUT_DCGAN = replace(
     GAN,
     recipe="dropout-dcgan",
     d_update="separate",
-    model=replace(GAN.model, g_widths=(128, 64, 32), d_widths=(64, 128)),
+    model=MODELS["dropout-dcgan"],
 )
 """Unconditional GAN with dropout. From the source: images scaled to [0, 1], a foundation of 128x7x7 that
 Conv2DTranspose enlarges, two strided 'same' convolutions with dropout after each, D updated on a half batch of real
