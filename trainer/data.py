@@ -1,11 +1,13 @@
 """Images and labels from IDX files, and the global order in which training sees them.
 
-IDX is the format of MNIST, Fashion-MNIST, KMNIST and EMNIST: two zero bytes, a type code (8 = uint8), the number of
-dimensions, each dimension as a big-endian uint32, then the values.
+IDX is the format of MNIST, Fashion-MNIST, KMNIST, QMNIST and EMNIST: two zero bytes, a type code, the number of
+dimensions, each dimension as a big-endian uint32, then the values, big-endian too.
 """
 
+import dataclasses
 import gzip
 import hashlib
+import re
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +16,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-MNIST = Path(__file__).resolve().parent.parent / "data" / "mnist"
-"""The embedded dataset; found from this file, because Ray changes the working directory."""
+ROOT = Path(__file__).resolve().parent.parent
+"""The repository, or its copy in a job; found from this file, because Ray changes the working directory."""
+MNIST = ROOT / "data" / "mnist"
+"""The embedded dataset."""
 
 MNIST_SHA256 = {
     "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
@@ -26,6 +30,14 @@ MNIST_SHA256 = {
 """SHA-256 of MNIST's raw (decompressed) files, as several independent projects publish them."""
 
 Split = Literal["train", "t10k"]
+
+IDX_TYPES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4"}
+"""Type code -> values, of those that are whole numbers."""
+MOST_LABEL = 255
+CLASSES = "classes.txt"
+"""The optional file of a dataset's class names: UTF-8, a line for each label from 0 on."""
+LONGEST_NAME = 40
+"""Characters of a class's name."""
 
 
 class DatasetError(ValueError):
@@ -39,6 +51,8 @@ class Dataset:
     images: NDArray[np.uint8]
     labels: NDArray[np.int64]
     sha256: dict[str, str]
+    class_names: tuple[str, ...] = ()
+    """What label 0, 1, ... is called; empty = by its number."""
 
     @property
     def num_classes(self) -> int:
@@ -49,13 +63,15 @@ class Dataset:
         """The first `count` images and their labels; 0 = all."""
         if not 0 <= count <= len(self.images):
             raise DatasetError(f"limit_images must be between 0 and the dataset's {len(self.images)}: got {count}")
-        return Dataset(self.images[:count], self.labels[:count], self.sha256) if count else self
+        if not count:
+            return self
+        return dataclasses.replace(self, images=self.images[:count], labels=self.labels[:count])
 
 
-def read_idx(path: Path) -> tuple[NDArray[np.uint8], str]:
-    """Read a raw or gzipped IDX file of unsigned bytes: the array, and the SHA-256 of the raw file.
+def read_idx(path: Path) -> tuple[NDArray[np.integer], str]:
+    """Read a raw or gzipped IDX file of whole numbers: the array, and the SHA-256 of the raw file.
 
-    Raises `DatasetError` for a file that is missing, truncated, not IDX, or not of bytes.
+    Raises `DatasetError` for a file that is missing, truncated, not IDX, or of fractions.
     """
     fix = "fetch the file again"
     try:
@@ -66,21 +82,54 @@ def read_idx(path: Path) -> tuple[NDArray[np.uint8], str]:
         raise DatasetError(f"{path}: cannot be read ({error}); {fix}") from error
     except (EOFError, zlib.error) as error:
         raise DatasetError(f"{path}: the gzip stream is damaged ({error}); {fix}") from error
-    if len(raw) < 4 or raw[:2] != b"\0\0" or raw[2] != 8 or raw[3] == 0:
-        raise DatasetError(f"{path}: not an IDX file of unsigned bytes (it begins with {raw[:4].hex()!r}); {fix}")
+    if len(raw) < 4 or raw[:2] != b"\0\0" or raw[2] not in IDX_TYPES or raw[3] == 0:
+        raise DatasetError(f"{path}: not an IDX file of whole numbers (it begins with {raw[:4].hex()!r}); {fix}")
+    dtype = np.dtype(IDX_TYPES[raw[2]])
     offset = 4 + 4 * raw[3]
     shape = tuple(int(size) for size in np.frombuffer(raw[4 : min(offset, len(raw) // 4 * 4)], dtype=">u4"))
-    expected = offset + int(np.prod(shape, dtype=np.int64))
+    expected = offset + int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
     if len(shape) < raw[3] or len(raw) != expected:
         raise DatasetError(f"{path}: {len(raw)} bytes, but its header asks for {expected}; {fix}")
-    return np.frombuffer(raw, dtype=np.uint8, offset=offset).reshape(shape), hashlib.sha256(raw).hexdigest()
+    return np.frombuffer(raw, dtype, offset=offset).reshape(shape), hashlib.sha256(raw).hexdigest()
+
+
+def read_class_names(path: Path, num_classes: int) -> tuple[str, ...]:
+    """The names of a `classes.txt`; `DatasetError` names the line that does not fit so many classes."""
+    try:
+        lines = [line.strip() for line in path.read_text("utf-8-sig").splitlines()]
+    except (OSError, UnicodeError) as error:
+        raise DatasetError(f"{path}: cannot be read as UTF-8 text ({error})") from error
+    for label, name in enumerate(lines):
+        if problem := _problem_of_name(lines, label, num_classes):
+            raise DatasetError(f"{path}, line {label + 1}: {name!r} {problem}")
+    if len(lines) < num_classes:
+        raise DatasetError(
+            f"{path}, line {len(lines) + 1}: is missing; name the labels 0 to {num_classes - 1}, one on each line"
+        )
+    return tuple(lines)
+
+
+def _problem_of_name(lines: list[str], label: int, num_classes: int) -> str:
+    name = lines[label]
+    if label >= num_classes:
+        return f"names label {label}, but the labels are 0 to {num_classes - 1}; remove the line"
+    if not name:
+        return f"is no name; name label {label}"
+    if len(name) > LONGEST_NAME:
+        return f"has {len(name)} characters; use at most {LONGEST_NAME}"
+    if not name.isprintable():
+        return "has characters that cannot be shown; remove them"
+    if (first := lines.index(name)) < label:
+        return f"is the name of label {first} too; name label {label} otherwise"
+    return ""
 
 
 def load_dataset(folder: Path = MNIST, split: Split = "train") -> Dataset:
     """Load `<split>-images-idx3-ubyte` and `<split>-labels-idx1-ubyte`, each raw or `.gz`, from a folder.
 
-    Images may have a fourth dimension for channels (idx4: N, H, W, C). MNIST's own files are checked against their
-    published SHA-256. Raises `DatasetError`.
+    Images may have a fourth dimension for channels (idx4: N, H, W, C). Labels may be of other whole numbers, and a
+    second dimension's first column (QMNIST's idx2-int). MNIST's own files are checked against their published SHA-256.
+    Raises `DatasetError`.
     """
     images_path, labels_path = _find(folder, split, "images"), _find(folder, split, "labels")
     (images, images_sha), (labels, labels_sha) = read_idx(images_path), read_idx(labels_path)
@@ -92,23 +141,38 @@ def load_dataset(folder: Path = MNIST, split: Split = "train") -> Dataset:
                     f"{folder / name}: SHA-256 {digest} is not MNIST's {MNIST_SHA256[name]}; "
                     "restore the file with `git checkout -- data/mnist`"
                 )
-    if images.ndim not in (3, 4) or labels.ndim != 1:
+    if images.dtype != np.uint8 or images.ndim not in (3, 4):
         raise DatasetError(
-            f"{images_path}: images must be (N, H, W) or (N, H, W, C), labels (N,): got {images.shape}, {labels.shape}"
+            f"{images_path}: images must be unsigned bytes (N, H, W) or (N, H, W, C): got {images.dtype} {images.shape}"
         )
+    if labels.ndim not in (1, 2) or 0 in labels.shape[1:]:
+        raise DatasetError(f"{labels_path}: labels must be (N,), or the first column of (N, M): got {labels.shape}")
     if len(images) != len(labels) or not len(images):
         raise DatasetError(
             f"{images_path} holds {len(images)} images, but {labels_path} {len(labels)} labels; fetch both again"
         )
+    labels = labels if labels.ndim == 1 else labels[:, 0]
+    for label in (labels.min(), labels.max()):
+        if not 0 <= label <= MOST_LABEL:
+            raise DatasetError(
+                f"{labels_path}: labels must be 0 to {MOST_LABEL}: got {label}, of image {np.argmax(labels == label)}"
+            )
     channels_first = images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2)
-    return Dataset(np.ascontiguousarray(channels_first), labels.astype(np.int64), sha256)
+    dataset = Dataset(np.ascontiguousarray(channels_first, np.uint8), labels.astype(np.int64), sha256)
+    if not (folder / CLASSES).exists():
+        return dataset
+    # Part of the data, as a run records them: its generator files carry the names that it began with.
+    names = read_class_names(folder / CLASSES, dataset.num_classes)
+    sha256[CLASSES] = hashlib.sha256("\n".join(names).encode()).hexdigest()
+    return dataclasses.replace(dataset, class_names=names)
 
 
 def _find(folder: Path, split: Split, kind: str) -> Path:
-    pattern = f"{split}-{kind}-idx*-ubyte"
-    found = sorted(folder.glob(pattern)) + sorted(folder.glob(pattern + ".gz"))
+    pattern = re.compile(f"{split}-{kind}-idx[0-9]-(ubyte|byte|short|int)(\\.gz)?")
+    found = sorted(path for path in folder.glob(f"{split}-{kind}-*") if pattern.fullmatch(path.name))
     if not found:
-        raise DatasetError(f"{folder}: no file {pattern} or {pattern}.gz; point --dataset at a folder of IDX files")
+        usual = f"{split}-{kind}-idx{3 if kind == 'images' else 1}-ubyte"
+        raise DatasetError(f"{folder}: no file {usual} or {usual}.gz; point --dataset at a folder of IDX files")
     return found[0]
 
 
