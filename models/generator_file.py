@@ -1,6 +1,7 @@
 """The generator file: weights and ModelConfig in one safetensors file, all that a consumer needs; never a pickle."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,18 +23,31 @@ class GeneratorFileError(ValueError):
 
 @dataclass(frozen=True)
 class LoadedGenerator:
-    """A generator in evaluation mode, its config, and where it comes from (run, recipe, step, epoch, nimg)."""
+    """A generator in evaluation mode, its config, and where it comes from (run, recipe, step, epoch, nimg, data)."""
 
     generator: nn.Module
     config: ModelConfig
     provenance: dict[str, Any]
+    class_names: tuple[str, ...] = ()
+    """What class 0, 1, ... of its training data is called; empty = by its number."""
 
 
-def generator_bytes(generator: nn.Module, config: ModelConfig, provenance: dict[str, Any]) -> bytes:
+def generator_bytes(
+    generator: nn.Module, config: ModelConfig, provenance: dict[str, Any], class_names: Sequence[str] = ()
+) -> bytes:
     """The content of a generator file."""
     weights = {name: value.detach().cpu().contiguous() for name, value in generator.state_dict().items()}
     metadata = {"format": FORMAT, "model": config.to_json(), "provenance": json.dumps(provenance, sort_keys=True)}
+    if class_names:
+        metadata["class_names"] = json.dumps(list(class_names))
     return safetensors.torch.save(weights, metadata)
+
+
+def usable_class_names(names: object, num_classes: int) -> tuple[str, ...]:
+    """Class names as a file or a record has them; none if they are not one different text for each class."""
+    if not isinstance(names, list) or not all(isinstance(name, str) and name.strip() for name in names):
+        return ()
+    return tuple(names) if len(set(names)) == len(names) and num_classes in (0, len(names)) else ()
 
 
 def read_generator(content: bytes, name: str) -> LoadedGenerator:
@@ -59,7 +73,11 @@ def read_generator(content: bytes, name: str) -> LoadedGenerator:
     except (KeyError, ValueError, RuntimeError) as error:
         first_line = str(error).splitlines()[0]
         raise GeneratorFileError(f"{name}: weights and config do not fit together ({first_line})") from error
-    return LoadedGenerator(generator.float().eval().requires_grad_(False), config, provenance)
+    try:
+        names = usable_class_names(json.loads(metadata.get("class_names", "[]")), config.num_classes)
+    except ValueError:  # numbers will do
+        names = ()
+    return LoadedGenerator(generator.float().eval().requires_grad_(False), config, provenance, names)
 
 
 def load_generator(path: Path) -> LoadedGenerator:

@@ -12,6 +12,7 @@ from typing import Annotated
 import tyro
 
 from trainer.config import TrainConfig
+from trainer.data import MNIST, ROOT
 from trainer.recipes import RECIPES, SUMMARIES
 
 
@@ -58,9 +59,17 @@ def parse(arguments: list[str]) -> Command:
             raise ValueError(_one_line(message.getvalue())) from None
         raise
     if command.config.dataset:
-        folder = str(Path(command.config.dataset).resolve())
-        return dataclasses.replace(command, config=dataclasses.replace(command.config, dataset=folder))
+        dataset = _portable(Path(command.config.dataset))
+        return dataclasses.replace(command, config=dataclasses.replace(command.config, dataset=dataset))
     return command
+
+
+def _portable(folder: Path) -> str:
+    # Ray changes the working directory, and a job's repository is another folder on every node and in every job.
+    folder = folder.expanduser().resolve()
+    if folder == MNIST:
+        return ""
+    return str(folder.relative_to(ROOT)) if folder.is_relative_to(ROOT) else str(folder)
 
 
 def _one_line(box: str) -> str:

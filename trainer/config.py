@@ -29,7 +29,8 @@ class TrainConfig:
     dtype: Literal["float32", "float64"] = "float32"
     """Precision of weights and arithmetic; float64 proves that the number of workers does not matter."""
     dataset: str = ""
-    """Folder of IDX files (raw or .gz), `train-images-idx3-ubyte` and so on; empty = the embedded MNIST."""
+    """Folder of IDX files (raw or .gz), `train-images-idx3-ubyte` and so on; empty = the embedded MNIST. A folder in
+    the repository is kept relative to it, so that it means the same on every node."""
     steps_per_epoch: int = 0
     """Steps of an epoch, at whose end a sample grid is drawn; 0 = as many as batches make up the data."""
     print_accuracy_every: int = 0

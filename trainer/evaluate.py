@@ -43,6 +43,8 @@ def evaluate(loaded: LoadedGenerator, judge: Judge, count: int, seed: int) -> di
             f"the digit reader reads the {NUM_CLASSES} digits at 1x{IMG_SIZE}x{IMG_SIZE}: this generator draws "
             f"{config.num_classes} classes at {'x'.join(map(str, config.image_shape))}"
         )
+    if is_other_data(loaded.provenance.get("data")):
+        raise ValueError("this generator was trained on other data than MNIST, which the digit reader cannot read")
     if not 0 <= seed <= sampling.MAX_SEED - count + 1:
         raise ValueError(f"--seed and the seeds after it must be in 0..{sampling.MAX_SEED}: got {seed}")
     floor = judge.floor(count)
@@ -58,6 +60,11 @@ def evaluate(loaded: LoadedGenerator, judge: Judge, count: int, seed: int) -> di
         "generated": judge.score_labels(reading, torch.tensor(labels)) | generated,
         "floor": judge.floor_labels(count) | floor,
     }
+
+
+def is_other_data(sha256: dict[str, str] | None) -> bool:
+    """Whether a run's or a generator file's record of its data names any other file than MNIST's; None = no record."""
+    return any(data.MNIST_SHA256.get(name) != value for name, value in (sha256 or {}).items())
 
 
 def table(fields: dict[str, Any]) -> str:
@@ -78,8 +85,7 @@ def find_checkpoint(run: Run, step: int | None) -> Checkpoint:
     if not run.exists():
         names = ", ".join(other.name for other in run.store.list_runs()) or "none"
         raise ValueError(f"{run.store.root} has no run {run.name!r}; it has: {names}")
-    recorded = run.read_run().get("data") or {}
-    if any(data.MNIST_SHA256.get(name) != sha256 for name, sha256 in recorded.items()):
+    if is_other_data(run.read_run().get("data")):
         raise ValueError(f"run {run.name} was trained on other data than MNIST, which the digit reader cannot read")
     checkpoint = run.latest_checkpoint() if step is None else run.checkpoint(step)
     if checkpoint is None:

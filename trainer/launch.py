@@ -67,6 +67,11 @@ def launch(config: TrainConfig, workers: int | None, runs: str, name: str, exten
     run = open_store(runs).run(name)
     if in_job() and run.store.is_local and not (Path(runs).is_absolute() or ":" in runs):
         raise ValueError(f"--runs must be an absolute path or a URI in a job, whose folder is temporary: got {runs!r}")
+    if in_job() and not (data.ROOT / config.dataset).is_dir():
+        raise ValueError(
+            f"--dataset: {config.dataset} is not in this job; it must be in the repository, where .gitignore does not "
+            "name it, or at the same absolute path on all nodes (docs/cluster.md)"
+        )
     dataset = load_images(config)
     steps_per_epoch, total_steps = plan(config, len(dataset.images))
     is_new = not run.exists()
@@ -81,7 +86,8 @@ def launch(config: TrainConfig, workers: int | None, runs: str, name: str, exten
 
     resources = connect(config, workers)
     fields: dict[str, Any] = {"name": name, "recipe": config.recipe, "config": config.to_dict()}
-    fields |= {"data": dataset.sha256, "steps_per_epoch": steps_per_epoch, "total_steps": total_steps}
+    fields |= {"data": dataset.sha256, "class_names": list(dataset.class_names)}
+    fields |= {"steps_per_epoch": steps_per_epoch, "total_steps": total_steps}
     if is_new:
         versions = {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}
         chosen = {"workers": resources.workers, "gpu": resources.gpu, "cpus_per_worker": resources.cpus_per_worker}

@@ -7,6 +7,7 @@
 import copy
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,7 +86,9 @@ def weights_digest(state: TrainState) -> str:
     return digest.hexdigest()
 
 
-def checkpoint_files(state: TrainState, config: TrainConfig, provenance: dict[str, Any]) -> dict[str, bytes]:
+def checkpoint_files(
+    state: TrainState, config: TrainConfig, provenance: dict[str, Any], class_names: Sequence[str]
+) -> dict[str, bytes]:
     """The content of a checkpoint's files."""
     networks = _prefixed("G", state.G.state_dict()) | _prefixed("D", state.D.state_dict())
     resume: dict[str, Tensor] = {"curve": state.curve}
@@ -97,7 +100,7 @@ def checkpoint_files(state: TrainState, config: TrainConfig, provenance: dict[st
             resume |= _prefixed(f"{name}.{parameter_name}", optimizer.state[parameter])
     counters = {"step": state.step, "epoch_seconds": state.epoch_seconds}
     return {
-        GENERATOR_FILE: generator_bytes(state.G_ema, config.model, provenance),
+        GENERATOR_FILE: generator_bytes(state.G_ema, config.model, provenance, class_names),
         NETWORKS_FILE: safetensors.torch.save(networks),
         RESUME_FILE: safetensors.torch.save(resume, {"counters": json.dumps(counters)}),
     }

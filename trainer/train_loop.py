@@ -7,7 +7,6 @@ slice of them; gradients and logits are summed over all workers by one all-reduc
 import math
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -45,15 +44,24 @@ def plan(config: TrainConfig, num_images: int) -> tuple[int, int]:
 
 def load_images(config: TrainConfig) -> data.Dataset:
     """The training images of a run; `ValueError` if the networks are not made for them."""
-    dataset = data.load_dataset(Path(config.dataset) if config.dataset else data.MNIST).head(config.limit_images)
-    model = config.model
+    dataset = data.load_dataset(data.ROOT / config.dataset if config.dataset else data.MNIST)
+    model, channels, height, width = config.model, *dataset.images.shape[1:]
+    if height != width or channels not in (1, 3):
+        raise ValueError(
+            f"the images are {channels}x{height}x{width} (channels, height, width), but the networks draw squares in "
+            "grey or RGB only: convert the data"
+        )
     if dataset.images.shape[1:] != model.image_shape:
         raise ValueError(
-            f"the images are {dataset.images.shape[1:]} (channels, height, width), but the networks draw "
-            f"{model.image_shape}: set --model.img-channels and --model.img-size"
+            f"the images are {channels}x{height}x{width} (channels, height, width), but the networks draw "
+            f"{'x'.join(map(str, model.image_shape))}: set --model.img-channels {channels} --model.img-size {height}"
         )
-    if model.num_classes and dataset.num_classes > model.num_classes:
-        raise ValueError(f"the data have {dataset.num_classes} classes, but --model.num-classes is {model.num_classes}")
+    if model.num_classes not in (0, dataset.num_classes):
+        raise ValueError(
+            f"the data have {dataset.num_classes} classes (labels 0 to {dataset.num_classes - 1}), but "
+            f"--model.num-classes is {model.num_classes}: set it to {dataset.num_classes}"
+        )
+    dataset = dataset.head(config.limit_images)
     if not len(data.epoch_order(dataset.labels, model.group_size, config.seed, 0)):
         raise ValueError(f"no class has {model.group_size} images, which the networks compare: raise --limit-images")
     return dataset
@@ -228,8 +236,9 @@ def train(config: TrainConfig, run: Run, report: Report, recorder: Recorder | No
         if due:
             _check_equal_weights(s, distributed)
             fields = {"epoch": s.step // steps_per_epoch, "nimg": s.step * batch_size, "world_size": world_size}
-            provenance = {"run": run.name, "recipe": config.recipe, "step": s.step} | fields
-            report(s.step, state.checkpoint_files(s, config, provenance) if rank == 0 else None, fields)
+            provenance = {"run": run.name, "recipe": config.recipe, "step": s.step, "data": dataset.sha256} | fields
+            content = state.checkpoint_files(s, config, provenance, dataset.class_names) if rank == 0 else None
+            report(s.step, content, fields)
             saved = time.monotonic()
         if stop:
             break
