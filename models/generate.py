@@ -4,6 +4,7 @@ import os
 import re
 import sys
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,16 +17,26 @@ from models.generator_file import LoadedGenerator, load_generator
 MOST_IMAGES = 100_000
 
 
-def parse_classes(text: str, num_classes: int) -> list[int]:
-    """The classes that '6', '0-9' or '1,3,5-7' name, in that order; `ValueError` for others than 0..num_classes - 1."""
+def parse_classes(text: str, num_classes: int, names: Sequence[str] = ()) -> list[int]:
+    """The classes that '6', '0-9', '1,3,5-7', 'Bag' or 'Bag,Dress' name, in that order.
+
+    Where classes have names, a name counts before a number or a list. `ValueError` for others than
+    0..num_classes - 1.
+    """
+    labels = {name: label for label, name in enumerate(names)}
+    if text.strip() in labels:
+        return [labels[text.strip()]]
     classes: list[int] = []
-    for part in text.split(","):
-        match = re.fullmatch(r"([0-9]{1,9})(?:-([0-9]{1,9}))?", part.strip())
+    for part in map(str.strip, text.split(",")):
+        match = re.fullmatch(r"([0-9]{1,9})(?:-([0-9]{1,9}))?", part)
         first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+        if part in labels:
+            first = last = labels[part]
         if not first <= last < num_classes:
+            last = num_classes - 1
+            known = f" of them or of the names {', '.join(names)}" if names else ""
             raise ValueError(
-                f"--digit must be one of 0 to {num_classes - 1}, a range such as 0-{num_classes - 1}, or a list: "
-                f"got {text!r}"
+                f"--digit must be one of 0 to {last}, a range such as 0-{last}, or a list{known}: got {text!r}"
             )
         classes += range(first, last + 1)
     return classes
@@ -49,7 +60,7 @@ def main(arguments: list[str]) -> int:
     """Run the command; the process's exit status."""
     parser = Parser(prog="python -m models.generate", description="Draw digits with a generator file.")
     parser.add_argument("--generator", type=Path, required=True, metavar="FILE", help="a generator.safetensors file")
-    parser.add_argument("--digit", help="one class, a range (0-9) or a list (1,3,5); default: every class")
+    parser.add_argument("--digit", help="a class, by number or name, a range (0-9) or a list (1,3,5); default: all")
     parser.add_argument("--count", type=int, default=16, help="pictures of each class (default: 16)")
     parser.add_argument("--seed", type=int, default=0, help="of the first picture; picture k has seed + k (default: 0)")
     parser.add_argument("--truncation", type=float, default=1.0, help="1 = varied ... 0 = typical (default: 1)")
@@ -64,7 +75,7 @@ def main(arguments: list[str]) -> int:
         if options.digit is not None and not num_classes:
             raise ValueError("--digit: this generator draws without classes; leave the flag out")
         digits = f"0-{num_classes - 1}" if options.digit is None else options.digit
-        classes = parse_classes(digits, num_classes) if num_classes else []
+        classes = parse_classes(digits, num_classes, loaded.class_names) if num_classes else []
         if options.count < 1 or options.count * max(len(classes), 1) > MOST_IMAGES:
             raise ValueError(
                 f"--count must be at least 1, and at most {MOST_IMAGES} pictures in all: got {options.count}"

@@ -15,6 +15,7 @@ from models.view_link import GenerateView, encode, parse
 from tests.sample_run import STEPS_PER_EPOCH, curve, model_config, write_checkpoint, write_run
 from trainer.run_store import DamagedError, Run
 from webapp import catalog, charts, export, inference, picture_html, wording
+from webapp.classes import Classes, plain, slug
 from webapp.environment import RUNS_VARIABLE
 
 DIGITS = tuple(range(10))
@@ -126,10 +127,10 @@ def test_a_timelapse_has_every_epoch() -> None:
 
 def test_each_picture_has_its_words() -> None:
     images = np.zeros((2, 3, 28, 28), np.uint8)
-    markup = picture_html.picture_rows(images, (4, 7), seed=10)
+    markup = picture_html.picture_rows(images, (4, 7), 10, Classes(10))
     assert markup.count("<img ") == 6
     assert 'alt="A handwritten 7, seed 12"' in markup
-    assert 'alt="A handwritten digit, seed 1"' in picture_html.picture_rows(images[:1], (), seed=0)
+    assert 'alt="A handwritten digit, seed 1"' in picture_html.picture_rows(images[:1], (), 0, Classes(0))
 
 
 def test_curves_of_all_epochs_are_joined_and_thinned() -> None:
@@ -171,8 +172,23 @@ def test_numbers_in_words() -> None:
         "2 h 5 min",
     ]
     assert [wording.count(number) for number in (936, 1404, 59_904, 4_200_000)] == ["936", "1,404", "60k", "4.2M"]
-    assert wording.digits((0, 1, 2, 5)) == "digits 0, 1, 2 and 5"
-    assert wording.digits((3,)) == "digit 3"
+    assert Classes(10).listed((0, 1, 2, 5)) == "digits 0, 1, 2 and 5"
+    assert Classes(10).listed((3,)) == "digit 3"
+
+
+def test_classes_in_words() -> None:
+    clothes, letters = Classes(4, ("T-shirt/top", "Bag", "$x_1$ :red[*]", "обувь")), Classes(26)
+    assert clothes.listed((0, 1)) == "T-shirt/top and Bag"
+    assert clothes.listed((0, 1, 2, 3)) == "all 4 classes"
+    assert clothes.listed((1, 9)) == "classes 1 and 9"
+    assert (clothes.picture(1), clothes.picture(None)) == ("Bag", "A generated picture")
+    assert (letters.picture(17), letters.listed((3,)), letters.range) == ("Class 17", "class 3", "classes 0 to 25")
+    assert letters.listed(range(2, 6)) == "classes 2 to 5"
+    assert plain(clothes.name(2)) == r"\$x\_1\$ \:red\[\*\]"
+    assert [slug(name) for name in clothes.names] == ["t-shirt-top", "bag", "x-1-red", ""]
+    markup = picture_html.picture_rows(np.zeros((1, 1, 28, 28), np.uint8), (0,), 0, Classes(1, ('<b>"x"',)))
+    assert "<b>" not in markup
+    assert 'alt="&lt;b&gt;&quot;x&quot;, seed 0"' in markup
 
 
 def test_progress_is_read_leniently() -> None:

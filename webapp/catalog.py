@@ -13,7 +13,9 @@ from typing import Any
 
 import streamlit as st
 
+from models.generator_file import usable_class_names
 from trainer.run_store import Checkpoint, Run, RunStore, RunStoreError, open_store
+from webapp.classes import Classes
 from webapp.environment import RUNS_VARIABLE
 
 PRETRAINED = Path(__file__).resolve().parent.parent / "pretrained"
@@ -236,6 +238,13 @@ def running_losses(key: str) -> dict[str, list[Any]]:
     run = run_of(key)
     epoch = run.running_epoch()
     return {} if epoch is None else run.read_losses(epoch)
+
+
+def classes(key: str) -> Classes:
+    """What the networks of a run can be asked for, as its run.json says."""
+    fields = run_fields(key)
+    number = fields.get("config", {}).get("model", {}).get("num_classes", 0)
+    return Classes(number, usable_class_names(fields.get("class_names"), number))
 
 
 @st.cache_data(ttl=30, max_entries=64, show_spinner=False)

@@ -10,6 +10,7 @@ from models.view_link import View, pairs
 from trainer.run_store import DamagedError, RunStoreError
 from webapp import address, catalog, inference, notices, wording
 from webapp.catalog import CheckpointEntry, Listing, RunEntry
+from webapp.classes import Classes
 from webapp.scene import DrawingScene, Scene
 from webapp.views import gallery, generate, interpolate, training
 
@@ -89,7 +90,9 @@ def _show_drawing(kind: str, pages: Pages, listing: Listing, entry: RunEntry, li
         return
     view = dataclasses.replace(link.view, run=entry.key, step=chosen.step)
     _show_problems(link, view)
-    DRAWING_VIEWS[kind](DrawingScene(view, link.version, entry, chosen, generator, loaded.config))  # type: ignore[operator]
+    classes = Classes(loaded.config.num_classes, loaded.class_names)
+    scene = DrawingScene(view, link.version, entry, chosen, generator, loaded.config, classes)
+    DRAWING_VIEWS[kind](scene)  # type: ignore[operator]
 
 
 def _nearest_good(entry: RunEntry, checkpoints: list[CheckpointEntry], bad: CheckpointEntry) -> CheckpointEntry | None:

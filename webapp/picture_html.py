@@ -7,28 +7,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.sampling import to_png
+from webapp.classes import Classes
 from webapp.export import data_url
 
 SHEET_HEIGHT, SHEET_WIDTH, LARGEST = 600, 640, 144
 """Pixels that the rows should fit into on a desk, and the largest side of a picture."""
 
 
-def picture_rows(images: NDArray[np.uint8], labels: Sequence[int], seed: int) -> str:
+def picture_rows(images: NDArray[np.uint8], labels: Sequence[int], seed: int, classes: Classes) -> str:
     """Pictures (D, count, H, W[, 3]) as a grid with a row for each label; without labels they share the rows."""
-    count = images.shape[1]
+    count, height = images.shape[1:3]
     columns = count if len(labels) > 1 else _columns_of_one(count)
     lines = max(len(labels), 1) * -(-count // columns)
     side = min(SHEET_HEIGHT / lines, SHEET_WIDTH / columns, LARGEST) - 4
-    side = int(max(side // 14 * 14, 28))  # half or whole multiples of 28: even pixels
+    side = int(max(side // (height / 2) * height / 2, height))  # half or whole multiples: even pixels
     cells = []
     for row, pictures in enumerate(images):
-        name = f"A handwritten {labels[row]}" if labels else "A handwritten digit"
+        name = classes.picture(labels[row] if labels else None)
         if labels:
-            cells.append(f'<span class="df-label" style="grid-row: span {-(-count // columns)}">{labels[row]}</span>')
+            label = html.escape(classes.name(labels[row]))
+            cells.append(f'<span class="df-label" style="grid-row: span {-(-count // columns)}">{label}</span>')
         for k, picture in enumerate(pictures):
             words = html.escape(f"{name}, seed {seed + k}")
             cells.append(f'<img src="{data_url(to_png(picture))}" alt="{words}" title="{words}">')
-    tracks = ("1.4rem " if labels else "") + f"repeat({columns}, minmax(0, {side}px))"
+    width = "fit-content(7rem) " if classes.noun == "class" else "1.4rem "
+    tracks = (width if labels else "") + f"repeat({columns}, minmax(0, {side}px))"
     return f'<div class="df-rows" style="grid-template-columns: {tracks}">{"".join(cells)}</div>'
 
 

@@ -6,6 +6,7 @@ from typing import Generic, TypeVar
 from models.config import ModelConfig
 from models.view_link import View
 from webapp.catalog import CheckpointEntry, RunEntry
+from webapp.classes import Classes
 from webapp.inference import GeneratorKey
 
 V = TypeVar("V", bound=View)
@@ -30,8 +31,5 @@ class DrawingScene(Scene[V]):
     generator: GeneratorKey
     config: ModelConfig
     """Of the generator."""
-
-    @property
-    def labels(self) -> tuple[int, ...]:
-        """The digits that the generator can be asked for; none if it has no classes."""
-        return tuple(range(self.config.num_classes))
+    classes: Classes
+    """What the generator can be asked for."""

@@ -53,12 +53,3 @@ def state(entry: RunEntry) -> str:
 def epoch(progress: Progress) -> str:
     """Such as `epoch 2 of 6`."""
     return f"epoch {progress.epoch} of {progress.epochs}"
-
-
-def digits(labels: tuple[int, ...]) -> str:
-    """Such as `digits 0 to 9`, `digits 1, 4 and 7` or `digit 7`."""
-    if len(labels) == 1:
-        return f"digit {labels[0]}"
-    if len(labels) > 2 and labels == tuple(range(labels[0], labels[-1] + 1)):
-        return f"digits {labels[0]} to {labels[-1]}"
-    return f"digits {', '.join(map(str, labels[:-1]))} and {labels[-1]}"

@@ -30,7 +30,7 @@ def _show(scene: Scene[GalleryView]) -> None:
     if scene.view.epoch is not None and scene.view.epoch not in epochs:
         st.warning(f"**epoch** {scene.view.epoch} is not there (yet). Shown instead: {epochs[-1]}, the newest.")
     left, right = st.columns([5, 3], gap="large")
-    classes = catalog.run_fields(entry.key).get("config", {}).get("model", {}).get("num_classes", 0)
+    classes = catalog.classes(entry.key)
     with left:
         chosen = scrubber(
             [_frame(scene, epoch) for epoch in epochs],
@@ -40,7 +40,7 @@ def _show(scene: Scene[GalleryView]) -> None:
             stage=STAGE,
             interval=TIMELAPSE_MILLISECONDS,
             index=epochs.index(scene.view.epoch) if scene.view.epoch in epochs else None,
-            rows=[str(label) for label in range(classes)],
+            rows=[classes.name(label) for label in classes.labels],
             follow=True,
             reports=True,
         )
@@ -49,8 +49,8 @@ def _show(scene: Scene[GalleryView]) -> None:
     with right:
         st.subheader("One grid, every epoch")
         st.write(
-            "The same hundred latents are drawn at the end of each epoch, so what changes is the generator alone. "
-            + ("Each row is one digit, each column one latent. " if classes else "")
+            "The same latents are drawn at the end of each epoch, so what changes is the generator alone. "
+            + (f"Each row is one {classes.noun}, each column one latent. " if classes.number else "")
             + "Epoch 0 is before training: noise."
         )
         st.caption("Drag the slider, press play, or use the arrow keys.")

@@ -8,6 +8,7 @@ import streamlit as st
 from models.sampling import MAX_SEED
 from models.view_link import MAX_COUNT, WHOLE, GenerateView, encode
 from webapp import address, export, inference, wording
+from webapp.classes import Classes, plain, slug
 from webapp.components.copy_link import copy_link
 from webapp.picture_html import picture_rows
 from webapp.scene import DrawingScene
@@ -18,16 +19,16 @@ def show(scene: DrawingScene[GenerateView]) -> None:
     """Draw the page; a fragment, so that a click redraws no more than this."""
     left, right = st.columns([5, 3], gap="large")
     with right:
-        st.subheader("Digits nobody wrote")
+        st.subheader("Digits nobody wrote" if scene.classes.noun == "digit" else "Pictures of nothing real")
         st.write("A neural network draws each of them from random numbers: its latent z, which the seed decides.")
         view = _controls(scene)
     digits = view.digits or ()
     images = inference.pictures(scene.generator, digits, view.count, view.seed, view.truncation)
     with left, st.container(key="pictures"):
-        st.html(picture_rows(images, digits, view.seed))
-        what = wording.digits(digits) if digits else "digits"
+        st.html(picture_rows(images, digits, view.seed, scene.classes))
         st.caption(
-            f"{images.shape[0] * images.shape[1]} pictures of {what}, drawn by {scene.entry.name} "
+            f"{images.shape[0] * images.shape[1]} pictures of {plain(scene.classes.listed(digits))}, "
+            f"drawn by {scene.entry.name} "
             f"after {wording.count(scene.checkpoint.nimg)} training images."
         )
     with right, st.container(horizontal=True, key="actions"):
@@ -35,7 +36,7 @@ def show(scene: DrawingScene[GenerateView]) -> None:
         st.download_button(
             "PNG",
             data=lambda: export.sheet(images.reshape(-1, *images.shape[2:]), view.count, encode(view)),
-            file_name=f"digits-seed-{view.seed}.png",
+            file_name=f"{_file_name(scene.classes, digits)}-seed-{view.seed}.png",
             mime="image/png",
             icon=":material/download:",
             on_click="ignore",
@@ -44,14 +45,21 @@ def show(scene: DrawingScene[GenerateView]) -> None:
     address.publish(view)
 
 
+def _file_name(classes: Classes, labels: tuple[int, ...]) -> str:
+    if classes.noun == "digit":
+        return "digits"
+    return (slug(classes.picture(labels[0])) if len(labels) == 1 else "") or "pictures"
+
+
 def _controls(scene: DrawingScene[GenerateView]) -> GenerateView:
     """The widgets, and the view that they make; what cannot be used is named and left as it was."""
-    asked, state, labels = scene.view, st.session_state, scene.labels
+    asked, state, classes = scene.view, st.session_state, scene.classes
     state.setdefault("generate.count", asked.count)
     state.setdefault("generate.seed", str(asked.seed))
     state.setdefault("generate.truncation", asked.truncation)
-    digits = _choose_digits(asked, labels)
-    count = st.slider("Pictures of each digit" if labels else "Pictures", 1, MAX_COUNT, key="generate.count")
+    digits = _choose_digits(asked, classes)
+    title = f"Pictures of each {classes.noun}" if classes.number else "Pictures"
+    count = st.slider(title, 1, MAX_COUNT, key="generate.count")
     seed = _choose_seed(asked, count)
     truncation = st.slider(
         "Truncation",
@@ -64,18 +72,20 @@ def _controls(scene: DrawingScene[GenerateView]) -> GenerateView:
     return dataclasses.replace(asked, digits=digits, count=count, seed=seed, truncation=round(truncation, 2))
 
 
-def _choose_digits(asked: GenerateView, labels: tuple[int, ...]) -> tuple[int, ...] | None:
+def _choose_digits(asked: GenerateView, classes: Classes) -> tuple[int, ...] | None:
+    labels = classes.labels
     if not labels:
-        st.write("This generator was trained without labels: it draws whichever digits it likes.")
+        st.write(f"This generator was trained without labels: it draws whichever {classes.nouns} it likes.")
         return None
     known = tuple(digit for digit in asked.digits or labels if digit in labels)
     if unknown := sorted(set(asked.digits or ()) - set(labels)):
-        st.warning(f"This generator knows {wording.digits(labels)} only; {wording.digits(tuple(unknown))} left out.")
+        st.warning(f"This generator knows {classes.range} only; {classes.listed(unknown)} left out.")
     if "generate.digits" not in st.session_state:
         st.session_state["generate.digits"] = [] if known == labels else list(known)
     chosen = st.pills(
-        "Digits",
+        classes.nouns.capitalize(),
         labels,
+        format_func=lambda label: plain(classes.name(label)),
         selection_mode="multi",
         key="generate.digits",
         help="None chosen means all of them.",
@@ -87,7 +97,8 @@ def _choose_digits(asked: GenerateView, labels: tuple[int, ...]) -> tuple[int, .
     def choose_all() -> None:
         st.session_state["generate.digits"] = []
 
-    st.button("All digits", on_click=choose_all, type="tertiary", icon=":material/select_all:", key="generate.all")
+    title = f"All {classes.nouns}"
+    st.button(title, on_click=choose_all, type="tertiary", icon=":material/select_all:", key="generate.all")
     return tuple(sorted(set(chosen) & set(labels))) or labels
 
 

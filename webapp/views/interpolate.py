@@ -9,13 +9,14 @@ import streamlit as st
 from models.sampling import MAX_SEED
 from models.view_link import MAX_FRAMES, MIN_FRAMES, PATHS, WHOLE, InterpolateView, encode
 from webapp import address, export, inference
+from webapp.classes import Classes, plain, slug
 from webapp.components.copy_link import copy_link
 from webapp.components.scrubber import Frame, scrubber
 from webapp.scene import DrawingScene
 
 PATH_NAMES = {"slerp": "Arc (slerp)", "lerp": "Line (lerp)"}
 STAGE = 392
-"""Width of the large picture: 14 pixels for each of its own."""
+"""Most pixels of the large picture's side: 14 for each of its own at 28x28."""
 MILLISECONDS = 80
 """Of a frame, on the page and in the files."""
 
@@ -27,11 +28,11 @@ def show(scene: DrawingScene[InterpolateView]) -> None:
     ends = (view.from_digit, view.from_seed, view.to_digit, view.to_seed)
     images = inference.interpolation(scene.generator, *ends, view.path, view.frames)
     scrubber(
-        [Frame(f"Frame {k + 1} of {view.frames}", _words(view, k)) for k in range(view.frames)],
+        [Frame(f"Frame {k + 1} of {view.frames}", _words(scene.classes, view, k)) for k in range(view.frames)],
         key="interpolate.scrubber",
         name="Frame",
         version=encode(view),
-        stage=STAGE,
+        stage=max(STAGE // images.shape[2], 1) * images.shape[2],
         interval=MILLISECONDS,
         index=0,
         sprite=export.data_url(export.sprite(images)),
@@ -46,7 +47,7 @@ def show(scene: DrawingScene[InterpolateView]) -> None:
             st.download_button(
                 title,
                 data=partial(export.animation, images, kind, MILLISECONDS),
-                file_name=f"interpolation.{kind}",
+                file_name=f"{_file_name(scene.classes, view)}.{kind}",
                 mime=f"image/{kind}",
                 icon=":material/download:",
                 on_click="ignore",
@@ -55,13 +56,17 @@ def show(scene: DrawingScene[InterpolateView]) -> None:
     address.publish(view)
 
 
-def _words(view: InterpolateView, frame: int) -> str:
+def _words(classes: Classes, view: InterpolateView, frame: int) -> str:
     """What a frame shows."""
-    if view.from_digit is None:
-        start, end = f"seed {view.from_seed}", f"seed {view.to_seed}"
-    else:
-        start, end = f"a {view.from_digit} (seed {view.from_seed})", f"a {view.to_digit} (seed {view.to_seed})"
+    start, end = f"seed {view.from_seed}", f"seed {view.to_seed}"
+    if view.from_digit is not None and view.to_digit is not None:
+        start, end = f"{classes.one(view.from_digit)} ({start})", f"{classes.one(view.to_digit)} ({end})"
     return f"{frame / (view.frames - 1):.0%} of the way from {start} to {end}"
+
+
+def _file_name(classes: Classes, view: InterpolateView) -> str:
+    ends = [slug(classes.name(digit)) for digit in (view.from_digit, view.to_digit) if digit is not None]
+    return f"interpolation-{'-to-'.join(ends)}" if len(ends) == 2 and all(ends) else "interpolation"
 
 
 def _controls(scene: DrawingScene[InterpolateView]) -> InterpolateView:
@@ -96,7 +101,8 @@ def _controls(scene: DrawingScene[InterpolateView]) -> InterpolateView:
 
 
 def _choose_end(scene: DrawingScene[InterpolateView], end: str, title: str) -> tuple[int | None, int]:
-    asked, labels, key = scene.view, scene.labels, f"interpolate.{end}"
+    asked, classes, key = scene.view, scene.classes, f"interpolate.{end}"
+    labels = classes.labels
     digit_asked, seed_asked = getattr(asked, f"{end}_digit"), getattr(asked, f"{end}_seed")
     st.session_state.setdefault(f"{key}.seed", str(seed_asked))
 
@@ -109,11 +115,16 @@ def _choose_end(scene: DrawingScene[InterpolateView], end: str, title: str) -> t
             default = 3 if end == "from" else 8
             fallback = digit_asked if digit_asked in labels else min(default, labels[-1])
             st.session_state.setdefault(f"{key}.digit", fallback)
-            digit = st.selectbox(f"{title} digit", labels, key=f"{key}.digit", width=90)
+            width = 170 if classes.names else 90
+            digit = st.selectbox(
+                f"{title} {classes.noun}", labels, format_func=classes.name, key=f"{key}.digit", width=width
+            )
         text = st.text_input(f"{title} seed", key=f"{key}.seed", max_chars=10, width=110)
         st.button(":material/casino:", on_click=roll, key=f"{key}.roll", help="Another seed")
     if labels and digit_asked is not None and digit_asked not in labels:
-        st.warning(f"This generator has no digit {digit_asked}; shown instead: {digit}.")
+        st.warning(
+            f"This generator has no {classes.noun} {digit_asked}; shown instead: {plain(classes.name(digit or 0))}."
+        )
     text = (text or "").strip()
     if WHOLE.fullmatch(text) and int(text) <= MAX_SEED:
         return digit, int(text)

@@ -85,7 +85,7 @@ def _newest_samples(entry: RunEntry, epochs: list[int]) -> None:
     name = f"Sample grid of {entry.name}, epoch {epochs[-1]}"
     st.markdown(f"**Newest samples** - epoch {epochs[-1]}" + (", before training" if epochs[-1] == 0 else ""))
     st.html(f'<img class="df-sheet" src="{sheet_links.url(entry, epochs[-1])}" alt="{name}">')
-    st.caption("Always the same hundred latents. The Gallery has every epoch.")
+    st.caption("Always the same latents. The Gallery has every epoch.")
 
 
 def _charts(entry: RunEntry, epochs: list[int]) -> None:

@@ -53,6 +53,7 @@ class Scrubber {
     this.root.style.setProperty("--stage", data.stage + "px")
     this.root.classList.toggle("one", last < 1)
     this.rows.replaceChildren(...data.rows.map((text) => Object.assign(document.createElement("span"), { textContent: text })))
+    this.root.classList.toggle("named", data.rows.some((text) => text.length > 3))
     if (data.version !== this.version) {
       this.version = data.version
       this.pause()

@@ -1,0 +1,82 @@
+"""What a generator can be asked for, in words: digits, or classes with names of their own."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+def plain(text: str) -> str:
+    """A stranger's text as Markdown that shows it as it is."""
+    return re.sub(r"([\\`*_{}\[\]<>#$:~|!&])", r"\\\1", text)
+
+
+def slug(text: str) -> str:
+    """A text as a part of a file's name: `T-shirt/top` is `t-shirt-top`; empty if it has no such letters."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+
+
+@dataclass(frozen=True)
+class Classes:
+    """What a generator can be asked for: digits, or classes with names of their own."""
+
+    number: int
+    """0 = it draws without classes."""
+    names: tuple[str, ...] = ()
+    """Of class 0, 1, ...; empty = their numbers."""
+
+    @property
+    def labels(self) -> tuple[int, ...]:
+        """Of all classes."""
+        return tuple(range(self.number))
+
+    @property
+    def noun(self) -> str:
+        """What one of them is called."""
+        return "class" if self.names or self.number > 10 else "digit"
+
+    @property
+    def nouns(self) -> str:
+        """What several of them are called."""
+        return {"class": "classes", "digit": "digits"}[self.noun]
+
+    def name(self, label: int) -> str:
+        """Such as `7` or `Ankle boot`."""
+        return self.names[label] if label < len(self.names) else str(label)
+
+    def one(self, label: int) -> str:
+        """One of them within a sentence, such as `a 7`, `Ankle boot` or `class 17`."""
+        if self.noun == "digit":
+            return f"a {label}"
+        return self.names[label] if label < len(self.names) else f"class {label}"
+
+    def picture(self, label: int | None) -> str:
+        """What a picture shows, such as `A handwritten 7`, `Ankle boot` or `Class 17`; None = it has no class."""
+        if self.noun == "digit":
+            return "A handwritten digit" if label is None else f"A handwritten {label}"
+        words = "a generated picture" if label is None else self.one(label)
+        return words[:1].upper() + words[1:]
+
+    @property
+    def range(self) -> str:
+        """All of them, by their numbers: `digits 0 to 9`, `class 0`."""
+        return f"{self.nouns} 0 to {self.number - 1}" if self.number > 1 else f"{self.noun} 0"
+
+    def listed(self, labels: Sequence[int]) -> str:
+        """Such as `digits 0 to 9`, `digits 1, 4 and 7`, `Bag and Dress` or `all 26 classes`; none = any of them.
+
+        A label that is no class of these goes by its number.
+        """
+        if not labels:
+            return "digits" if self.noun == "digit" else "any class"
+        if self.noun == "class" and len(labels) > 2 and tuple(labels) == self.labels:
+            return f"all {self.number} classes"
+        if self.names and all(label < len(self.names) for label in labels):
+            return _joined([self.names[label] for label in labels])
+        noun = self.noun if len(labels) == 1 else self.nouns
+        if len(labels) > 2 and list(labels) == list(range(labels[0], labels[-1] + 1)):
+            return f"{noun} {labels[0]} to {labels[-1]}"
+        return f"{noun} {_joined([str(label) for label in labels])}"
+
+
+def _joined(words: Sequence[str]) -> str:
+    return f"{', '.join(words[:-1])} and {words[-1]}" if len(words) > 1 else words[0]
