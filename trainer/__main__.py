@@ -1,4 +1,4 @@
-"""`python -m trainer RECIPE ...`: train a recipe, or go on with a run. Also: recipes, evaluate, ship."""
+"""`python -m trainer RECIPE ...`: train a recipe, or go on with a run. Also: recipes, fetch, evaluate, ship."""
 
 import contextlib
 import dataclasses
@@ -38,7 +38,7 @@ def parse(arguments: list[str]) -> Command:
     """The command that the arguments spell; what is wrong with them is a `ValueError` of one line."""
     if arguments and not arguments[0].startswith("-") and arguments[0] not in RECIPES:
         raise ValueError(
-            f"unknown recipe {arguments[0]!r}; choose from: {', '.join(RECIPES)} (or evaluate, ship, recipes)"
+            f"unknown recipe {arguments[0]!r}; choose from: {', '.join(RECIPES)} (or recipes, fetch, evaluate, ship)"
         )
     commands = {name: Command(config=config) for name, config in RECIPES.items()}
     kind = tyro.extras.subcommand_type_from_defaults(commands, SUMMARIES)
@@ -50,8 +50,8 @@ def parse(arguments: list[str]) -> Command:
                 args=arguments,
                 prog="python -m trainer",
                 description="Train a recipe. Beside the recipes there are `recipes`, which tells what they are, "
-                "`evaluate RUN`, which scores a run, and `ship RUN`, which copies it into pretrained/; each has its "
-                "own --help.",
+                "`fetch`, which gets other data than MNIST, `evaluate RUN`, which scores a run, and `ship RUN`, which "
+                "copies it into pretrained/; each has its own --help.",
                 config=(tyro.conf.FlagCreatePairsOff,),
             )
     except SystemExit as end:
@@ -91,6 +91,10 @@ def main(arguments: list[str]) -> int:
         from trainer import ship
 
         return ship.main(arguments[1:])
+    if arguments[:1] == ["fetch"]:
+        from trainer import fetch
+
+        return fetch.main(arguments[1:])
     if arguments[:1] == ["recipes"]:
         from trainer import list_recipes
 

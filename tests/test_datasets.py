@@ -1,0 +1,377 @@
+"""Data beside MNIST: how they are got, and that training, the generator file, the CLI and the app know them."""
+
+import bz2
+import gzip
+import hashlib
+import json
+import shutil
+import struct
+import subprocess
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import streamlit as st
+from numpy.typing import NDArray
+from PIL import Image
+from ray._private.runtime_env.packaging import create_package
+
+from models import generate
+from models.config import ModelConfig
+from models.generator_file import read_generator
+from tests.test_data import idx, pixels, write_dataset
+from tests.test_train_loop import forge_config, train_here
+from tests.test_webapp_views import address, html, open_app, words
+from trainer import fetch, launch
+from trainer.__main__ import main, parse
+from trainer.data import ROOT, load_dataset
+from trainer.evaluate import evaluate
+from trainer.fetch import FASHION_CLASSES, FASHION_SHA256
+from trainer.run_store import Run, open_store
+from webapp import catalog
+from webapp.environment import RUNS_VARIABLE
+
+SHAPES = {
+    "train-images-idx3-ubyte": (20, 28, 28),
+    "train-labels-idx1-ubyte": (20,),
+    "t10k-images-idx3-ubyte": (10, 28, 28),
+    "t10k-labels-idx1-ubyte": (10,),
+}
+
+
+@pytest.fixture
+def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with four small files in the place of Fashion-MNIST's, two of them gzipped."""
+    folder = tmp_path / "source"
+    folder.mkdir()
+    for name, shape in SHAPES.items():
+        values = pixels(*shape) if len(shape) > 1 else (np.arange(shape[0]) % 10).astype(np.uint8)
+        raw = idx(values)
+        monkeypatch.setitem(FASHION_SHA256, name, hashlib.sha256(raw).hexdigest())
+        if "images" in name:
+            (folder / f"{name}.gz").write_bytes(gzip.compress(raw))
+        else:
+            (folder / name).write_bytes(raw)
+    return folder
+
+
+def one_line(capsys: pytest.CaptureFixture[str]) -> str:
+    """What was said of a mistake."""
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    return error
+
+
+# --- Fashion-MNIST
+
+
+def test_fashion_is_copied_whole_with_its_names(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = tmp_path / "data" / "fashion"
+    assert main(["fetch", "fashion", "--source", str(source), "--to", str(target)]) == 0
+    assert f"python -m trainer forge --name fashion --dataset {target}\n" in capsys.readouterr().out
+    for split in ("train", "t10k"):
+        assert load_dataset(target, split).class_names == FASHION_CLASSES  # type: ignore[arg-type]
+    assert [path.name for path in target.parent.iterdir()] == ["fashion"]
+    assert main(["fetch", "fashion", "--source", str(source), "--to", str(target)]) == 2
+    assert "is there already" in one_line(capsys)
+
+
+@pytest.mark.parametrize("damage", ["another pixel", "torn", "missing"])
+def test_fashion_that_is_not_as_published_leaves_nothing(
+    source: Path, tmp_path: Path, damage: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = source / "t10k-images-idx3-ubyte.gz"
+    raw = bytearray(gzip.decompress(path.read_bytes()))
+    raw[-1] ^= 1
+    if damage == "missing":
+        path.unlink()
+    else:
+        path.write_bytes(gzip.compress(raw) if damage == "another pixel" else path.read_bytes()[:-100])
+    assert main(["fetch", "fashion", "--source", str(source), "--to", str(tmp_path / "data" / "fashion")]) == 2
+    assert "t10k-images-idx3-ubyte" in one_line(capsys)
+    assert not list((tmp_path / "data").iterdir())
+
+
+def test_without_the_package_or_apt_the_files_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(fetch, "FASHION_FOLDER", tmp_path / "not" / "installed")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert main(["fetch", "fashion", "--to", str(tmp_path / "fashion")]) == 2
+    error = one_line(capsys)
+    assert all(f"{name}.gz" in error for name in FASHION_SHA256)
+    assert "apt-get is not here" in error
+    assert "--source" in error
+    (tmp_path / "dpkg-deb").symlink_to("/bin/true")
+    (tmp_path / "apt-get").write_text("#!/bin/sh\necho 'W: slow' >&2; echo 'E: No network' >&2; exit 100\n")
+    (tmp_path / "apt-get").chmod(0o755)
+    assert main(["fetch", "fashion", "--to", str(tmp_path / "fashion")]) == 2
+    assert "`apt-get download dataset-fashion-mnist` failed: E: No network" in one_line(capsys)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("apt-get"), reason="no apt-get here")
+def test_fashion_comes_from_debian(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    if main(["fetch", "fashion", "--to", str(tmp_path / "fashion")]):
+        pytest.skip(f"Debian's archive could not be asked: {one_line(capsys)}")
+    for split, count in (("train", 6000), ("t10k", 1000)):
+        dataset = load_dataset(tmp_path / "fashion", split)  # type: ignore[arg-type]
+        assert dataset.class_names == FASHION_CLASSES
+        assert np.bincount(dataset.labels).tolist() == [count] * 10
+
+
+# --- USPS
+
+
+def usps_line(label: int, values: NDArray[np.float64]) -> str:
+    return " ".join([str(label), *(f"{number}:{value:g}" for number, value in enumerate(values, 1))])
+
+
+def usps(count: int) -> list[str]:
+    random = np.random.default_rng(0)
+    return [usps_line(index % 10 + 1, random.uniform(-1, 1, 256).round(3)) for index in range(count)]
+
+
+def test_usps_becomes_idx(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ends = usps_line(10, np.array([-1.0, 1.0, 0.0, *[-1.0] * 253]))
+    (tmp_path / "usps.bz2").write_bytes(bz2.compress("\n".join([ends, *usps(12)]).encode()))
+    (tmp_path / "usps.t").write_text("".join(f"{line} \n" for line in usps(10)))
+    command = ["fetch", "usps", str(tmp_path / "usps.bz2"), str(tmp_path / "usps.t"), "--to", str(tmp_path / "usps")]
+    assert main(command) == 0
+    assert "--model.img-size 16" in capsys.readouterr().out
+    train, test = load_dataset(tmp_path / "usps"), load_dataset(tmp_path / "usps", "t10k")
+    assert train.images.shape == (13, 1, 16, 16)
+    assert train.images[0, 0, 0, :4].tolist() == [0, 255, 128, 0]
+    assert train.labels.tolist() == [9, *range(10), 0, 1]
+    assert test.labels.tolist() == list(range(10))
+    assert np.array_equal(train.images[1:11], test.images)
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        ("0" + usps(1)[0][1:], "must begin with a label from 1 to 10: got '0'"),
+        ("11" + usps(1)[0][1:], "got '11'"),
+        ("", "must begin with a label"),
+        (usps(1)[0].rpartition(" ")[0], "there must be 256 pixels: got 255"),
+        (usps(1)[0] + " 257:0", "there must be 256 pixels: got 257"),
+        (usps(1)[0].replace(" 7:", " 8:"), "pixel 7 must come next, as 7:value: got '8:"),
+        (usps(1)[0] + "x", "values must be numbers"),
+        (usps_line(3, np.full(256, 1.5)), "values must be in [-1, 1]: got 1.5"),
+        (usps_line(3, np.full(256, np.nan)), "values must be in [-1, 1]: got nan"),
+    ],
+)
+def test_a_line_that_is_not_of_usps_is_named(
+    tmp_path: Path, line: str, complaint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good, bad = tmp_path / "usps", tmp_path / "usps.t"
+    good.write_text("\n".join(usps(3)))
+    bad.write_text("\n".join([*usps(2), line, *usps(1)]))
+    assert main(["fetch", "usps", str(good), str(bad), "--to", str(tmp_path / "out")]) == 2
+    error = one_line(capsys)
+    assert f"{bad}, line 3: " in error
+    assert complaint in error
+    assert {path.name for path in tmp_path.iterdir()} == {"usps", "usps.t"}
+
+
+def test_usps_files_that_cannot_be_read_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    torn = tmp_path / "usps.bz2"
+    for content in (bz2.compress("\n".join(usps(3)).encode())[:-9], b"<html>", bz2.compress(b"")):
+        torn.write_bytes(content)
+        assert main(["fetch", "usps", str(torn), str(torn), "--to", str(tmp_path / "out")]) == 2
+        assert f"{torn}: " in one_line(capsys)
+
+
+# --- Where the data are
+
+
+def test_a_dataset_in_the_repository_is_kept_relative_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def kept(dataset: str) -> str:
+        return parse(["forge", "--dataset", dataset]).config.dataset
+
+    monkeypatch.chdir(ROOT / "data")
+    assert kept("fashion") == kept(str(ROOT / "data" / "fashion")) == "data/fashion"
+    assert kept("mnist") == ""
+    assert kept(str(tmp_path)) == str(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert kept("elsewhere") == str(tmp_path / "elsewhere")
+
+
+def test_data_that_did_not_travel_with_a_job_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(launch, "in_job", lambda: True)
+    command = ["forge", "--runs", str(tmp_path / "runs"), "--dataset", str(ROOT / "data" / "no-such")]
+    assert main(command) == 2
+    assert "data/no-such is not in this job" in one_line(capsys)
+
+
+def test_fetched_data_travel_with_a_job_when_asked_to(tmp_path: Path) -> None:
+    project = tmp_path / "project"
+    stays = {".env", ".venv/bin/python", "runs/a/run.json", "pretrained/a/run.json", ".mypy_cache/x", "a/__pycache__/x"}
+    for name in stays | {"data/mnist/x", "data/fashion/x"}:
+        (project / name).parent.mkdir(parents=True, exist_ok=True)
+        (project / name).write_text(name)
+    for name in (".gitignore", ".rayignore"):
+        shutil.copy(ROOT / name, project)
+    for asked, data in ((False, {"data/mnist/x"}), (True, {"data/mnist/x", "data/fashion/x"})):
+        package = tmp_path / f"{asked}.zip"
+        create_package(str(project), package, include_gitignore=not asked)
+        packed = {name for name in zipfile.ZipFile(package).namelist() if not name.endswith("/")}
+        assert packed == data | {".gitignore", ".rayignore"}
+    ignored = subprocess.run(["git", "check-ignore", "data/fashion/x", "data/mnist/x"], cwd=ROOT, capture_output=True)
+    assert ignored.stdout.decode().split() == ["data/fashion/x"]
+
+
+# --- Data that the networks are not made for
+
+
+@pytest.mark.parametrize(
+    ("shape", "labels", "arguments", "message"),
+    [
+        ((40, 28, 28), 26, [], "26 classes (labels 0 to 25), but --model.num-classes is 10: set it to 26"),
+        ((40, 28, 28), 5, [], "5 classes (labels 0 to 4), but --model.num-classes is 10: set it to 5"),
+        ((40, 32, 32, 3), 10, [], "set --model.img-channels 3 --model.img-size 32"),
+        ((40, 16, 12), 10, [], "the images are 1x16x12 (channels, height, width), but the networks draw squares"),
+        ((40, 28, 28, 2), 10, [], "the images are 2x28x28 (channels, height, width), but the networks draw squares"),
+        ((40, 28, 28), 10, ["--model.img-channels", "2"], "model.img_channels must be 1 or 3: got 2"),
+        ((40, 30, 30), 10, ["--model.img-size", "30"], "model.img_size must be divisible by 4 for forge: got 30"),
+    ],
+)
+def test_the_flags_that_data_need_are_named(
+    shape: tuple[int, ...],
+    labels: int,
+    arguments: list[str],
+    message: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = write_dataset(tmp_path / "data", pixels(*shape), [index % labels for index in range(shape[0])])
+    command = ["forge", "--dataset", str(folder), "--runs", str(tmp_path / "runs"), *arguments]
+    assert main(command) == 2
+    assert message in one_line(capsys)
+
+
+# --- From the data to the app
+
+
+def colours(folder: Path) -> Path:
+    """Ninety-six RGB images of 32x32 in three classes with names, each class of one colour."""
+    labels = [index % 3 for index in range(96)]
+    images = pixels(96, 32, 32, 3) // 4
+    for index, label in enumerate(labels):
+        images[index, ..., label] += 180
+    write_dataset(folder, images, labels)
+    (folder / "classes.txt").write_text("red\nGreen/moss\nsky, blue\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def colour_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Two steps of forge on RGB images with class names."""
+    folder = tmp_path_factory.mktemp("colours")
+    model = ModelConfig(
+        architecture="forge", z_dim=8, num_classes=3, img_size=32, img_channels=3, g_widths=(8, 4), d_widths=(4, 8, 8),
+        std_group=4,
+    )  # fmt: skip
+    config = forge_config(
+        dataset=str(colours(folder / "data")), limit_images=0, epochs=1, steps_per_epoch=2, batch_size=12, model=model
+    )
+    run = open_store(folder / "runs").run("colours")
+    dataset = launch.load_images(config)
+    fields = {"recipe": "forge", "config": config.to_dict(), "data": dataset.sha256, "steps_per_epoch": 2}
+    run.create(fields | {"class_names": list(dataset.class_names), "total_steps": 2})
+    train_here(config, run)
+    return run
+
+
+def test_colour_images_train_and_their_names_stay_with_the_generator(colour_run: Run, tmp_path: Path) -> None:
+    assert colour_run.read_epoch_metrics(1)["step"] == 2
+    checkpoint = colour_run.latest_checkpoint()
+    assert checkpoint
+    content = checkpoint.read("generator.safetensors")
+    loaded = read_generator(content, "a file")
+    assert loaded.class_names == ("red", "Green/moss", "sky, blue")
+    assert set(loaded.provenance["data"]) >= {"classes.txt", "train-images-idx4-ubyte"}
+    (tmp_path / "samples.png").write_bytes(colour_run.read_samples(1))
+    assert (Image.open(tmp_path / "samples.png").size, Image.open(tmp_path / "samples.png").mode) == ((320, 96), "RGB")
+
+
+def test_generate_takes_names(colour_run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = f"{colour_run.path}/step_00000002/generator.safetensors"
+    out = tmp_path / "x.npz"
+
+    def labels(digit: str) -> list[int]:
+        assert generate.main(["--generator", file, "--digit", digit, "--count", "1", "--out", str(out)]) == 0
+        with np.load(out) as archive:
+            assert archive["images"].shape[1:] == (32, 32, 3)
+            return archive["labels"].tolist()
+
+    assert labels("Green/moss") == [1]
+    assert labels("sky, blue") == [2]
+    assert labels("Green/moss,0,1-2") == [1, 0, 1, 2]
+    capsys.readouterr()
+    assert generate.main(["--generator", file, "--digit", "moss", "--out", str(out)]) == 2
+    assert "or a list of them or of the names red, Green/moss, sky, blue: got 'moss'" in one_line(capsys)
+    assert generate.main(["--generator", file, "--out", str(tmp_path / "x.png")]) == 0
+    assert Image.open(tmp_path / "x.png").mode == "RGB"
+
+
+@pytest.mark.parametrize(
+    "names", ["{", "[1, 2, 3]", '["a", "b"]', '["a", "a", "b"]', '["a", "", "b"]', '"abc"', "null"]
+)
+def test_class_names_that_are_none_are_left_out(colour_run: Run, names: str) -> None:
+    checkpoint = colour_run.latest_checkpoint()
+    assert checkpoint
+    content = checkpoint.read("generator.safetensors")
+    size = struct.unpack("<Q", content[:8])[0]
+    header = json.loads(content[8 : 8 + size])
+    header["__metadata__"]["class_names"] = names
+    damaged = json.dumps(header).encode()
+    damaged += b" " * (-len(damaged) % 8)
+    loaded = read_generator(struct.pack("<Q", len(damaged)) + damaged + content[8 + size :], "a file")
+    assert loaded.class_names == ()
+    assert loaded.config.num_classes == 3
+
+
+def test_the_digit_reader_is_not_asked_about_other_data(colour_run: Run) -> None:
+    checkpoint = colour_run.latest_checkpoint()
+    assert checkpoint
+    loaded = read_generator(checkpoint.read("generator.safetensors"), "a file")
+    digits = ModelConfig(architecture="forge", z_dim=8, g_widths=(8, 4), d_widths=(4, 8, 8))
+    object.__setattr__(loaded, "config", digits)
+    with pytest.raises(ValueError, match="trained on other data than MNIST"):
+        evaluate(loaded, None, 10, 0)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def app_on_colours(colour_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The app sees the run, and none of the shipped ones."""
+    st.cache_data.clear()
+    st.cache_resource.clear()
+    monkeypatch.setenv(RUNS_VARIABLE, colour_run.store.root)
+    monkeypatch.setattr(catalog, "PRETRAINED", tmp_path / "pretrained")
+
+
+@pytest.mark.usefixtures("app_on_colours")
+def test_the_app_calls_classes_by_their_names_and_links_by_their_numbers() -> None:
+    app = open_app()
+    assert html(app).count("<img ") == 30
+    assert 'alt="Green/moss, seed 3"' in html(app)
+    assert "30 pictures of all 3 classes" in words(app)
+    assert app.pills(key="generate.digits").label == "Classes"
+    assert app.pills(key="generate.digits").options == ["red", "Green/moss", "sky, blue"]
+    assert address(app)["digits"] == "0-2"
+    app = open_app(digits="0.2.7", count="1")
+    assert "This generator knows classes 0 to 2 only; class 7 left out" in words(app)
+    assert "2 pictures of red and sky, blue" in words(app)
+    assert address(app)["digits"] == "0.2"
+    app = open_app("interpolate", from_digit="1", to_digit="2")
+    assert app.selectbox(key="interpolate.from.digit").label == "From class"
+    assert app.selectbox(key="interpolate.from.digit").options == ["red", "Green/moss", "sky, blue"]
+    assert address(app)["from_digit"] == "1"
+    for kind in ("gallery", "training"):
+        assert "digit" not in words(open_app(kind))
