@@ -1,8 +1,10 @@
 """Gallery: the same latents, drawn at the end of every epoch."""
 
 import dataclasses
+import io
 
 import streamlit as st
+from PIL import Image
 
 from models.view_link import GalleryView
 from webapp import address, catalog, export, notices, sheet_links
@@ -10,8 +12,8 @@ from webapp.components.copy_link import copy_link
 from webapp.components.scrubber import Frame, scrubber
 from webapp.scene import Scene
 
-STAGE = 560
-"""Width of the grid in pixels: twice its own."""
+STAGE_WIDTH, STAGE_HEIGHT = 560, 900
+"""Pixels of a desk that the grid should about fill: 560 is twice its own width at 28x28."""
 TIMELAPSE_MILLISECONDS = 250
 POLL_SECONDS = 3
 
@@ -37,7 +39,7 @@ def _show(scene: Scene[GalleryView]) -> None:
             key="gallery.scrubber",
             name="Epoch",
             version=f"{entry.key} {scene.version}",
-            stage=STAGE,
+            stage=_stage_width(catalog.samples(entry.key, entry.started, epochs[-1])),
             interval=TIMELAPSE_MILLISECONDS,
             index=epochs.index(scene.view.epoch) if scene.view.epoch in epochs else None,
             rows=[classes.name(label) for label in classes.labels],
@@ -78,6 +80,12 @@ def _epoch_to_link(scene: Scene[GalleryView], epochs: list[int], chosen: int | N
     if epoch in epochs or scene.entry.progress.is_live:
         return epoch if epoch in epochs else None
     return epochs[-1]
+
+
+def _stage_width(sheet: bytes) -> int:
+    """Pixels of a grid's width on the page, a whole multiple of its own, so that all of its pixels are alike."""
+    width, height = Image.open(io.BytesIO(sheet)).size
+    return max(min(round(STAGE_WIDTH / width), STAGE_HEIGHT // height), 1) * width
 
 
 def _frame(scene: Scene[GalleryView], epoch: int) -> Frame:
