@@ -9,7 +9,7 @@ ARGS ?=
 PYTHON ?= $(shell python3.11 -c pass 2>/dev/null && echo python3.11 || echo python3)
 VENV := .venv/bin/python
 
-.PHONY: help demo train test test-fast lint setup browser clean FORCE
+.PHONY: help demo train test test-fast lint setup browser dot clean FORCE
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
@@ -20,10 +20,10 @@ demo: .venv/.runtime ## the web app on shipped runs, with a training that arrive
 train: .venv/.runtime ## one training, or its continuation (RECIPE=forge RUNS=runs ARGS="--workers 2")
 	@exec $(VENV) -m trainer $(RECIPE) --runs "$(RUNS)" $(ARGS)
 
-test: .venv/.dev browser ## every test
+test: .venv/.dev browser dot ## every test
 	@$(VENV) -m pytest
 
-test-fast: .venv/.dev ## the tests that need neither Ray, workers, S3 nor a browser
+test-fast: .venv/.dev dot ## the tests that need neither Ray, workers, S3 nor a browser
 	@$(VENV) -m pytest -m "not slow" -n 2
 
 lint: .venv/.dev ## style, format and types
@@ -31,7 +31,7 @@ lint: .venv/.dev ## style, format and types
 	$(VENV) -m ruff format --check
 	$(VENV) -m mypy models trainer webapp
 
-setup: .venv/.dev browser ## all that the other targets would install
+setup: .venv/.dev browser dot ## all that the other targets would install
 
 clean: ## remove what can be made again; runs stay
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
@@ -39,6 +39,9 @@ clean: ## remove what can be made again; runs stay
 
 browser: .venv/.dev
 	@$(VENV) -m tests.find_chromium --install
+
+dot: .venv/.dev
+	@$(VENV) -m tests.find_dot
 
 # Each stamp is touched last, so an installation that was interrupted is done again and not believed.
 .venv/.dev: requirements-dev.txt .venv/.runtime

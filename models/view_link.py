@@ -130,7 +130,16 @@ class TrainingView(View):
     kind = "training"
 
 
-VIEWS: dict[str, type[View]] = {view.kind: view for view in (GenerateView, InterpolateView, GalleryView, TrainingView)}
+@dataclass(frozen=True, kw_only=True)
+class ArchitectureView(View):
+    """The networks of a run."""
+
+    kind = "architecture"
+
+
+VIEWS: dict[str, type[View]] = {
+    view.kind: view for view in (GenerateView, InterpolateView, GalleryView, TrainingView, ArchitectureView)
+}
 
 
 def pairs(view: View) -> list[tuple[str, str]]:

@@ -3,10 +3,11 @@
 import argparse
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+
+from tests import apt
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 
@@ -49,42 +50,17 @@ def _candidates() -> Iterator[str]:
 
 def install_chromium() -> None:
     """Try to install one, by apt where that is allowed, else as Playwright's own; `find_chromium` tells the outcome."""
-    root = _root_prefix() if shutil.which("apt-get") else None
-    if root is not None:
-        print("Installing Chromium for the browser tests by apt-get (about half a minute) ...", flush=True)
-        apt = [*root, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq", "-o", "DPkg::Lock::Timeout=120"]
-        _succeeds([*apt, "update"])  # where it fails, an older list may still do
-        _succeeds([*apt, "install", "-y", "--no-install-recommends", "chromium", "fonts-dejavu-core"])
-        if any(map(_starts, _on_path())):
-            return
+    if apt.install("Chromium", "chromium", "fonts-dejavu-core") and any(map(_starts, _on_path())):
+        return
     print("Installing Playwright's own Chromium for the browser tests ...", flush=True)
-    _succeeds([sys.executable, "-m", "playwright", "install", *([] if root is None else ["--with-deps"]), "chromium"])
-
-
-def _root_prefix() -> list[str] | None:
-    """What goes before a command to run it as root without a password; None where that is impossible."""
-    if os.geteuid() == 0:
-        return []
-    if shutil.which("sudo") and _succeeds(["sudo", "-n", "true"], quiet=True):
-        return ["sudo", "-n"]
-    return None
+    may_install = shutil.which("apt-get") and apt.root_prefix() is not None
+    dependencies = ["--with-deps"] if may_install else []
+    apt.succeeds([sys.executable, "-m", "playwright", "install", *dependencies, "chromium"])
 
 
 def _starts(path: str) -> bool:
     # On some systems `chromium-browser` is a script that only says where to get the real one.
-    return _succeeds([path, "--version"], quiet=True, timeout=60)
-
-
-def _succeeds(command: list[str], quiet: bool = False, timeout: int = 600) -> bool:
-    nowhere = subprocess.DEVNULL
-    try:
-        done = subprocess.run(
-            command, stdin=nowhere, stdout=nowhere, stderr=nowhere if quiet else None, timeout=timeout
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        print(error, file=sys.stderr)
-        return False
-    return done.returncode == 0
+    return apt.succeeds([path, "--version"], quiet=True, timeout=60)
 
 
 def main() -> None:

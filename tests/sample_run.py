@@ -1,5 +1,6 @@
 """A small run, written through the run store as the trainer does it, with generators that were never trained."""
 
+import dataclasses
 import math
 import threading
 import time
@@ -42,7 +43,7 @@ def write_run(
     run.create(
         {
             "recipe": "quick",
-            "config": {"epochs": total_epochs, "batch_size": BATCH_SIZE, "model": {"num_classes": num_classes}},
+            "config": {"epochs": total_epochs, "batch_size": BATCH_SIZE, "model": dataclasses.asdict(config)},
             "total_steps": total_epochs * STEPS_PER_EPOCH,
             "steps_per_epoch": STEPS_PER_EPOCH,
             "workers": 2,

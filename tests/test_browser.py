@@ -86,7 +86,9 @@ def context(browser: Browser, site: str) -> Iterator[BrowserContext]:
 
     context.on("page", watch)
     # Opened below the root, Streamlit's page looks for its server there first.
-    context.route(re.compile(r"/(interpolate|gallery|training)/_stcore/"), lambda route: route.abort("aborted"))
+    context.route(
+        re.compile(r"/(interpolate|gallery|training|architecture)/_stcore/"), lambda route: route.abort("aborted")
+    )
     yield context
     context.close()
     assert [text for text in complaints if "ERR_ABORTED" not in text] == []
@@ -248,6 +250,17 @@ def test_only_the_training_page_loads_plotly(context: BrowserContext, site: str)
     expect(page.locator(".df-rows img")).to_have_count(100)
 
 
+def test_the_networks_are_drawn_in_the_browser(context: BrowserContext, site: str) -> None:
+    page = open_page(context, f"{site}/architecture?run=runs/quick-1")
+    for diagram, (first, last) in enumerate((("class c", "images"), ("images", "logits"), ("latent z", "logits"))):
+        texts = page.get_by_test_id("stGraphVizChart").nth(diagram).locator(".node text")
+        expect(texts.filter(has_text=first).first).to_be_visible()
+        expect(texts.filter(has_text=last).last).to_be_visible()
+    settle(page)
+    for url in (copied_link(page), address(page)):
+        assert url == f"{site}/architecture?run=runs/quick-1"
+
+
 def test_nothing_is_cut_off_on_a_phone(context: BrowserContext, site: str) -> None:
     page = context.new_page()
     page.set_viewport_size({"width": 390, "height": 844})
@@ -256,6 +269,7 @@ def test_nothing_is_cut_off_on_a_phone(context: BrowserContext, site: str) -> No
         ("interpolate", ".stage"),
         ("gallery", ".stage"),
         ("training", ".df-sheet"),
+        ("architecture", "[data-testid=stGraphVizChart] .node"),
     ):
         page.goto(f"{site}/{path}")
         expect(page.locator(sign).first).to_be_visible()

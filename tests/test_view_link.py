@@ -11,6 +11,7 @@ from models.view_link import (
     MAX_COUNT,
     PATHS,
     VIEWS,
+    ArchitectureView,
     GalleryView,
     GenerateView,
     InterpolateView,
@@ -50,6 +51,7 @@ views = st.one_of(
     ),
     st.builds(GalleryView, **scope, epoch=st.none() | st.integers(0, 10**6)),
     st.builds(TrainingView, **scope),
+    st.builds(ArchitectureView, **scope),
 )
 names = sorted({field.name for kind in VIEWS.values() for field in dataclasses.fields(kind)})
 
@@ -93,6 +95,7 @@ def test_the_text_is_readable() -> None:
     assert encode(view) == "generate?run=pretrained/forge&step=6566&digits=0-3.7&count=4&seed=42&truncation=0.7"
     assert encode(GenerateView()) == "generate?count=10&seed=0&truncation=1"
     assert encode(TrainingView(run="runs/quick-1")) == "training?run=runs/quick-1"
+    assert encode(ArchitectureView(run="runs/quick-1")) == "architecture?run=runs/quick-1"
 
 
 @pytest.mark.parametrize(

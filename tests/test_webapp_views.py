@@ -1,5 +1,6 @@
 """Every page of the app, and every page that stands in for one, as Streamlit's own test runner sees them."""
 
+import dataclasses
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,13 +10,15 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 from streamlit.util import calc_hash
 
+from models.describe import DIAGRAMS, dot_source, sizes
+from models.networks import MODELS
 from tests.sample_run import STEPS_PER_EPOCH, model_config, write_checkpoint, write_epoch, write_run
 from trainer.run_store import Run, open_store
 from webapp import catalog
 from webapp.environment import RUNS_VARIABLE
 
 APP = str(Path(__file__).resolve().parent.parent / "webapp" / "app.py")
-KINDS = ("generate", "interpolate", "gallery", "training")
+KINDS = ("generate", "interpolate", "gallery", "training", "architecture")
 
 Open = Callable[..., AppTest]
 
@@ -227,6 +230,43 @@ def test_a_failed_run_says_why(runs: Path) -> None:
     assert "d_loss is not finite at step 71" in words(app)
 
 
+# --- Architecture
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_architecture_shows_the_networks_of_every_recipe_before_the_first_checkpoint(runs: Path, name: str) -> None:
+    config = MODELS[name]
+    open_store(runs).run("run-1").create({"recipe": name, "config": {"model": dataclasses.asdict(config)}})
+    app = open_app("architecture")
+    assert address(app) == {"run": "runs/run-1"}
+    figures = {metric.label: metric.value for metric in app.metric}
+    (g, d), _ = sizes(config)
+    assert figures["Generator"].startswith(f"{g:,} parameters")
+    assert figures["Discriminator"].startswith(f"{d:,} parameters")
+    assert (figures["Class"] == "none") == (config.num_classes == 0)
+    diagrams = [chart.proto.spec for chart in app.get("graphviz_chart")]
+    assert diagrams == [dot_source(config, (which,)) for which in DIAGRAMS]
+    assert [f"{size:,}" in table.value.to_string() for size, table in zip((g, d), app.table, strict=True)] == [
+        True,
+        True,
+    ]
+
+
+def test_architecture_follows_the_chosen_run(runs: Path) -> None:
+    write_run(runs)
+    write_run(runs, "gan-1", num_classes=0)
+    app = open_app("architecture", run="runs/gan-1")
+    assert "The networks of gan-1" in words(app)
+    app.selectbox(key="scope.run").set_value("runs/quick-1")
+    assert "The networks of quick-1" in words(check(app.run()))
+    assert address(app) == {"run": "runs/quick-1"}
+
+
+def test_a_model_of_another_version_is_named(runs: Path) -> None:
+    open_store(runs).run("run-1").create({"recipe": "x", "config": {"model": {"architecture": "of tomorrow"}}})
+    assert "The networks are not known" in words(open_app("architecture"))
+
+
 # --- The frame
 
 
@@ -383,6 +423,7 @@ HOSTILE = [
     ("gallery", {"epoch": "-1"}),
     ("gallery", {"epoch": "nan"}),
     ("training", {"no_such": "x" * 5000}),
+    ("architecture", {"layer": "0"}),
     ("generate", {"seed": "", "count": "", "digits": ""}),
 ]
 

@@ -17,6 +17,7 @@ TITLES = {
     "interpolate": ("Interpolate", ":material/timeline:"),
     "gallery": ("Gallery", ":material/grid_on:"),
     "training": ("Training", ":material/show_chart:"),
+    "architecture": ("Architecture", ":material/account_tree:"),
 }
 
 st.set_page_config(page_title="DigitForge", page_icon=frame.ICON, layout="wide")

@@ -12,7 +12,7 @@ from webapp import address, catalog, inference, notices, wording
 from webapp.catalog import CheckpointEntry, Listing, RunEntry
 from webapp.classes import Classes
 from webapp.scene import DrawingScene, Scene
-from webapp.views import gallery, generate, interpolate, training
+from webapp.views import architecture, gallery, generate, interpolate, training
 
 ICON = str(Path(__file__).with_name("icon.svg"))
 LOGO = str(Path(__file__).with_name("logo.svg"))
@@ -22,7 +22,7 @@ FOLLOW = -1
 """Option of the list of checkpoints: whichever is the newest."""
 
 DRAWING_VIEWS = {"generate": generate.show, "interpolate": interpolate.show}
-RUN_VIEWS = {"gallery": gallery.show, "training": training.show}
+RUN_VIEWS = {"gallery": gallery.show, "training": training.show, "architecture": architecture.show}
 
 Pages = dict[str, st.Page]
 

@@ -80,6 +80,12 @@ def no_epoch(entry: RunEntry) -> None:
     st.write(f"{wording.state(entry)}. Its first sample grid is drawn before the first step of training.")
 
 
+def no_architecture(entry: RunEntry) -> None:
+    """A run's record does not say what its networks are, or says what this version does not know."""
+    st.header("The networks are not known")
+    st.write(f"{wording.state(entry)}. Its record has no description of the networks that this version can read.")
+
+
 def _offer_checkpoint(text: str, entry: RunEntry, checkpoint: CheckpointEntry) -> None:
     st.button(
         f"{text}: {wording.checkpoint(checkpoint).lower()}",

@@ -1,0 +1,80 @@
+"""Architecture: the two networks of a run, layer by layer."""
+
+from dataclasses import dataclass
+
+import streamlit as st
+
+from models.config import ModelConfig
+from models.describe import DIAGRAMS, conditioning, describe, dot_source, latent, layer_rows, mmac, shape_text
+from models.view_link import ArchitectureView
+from webapp import address, catalog, notices
+from webapp.components.copy_link import copy_link
+from webapp.scene import Scene
+
+WORDS = {
+    "generator": ("Generator", "From random numbers to a picture."),
+    "discriminator": ("Discriminator", "From a picture to a score: how real is it?"),
+    "adversarial": ("Against each other", "G learns to draw what D takes for real."),
+}
+"""Diagram -> its title, and what it shows."""
+MMAC = "MMAC: millions of multiply-accumulates, for one image."
+
+
+@dataclass(frozen=True)
+class Described:
+    """What the page shows of a pair of networks."""
+
+    figures: dict[str, str]
+    diagrams: dict[str, str]
+    """Name of each diagram -> its source for Graphviz."""
+    tables: dict[str, list[dict[str, str]]]
+    """Name of each network -> its rows, the last one the total."""
+
+
+def show(scene: Scene[ArchitectureView]) -> None:
+    """Draw the page, from the run's record alone: it is there before the first checkpoint."""
+    address.publish(scene.view)
+    model = catalog.run_fields(scene.entry.key).get("config", {}).get("model")
+    try:
+        described = _described(ModelConfig.from_dict(model if isinstance(model, dict) else {}))
+    except ValueError:
+        notices.no_architecture(scene.entry)
+        return
+    st.subheader(f"The networks of {scene.entry.name}")
+    with st.container(horizontal=True, key="figures", gap="large"):
+        for label, value in described.figures.items():
+            st.metric(label, value, width="content", help=MMAC if "MMAC" in value else None)
+    with st.container(horizontal=True, key="actions"):
+        copy_link(address.relative_url(scene.view), key="architecture.link")
+    for column, name in zip(st.columns([4, 3, 3], gap="large"), DIAGRAMS, strict=True):
+        title, words = WORDS[name]
+        with column:
+            st.markdown(f"**{title}**")
+            st.caption(words)
+            st.graphviz_chart(described.diagrams[name])
+    with st.container(key="layers"):
+        for column, (name, rows) in zip(st.columns(2, gap="large"), described.tables.items(), strict=True):
+            with column:
+                st.markdown(f"**{WORDS[name][0]}, layer by layer**")
+                st.table(rows)
+    st.caption(MMAC)
+
+
+@st.cache_data(max_entries=32, show_spinner=False)
+def _described(config: ModelConfig) -> Described:
+    networks = dict(zip(DIAGRAMS, describe(config), strict=False))
+    figures = {
+        "Architecture": config.architecture,
+        "Image": shape_text(config.image_shape),
+        "Latent": latent(config),
+        "Class": conditioning(config),
+    }
+    figures |= {
+        WORDS[name][0]: f"{network.parameters:,} parameters, {mmac(network)} MMAC" for name, network in networks.items()
+    }
+    diagrams = {name: dot_source(config, (name,)) for name in DIAGRAMS}
+    titles = ("Layer", "Kind", "Output", "Parameters", "MMAC")
+    tables = {
+        name: [dict(zip(titles, row, strict=True)) for row in layer_rows(network)] for name, network in networks.items()
+    }
+    return Described(figures, diagrams, tables)
