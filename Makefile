@@ -9,7 +9,7 @@ ARGS ?=
 PYTHON ?= $(shell python3.11 -c pass 2>/dev/null && echo python3.11 || echo python3)
 VENV := .venv/bin/python
 
-.PHONY: help demo train test test-fast lint setup browser dot clean FORCE
+.PHONY: help demo train test test-fast notebook lint setup browser dot clean FORCE
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
@@ -25,6 +25,9 @@ test: .venv/.dev browser dot ## every test
 
 test-fast: .venv/.dev dot ## the tests that need neither Ray, workers, S3 nor a browser
 	@$(VENV) -m pytest -m "not slow" -n 2
+
+notebook: .venv/.dev browser ## run notebooks/tour.ipynb and keep what it shows
+	@$(VENV) -m notebooks.execute
 
 lint: .venv/.dev ## style, format and types
 	$(VENV) -m ruff check
