@@ -34,6 +34,8 @@ class ModelConfig:
     """Images of one class whose spread D sees (minibatch standard deviation); 0 = D sees each image alone."""
     dropout: float = 0.0
     """Share of its features that D drops in training; 0 = none."""
+    classifier: bool = False
+    """Whether D also reads the class of an image (auxiliary classifier)."""
 
     def __post_init__(self) -> None:
         for field in ("z_dim", "img_size"):
@@ -55,6 +57,11 @@ class ModelConfig:
             raise ValueError(f"model.dropout must be 0 for {self.architecture}: got {self.dropout}")
         if self.num_classes and self.architecture == "dropout_gan":
             raise ValueError(f"model.num_classes must be 0 for dropout_gan: got {self.num_classes}")
+        if self.classifier and (self.architecture != "forge" or not self.num_classes):
+            raise ValueError(
+                f"model.classifier needs the architecture forge and classes: got {self.architecture} with "
+                f"{self.num_classes}"
+            )
         if self.architecture in WIDTHS:
             if self.img_size % 4:
                 raise ValueError(f"model.img_size must be divisible by 4 for {self.architecture}: got {self.img_size}")

@@ -5,7 +5,7 @@ So the mathematics does not depend on how a batch is spread over workers, and th
 
 Shapes: B batch, g images of a group, C channels, S = img_size / 4 (7 for MNIST). Layer normalization: Ba et al. 2016
 (arXiv 1607.06450). Minibatch standard deviation: Karras et al. 2017 (arXiv 1710.10196), sec. 3. Projection
-discriminator: Miyato and Koyama 2018 (arXiv 1802.05637).
+discriminator: Miyato and Koyama 2018 (arXiv 1802.05637). Auxiliary classifier: Odena et al. 2016 (arXiv 1610.09585).
 """
 
 import torch
@@ -84,16 +84,32 @@ class Discriminator(nn.Module):
         self.fc = nn.Linear(third * final**2 + spread, FEATURES)
         self.out = nn.Linear(FEATURES, 1)
         self.projection = nn.Linear(config.num_classes, FEATURES, bias=False) if config.num_classes else None
+        self.classifier = nn.Linear(FEATURES, config.num_classes) if config.classifier else None
 
-    def forward(self, images: Tensor, c: Tensor) -> Tensor:
-        """images (B, img_channels, img_size, img_size), c (B, num_classes) -> logits (B,)."""
+    def forward(self, images: Tensor, c: Tensor, read: bool = False) -> Tensor | tuple[Tensor, Tensor]:
+        """images (B, img_channels, img_size, img_size), c (B, num_classes) -> logits (B,).
+
+        With `read`, class logits (B, num_classes) as well, which a net with a classifier has.
+        """
+        features = self._features(images)
+        logits = self._logits(features, c)
+        if not read:
+            return logits
+        assert self.classifier is not None, "this discriminator has no classifier"
+        return logits, self.classifier(features)
+
+    def _features(self, images: Tensor) -> Tensor:
+        """(B, FEATURES)."""
         x = F.leaky_relu(self.conv1(images), 0.2)  # (B, C14, 2S, 2S)
         x = F.leaky_relu(self.conv2(x), 0.2)  # (B, C7, S, S)
         x = F.leaky_relu(self.conv3(x), 0.2)  # (B, C4, ceil(S / 2), ceil(S / 2))
         features = x.flatten(1)
         if self.config.std_group:
             features = torch.cat([features, self._spread(x)], 1)
-        features = F.leaky_relu(self.fc(features), 0.2)  # (B, FEATURES)
+        return F.leaky_relu(self.fc(features), 0.2)
+
+    def _logits(self, features: Tensor, c: Tensor) -> Tensor:
+        """How real the features (B, FEATURES) are for their class (B,)."""
         logits = self.out(features)[:, 0]
         if self.projection is not None:
             logits = logits + (features * self.projection(c)).sum(1)

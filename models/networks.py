@@ -9,7 +9,9 @@ from models.config import ModelConfig
 
 FAMILIES = {"mlp": mlp, "conv_cgan": conv_cgan, "dcgan": dcgan, "dropout_gan": dropout_gan, "forge": forge}
 
-_FORGE = ModelConfig(architecture="forge", z_dim=64, g_widths=(64, 32), d_widths=(32, 64, 128), std_group=4)
+_FORGE = ModelConfig(
+    architecture="forge", z_dim=64, g_widths=(64, 32), d_widths=(32, 64, 128), std_group=4, classifier=True
+)
 _DCGAN = ModelConfig(architecture="dcgan", z_dim=100, num_classes=0, g_widths=(256, 128), d_widths=(64, 128))
 _GAN = ModelConfig(
     architecture="dropout_gan", z_dim=100, num_classes=0, g_widths=(128, 128, 128), d_widths=(64, 64), dropout=0.4
@@ -18,6 +20,7 @@ _GAN = ModelConfig(
 MODELS = {
     "forge": _FORGE,
     "quick": _FORGE,
+    "forge-best": _FORGE,
     "mlp-cgan": ModelConfig(architecture="mlp", z_dim=100, g_widths=(256, 512, 1024), d_widths=(512, 256)),
     "conv-cgan": ModelConfig(
         architecture="conv_cgan",

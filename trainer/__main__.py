@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import io
 import json
+import math
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,8 @@ class Command:
     """Name of the run; default: the recipe's."""
     extend: bool = False
     """Allow --epochs to be larger than the existing run's."""
+    cpu_minutes: float | None = None
+    """Stop, after a checkpoint, when all workers over all sittings of the run have used so many; default: its end."""
     dry_run: bool = False
     """Print the resolved config, and do nothing."""
 
@@ -109,7 +112,12 @@ def main(arguments: list[str]) -> int:
         from trainer.launch import launch
 
         return launch(
-            command.config, command.workers, command.runs, command.name or command.config.recipe, command.extend
+            command.config,
+            command.workers,
+            command.runs,
+            command.name or command.config.recipe,
+            command.extend,
+            math.inf if command.cpu_minutes is None else command.cpu_minutes,
         )
     except ValueError as error:
         print(f"trainer: {error}", file=sys.stderr)

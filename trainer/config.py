@@ -35,15 +35,21 @@ class TrainConfig:
     """Steps of an epoch, at whose end a sample grid is drawn; 0 = as many as batches make up the data."""
     print_accuracy_every: int = 0
     """Epochs between two lines that tell D's accuracy on real and on fake images in per cent; 0 = none."""
+    metrics_every: int = 1
+    """Epochs between two scores of the generator, where the digit reader can judge it; 0 = none."""
     checkpoint_every: int = 0
     """Steps between checkpoints, counted from the start; 0 = at the end of each epoch."""
     keep_checkpoints: int = 3
-    """Checkpoints to keep, the newest ones."""
+    """Checkpoints to keep, the newest ones; the one of the lowest FID stays as well."""
 
     loss: Literal["bce", "relativistic"]
     """Pair of losses in `trainer.losses`."""
     gamma: float = 0.0
     """Weight of the zero-centered gradient penalties on real and fake images (R1 + R2); 0 = none."""
+    d_class_weight: float = 0.0
+    """Weight in D's loss of the cross-entropy of the classes that D reads in real images; 0 = D reads none."""
+    g_class_weight: float = 0.0
+    """Weight in G's loss of the cross-entropy of the classes that D reads in fakes."""
     sampling: Literal["epoch", "random"] = "epoch"
     """Real images of a step: the next ones of a pass over the data in random order, or drawn with replacement."""
     d_batch: Literal["whole", "halves"] = "whole"
@@ -89,8 +95,9 @@ class TrainConfig:
         for field in ("epochs", "batch_size", "keep_checkpoints"):
             if getattr(self, field) < 1:
                 raise ValueError(f"{field} must be at least 1: got {getattr(self, field)}")
-        counts = ("limit_images", "steps_per_epoch", "print_accuracy_every", "checkpoint_every", "lr_warmup", "ema")
-        for field in (*counts, "gamma", "g_decay", "d_decay"):
+        counts = ("limit_images", "steps_per_epoch", "print_accuracy_every", "metrics_every", "checkpoint_every")
+        weights = ("gamma", "d_class_weight", "g_class_weight", "g_decay", "d_decay")
+        for field in (*counts, *weights, "lr_warmup", "ema"):
             if getattr(self, field) < 0:
                 raise ValueError(f"{field} must not be negative: got {getattr(self, field)}")
         for field in ("g_lr", "d_lr", "adam_eps"):
@@ -108,6 +115,13 @@ class TrainConfig:
                 f"batch_size must be a multiple of the {self.model.group_size} images that the networks compare: "
                 f"got {self.batch_size}"
             )
+        if self.model.classifier != bool(self.d_class_weight) or (self.g_class_weight and not self.d_class_weight):
+            raise ValueError(
+                "model.classifier, d_class_weight and g_class_weight go together: got "
+                f"{self.model.classifier}, {self.d_class_weight} and {self.g_class_weight}"
+            )
+        if self.d_class_weight and self.d_update != "joint":
+            raise ValueError(f"d_class_weight needs d_update 'joint': got {self.d_update!r}")
         if self.d_batch == "halves" and self.batch_size % (2 * self.model.group_size):
             raise ValueError(f"batch_size must be even for d_batch 'halves', in whole groups: got {self.batch_size}")
         if self.d_batch == "halves" and self.g_labels == "real":

@@ -1,6 +1,7 @@
 """From a config to a training on Ray, here or on a cluster, with its progress shown and its signals heard."""
 
 import logging
+import math
 import os
 import platform
 import re
@@ -58,11 +59,13 @@ class Resources:
     cpus_per_worker: int
 
 
-def launch(config: TrainConfig, workers: int | None, runs: str, name: str, extend: bool) -> int:
-    """Train a run from where it is to its end; returns the process's exit status.
+def launch(
+    config: TrainConfig, workers: int | None, runs: str, name: str, extend: bool, cpu_minutes: float = math.inf
+) -> int:
+    """Train a run from where it is to its end, or until it has used `cpu_minutes`; returns the process's exit status.
 
-    0 = finished, 1 = failed, 130 or 143 = stopped by a signal after a checkpoint. Raises `ValueError` for what the user
-    can mend, before anything is written.
+    0 = finished or used up, 1 = failed, 130 or 143 = stopped by a signal after a checkpoint. Raises `ValueError` for
+    what the user can mend, before anything is written.
     """
     run = open_store(runs).run(name)
     if in_job() and run.store.is_local and not (Path(runs).is_absolute() or ":" in runs):
@@ -83,6 +86,9 @@ def launch(config: TrainConfig, workers: int | None, runs: str, name: str, exten
     if checkpoint and checkpoint.step >= total_steps:
         print(f"Run {name} is finished ({checkpoint.step} steps). --extend --epochs N lengthens it.")
         return 0
+    if checkpoint and checkpoint.manifest.get("cpu_seconds", 0) >= 60 * cpu_minutes:
+        print(f"Run {name} has used its {cpu_minutes:g} CPU-minutes, at step {checkpoint.step} of {total_steps}.")
+        return 0
 
     resources = connect(config, workers)
     fields: dict[str, Any] = {"name": name, "recipe": config.recipe, "config": config.to_dict()}
@@ -100,7 +106,7 @@ def launch(config: TrainConfig, workers: int | None, runs: str, name: str, exten
         print(f"Resuming run {name} from {where}.")
     kind = "GPU" if resources.gpu else f"{resources.cpus_per_worker} CPU"
     print(f"{resources.workers} worker(s) with {kind} each; the run is in {run.store.root}/{name}.", flush=True)
-    return Fit(config, run, resources, checkpoint.step if checkpoint else 0, total_steps).wait()
+    return Fit(config, run, resources, checkpoint.step if checkpoint else 0, total_steps, cpu_minutes).wait()
 
 
 def in_job() -> bool:
@@ -187,8 +193,11 @@ def share(available: Mapping[str, float], workers: int | None, most_workers: int
 class Fit:
     """A training under way: Ray in a thread of its own, signals and progress in this one."""
 
-    def __init__(self, config: TrainConfig, run: Run, resources: Resources, step: int, total_steps: int) -> None:
-        self.config, self.run, self.resources, self.total_steps = config, run, resources, total_steps
+    def __init__(
+        self, config: TrainConfig, run: Run, resources: Resources, step: int, total_steps: int, cpu_minutes: float
+    ) -> None:
+        self.config, self.run, self.resources = config, run, resources
+        self.total_steps, self.cpu_minutes = total_steps, cpu_minutes
         self.launch_id = secrets.token_hex(8)
         done = {"step": step, "nimg": step * config.batch_size, "total_steps": total_steps, "epochs": config.epochs}
         self.starting = done | {"phase": "starting", "message": "", "world_size": resources.workers}
@@ -261,6 +270,9 @@ class Fit:
             print(f"The same command resumes from the last checkpoint: {again}", file=sys.stderr)
         elif phase == "failed":
             print(f"Training failed: {progress['message']}", file=sys.stderr)
+        elif phase == "stopped" and not self.signals:
+            print(f"Run {self.run.name} has used its {self.cpu_minutes:g} CPU-minutes, at step {progress['step']}.")
+            return 0
         elif phase == "stopped":
             print(f"Stopped at step {progress['step']} of {self.total_steps}. The same command resumes: {again}")
         else:
@@ -304,6 +316,7 @@ class Fit:
                 "run": self.run,
                 "launch_id": self.launch_id,
                 "threads": self.resources.cpus_per_worker,
+                "cpu_minutes": self.cpu_minutes,
             },
             scaling_config=ScalingConfig(
                 num_workers=self.resources.workers, use_gpu=self.resources.gpu, resources_per_worker=resources
@@ -347,7 +360,7 @@ def train_loop_per_worker(settings: dict[str, Any]) -> None:
     rank_zero = not dist.is_initialized() or dist.get_rank() == 0
     with Recorder(run, settings["launch_id"]) if rank_zero else nullcontext() as recorder:
         try:
-            train(config, run, report, recorder, device)
+            train(config, run, report, recorder, device, settings["cpu_minutes"])
         except NotFiniteError as error:
             # Not raised further: Ray would start again, and come to the same step.
             if recorder:
@@ -359,7 +372,9 @@ def publish_patiently(run: Run, step: int, files: dict[str, bytes], fields: dict
     for attempt in range(UPLOAD_TRIES):
         try:
             run.publish_checkpoint(step, files, fields)
-            run.prune_checkpoints(keep)
+            scored = [checkpoint for checkpoint in run.checkpoints() if "fid" in checkpoint.manifest]
+            best = min(scored, key=lambda checkpoint: checkpoint.manifest["fid"], default=None)
+            run.prune_checkpoints(keep, best.step if best else None)
         except RunStoreError as error:
             if attempt == UPLOAD_TRIES - 1:
                 raise

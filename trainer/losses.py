@@ -57,6 +57,11 @@ def gradient_penalty(images: Tensor, logits: Tensor) -> Tensor:
     return gradient.square().sum((1, 2, 3))
 
 
+def class_cross_entropy(class_logits: Tensor, c: Tensor) -> Tensor:
+    """Cross-entropy (B,) of class logits (B, num_classes) for class rows c (Odena et al. 2016, arXiv 1610.09585)."""
+    return F.cross_entropy(class_logits, c, reduction="none")
+
+
 def accuracy(real_logits: Tensor, fake_logits: Tensor, relativistic: bool) -> tuple[Tensor, Tensor]:
     """(d_acc_real, d_acc_fake): the shares of real and of fake images that D judges rightly.
 

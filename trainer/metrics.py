@@ -9,18 +9,25 @@ recall: Kynkaanniemi et al. 2019 (1904.06991). Density and coverage: Naeem et al
 """
 
 import functools
+import json
 import warnings
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import safetensors.torch
 import torch
+import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.kid import KernelInceptionDistance
 
-from models.digit_reader import NUM_CLASSES, DigitReader, load_digit_reader, read_digits
+from models import sampling
+from models.config import ModelConfig
+from models.digit_reader import IMG_SIZE, NUM_CLASSES, SHA256, DigitReader, load_digit_reader, read_digits
+from models.generator_file import read_metadata
 from trainer import data
 
 NEIGHBOURS = 5
@@ -28,6 +35,10 @@ NEIGHBOURS = 5
 LEAST_ACTIVE = 0.01
 """Features active on a smaller share of the training images are dropped: z-scored, a few pictures would rule them."""
 KID_SUBSETS, KID_SUBSET_SIZE = 100, 1000
+EPOCH_COUNT = 2000
+"""Pictures that are scored at the end of an epoch, while a run trains."""
+REFERENCE = Path(__file__).with_name("reference.safetensors")
+"""What those pictures are compared with, so that a training need not read all real digits before it starts."""
 CHUNK = 250
 """Rows of a distance matrix that are computed at once: with many more, memory goes back to the system each time."""
 
@@ -231,6 +242,104 @@ def mnist_judge() -> Judge:
     return Judge(load_digit_reader(), data.load_dataset(split="train"), data.load_dataset(split="t10k"))
 
 
+@dataclass(frozen=True)
+class Reference:
+    """The real digits, as far as scores of `EPOCH_COUNT` pictures need them: sums over training features, and so many
+    test features. `python -m trainer.metrics` makes the file."""
+
+    tensors: dict[str, Tensor]
+    """kept (128,), mean, std, sum (F,), outer_sum (F, F), count, variance, and test_features (EPOCH_COUNT, F)."""
+    shares: NDArray[np.float64]
+    floor: dict[str, float]
+
+    @classmethod
+    def load(cls, path: Path = REFERENCE) -> "Reference":
+        """Read the shipped file; `ValueError` if it was made with another digit reader."""
+        content = path.read_bytes()
+        made = json.loads(read_metadata(content)["reference"])
+        if made["reader_sha256"] != SHA256:
+            raise ValueError(f"{path}: was made with another digit reader; make it again: python -m trainer.metrics")
+        return cls(safetensors.torch.load(content), np.array(made["shares"]), made["floor"])
+
+    def score(self, raw: Tensor, read: Tensor, labels: Tensor | None) -> dict[str, float]:
+        """Scores of raw features (EPOCH_COUNT, 128), read as digits (EPOCH_COUNT,), asked for as often as in training.
+
+        Label accuracy is the mean over digits, as if they were asked for equally often; without labels there is none.
+        """
+        t = self.tensors
+        features = (raw[:, t["kept"]] - t["mean"]) / t["std"]
+        fid = FrechetInceptionDistance(feature=_Given(features.shape[1]))
+        fid.real_features_sum, fid.real_features_cov_sum = t["sum"], t["outer_sum"]
+        fid.real_features_num_samples = t["count"]
+        fid.update(features.double(), real=False)
+        variance = class_variances(features, read if labels is None else labels).mean()
+        scores = {
+            "fid": fid.compute().item(),
+            **neighbour_scores(features, t["test_features"]),
+            "diversity": (variance / t["variance"]).item(),
+        }
+        if labels is not None:
+            scores["label_accuracy"] = float(np.mean(label_accuracy(confusion(labels, read))[1]))
+        return scores
+
+
+def make_reference(judge: Judge, path: Path = REFERENCE) -> None:
+    """Write what `Reference` reads."""
+    features = judge.training.features.double()
+    test = judge._test_sample(EPOCH_COUNT)
+    tensors = {
+        "kept": judge.kept,
+        "mean": judge.mean,
+        "std": judge.std,
+        "sum": features.sum(0),
+        "outer_sum": features.T @ features,
+        "count": torch.tensor(len(features)),
+        "variance": class_variances(features, judge.training_labels).mean(),
+        "test_features": judge.test.features[test],
+    }
+    floor = judge.floor(EPOCH_COUNT) | {"label_accuracy": judge.floor_labels(EPOCH_COUNT)["label_accuracy"]}
+    names = ("fid", "precision", "recall", "density", "coverage", "diversity", "label_accuracy")
+    made = {"reader_sha256": SHA256, "shares": judge.class_shares.tolist(), "floor": {n: floor[n] for n in names}}
+    contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    path.write_bytes(safetensors.torch.save(contiguous, {"reference": json.dumps(made)}))
+
+
+class EpochJudge:
+    """Scores a generator while it trains: few pictures, always of the same latents, drawn and read by all workers."""
+
+    def __init__(self, config: ModelConfig, device: torch.device) -> None:
+        self.reference, self.reader = Reference.load(), load_digit_reader().to(device)
+        labels = frequent_labels(EPOCH_COUNT, self.reference.shares)
+        self.labels = torch.tensor(labels) if config.num_classes else None
+        self.z = sampling.latents(range(EPOCH_COUNT), config)
+        self.c = sampling.one_hot(labels, config.num_classes)
+
+    @staticmethod
+    def can_judge(dataset: data.Dataset, config: ModelConfig) -> bool:
+        """Whether these are MNIST's images, which alone the digit reader knows, drawn as they are."""
+        is_mnist = all(data.MNIST_SHA256.get(name) == sha256 for name, sha256 in dataset.sha256.items())
+        return is_mnist and config.image_shape == (1, IMG_SIZE, IMG_SIZE) and config.num_classes in (0, NUM_CLASSES)
+
+    def score(self, generator: nn.Module) -> dict[str, float]:
+        """The scores, on rank 0 (elsewhere empty); all workers call it at the same step."""
+        distributed = dist.is_available() and dist.is_initialized()
+        rank, world_size = (dist.get_rank(), dist.get_world_size()) if distributed else (0, 1)
+        part = slice(EPOCH_COUNT * rank // world_size, EPOCH_COUNT * (rank + 1) // world_size)
+        weights = next(generator.parameters())
+        training = generator.training
+        generator.eval()
+        pictures = sampling.draw(generator, self.z[part].to(weights), self.c[part].to(weights))
+        generator.train(training)
+        raw, logits = read_digits(self.reader, pictures)
+        read = torch.zeros(EPOCH_COUNT, raw.shape[1] + 1)
+        read[part, :-1], read[part, -1] = raw, logits.argmax(1).float()
+        if distributed:
+            shared = read.to(weights.device)
+            dist.all_reduce(shared)
+            read = shared.cpu()
+        return self.reference.score(read[:, :-1], read[:, -1].long(), self.labels) if rank == 0 else {}
+
+
 def uniform_labels(count: int, num_classes: int = NUM_CLASSES) -> list[int]:
     """Each class as often as the next: 0, 1, 2, ... in turn."""
     return [i % num_classes for i in range(count)]
@@ -248,3 +357,7 @@ def frequent_labels(count: int, shares: NDArray[np.float64]) -> list[int]:
 def _sample(total: int, count: int) -> Tensor:
     """Always the same `count` of `total` indices, picked at random: MNIST's first test images are its easiest."""
     return torch.from_numpy(np.random.RandomState(0).permutation(total)[:count])
+
+
+if __name__ == "__main__":
+    make_reference(mnist_judge())

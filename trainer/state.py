@@ -22,6 +22,9 @@ from trainer.config import TrainConfig
 CURVE = ("d_loss", "g_loss", "d_acc_real", "d_acc_fake", "penalty")
 """Columns of the running epoch's curve: a row per step."""
 
+COUNTERS = ("step", "epoch_seconds", "seconds", "cpu_seconds")
+"""Numbers of the state that a checkpoint carries."""
+
 GENERATOR_FILE = "generator.safetensors"
 NETWORKS_FILE = "networks.safetensors"
 RESUME_FILE = "resume.safetensors"
@@ -41,6 +44,10 @@ class TrainState:
     """Steps done."""
     epoch_seconds: float = 0.0
     """Time spent so far on the running epoch, over all its sittings."""
+    seconds: float = 0.0
+    """Time spent so far on the run, over all its sittings, without what comes before the first step of each."""
+    cpu_seconds: float = 0.0
+    """Processor time of all workers in it."""
 
 
 def new_state(config: TrainConfig, steps_per_epoch: int, device: torch.device) -> TrainState:
@@ -98,7 +105,7 @@ def checkpoint_files(
     ):
         for parameter_name, parameter in network.named_parameters():
             resume |= _prefixed(f"{name}.{parameter_name}", optimizer.state[parameter])
-    counters = {"step": state.step, "epoch_seconds": state.epoch_seconds}
+    counters = {name: getattr(state, name) for name in COUNTERS}
     return {
         GENERATOR_FILE: generator_bytes(state.G_ema, config.model, provenance, class_names),
         NETWORKS_FILE: safetensors.torch.save(networks),
@@ -128,7 +135,8 @@ def load_checkpoint_files(state: TrainState, files: dict[str, bytes]) -> None:
     except (RuntimeError, KeyError) as error:
         raise ValueError(f"the checkpoint does not fit this run's networks ({error})") from error
     counters = json.loads(read_metadata(files[RESUME_FILE])["counters"])
-    state.step, state.epoch_seconds = counters["step"], counters["epoch_seconds"]
+    for name in COUNTERS:
+        setattr(state, name, counters[name])
 
 
 def _prefixed(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -20,6 +20,7 @@ from models.config import ModelConfig
 from models.dropout import SharedMasks, share_masks
 from trainer import data, losses, state
 from trainer.config import TrainConfig
+from trainer.metrics import EpochJudge
 from trainer.recorder import Recorder
 from trainer.run_store import Run
 
@@ -73,11 +74,19 @@ def worker_slice(batch_size: int, group_size: int, rank: int, world_size: int) -
     return slice(groups * rank // world_size * group_size, groups * (rank + 1) // world_size * group_size)
 
 
-def train(config: TrainConfig, run: Run, report: Report, recorder: Recorder | None, device: torch.device) -> None:
+def train(
+    config: TrainConfig,
+    run: Run,
+    report: Report,
+    recorder: Recorder | None,
+    device: torch.device,
+    cpu_minutes: float = math.inf,
+) -> None:
     """Train a run to its end, from the newest checkpoint that verifies, in this process and its process group.
 
     `recorder` is rank 0's, and None elsewhere; when it hears a request to stop, training ends at the next step, after a
-    checkpoint. Raises `NotFiniteError` on all workers at once.
+    checkpoint; likewise when all workers, over all sittings of the run, have used `cpu_minutes`. Raises
+    `NotFiniteError` on all workers at once.
     """
     distributed = dist.is_available() and dist.is_initialized()
     rank, world_size = (dist.get_rank(), dist.get_world_size()) if distributed else (0, 1)
@@ -111,9 +120,11 @@ def train(config: TrainConfig, run: Run, report: Report, recorder: Recorder | No
                 0, sample_grid(s.G_ema, model), None, {"epoch": 0, "step": 0, "nimg": 0, "time": time.time()}
             )
     clock = tick = saved = time.monotonic()
+    cpu_tick, seconds_before = time.process_time(), s.seconds
     tick_step = s.step
     speed: list[float | None] = [None] * steps_per_epoch
     order_pass, order = -1, np.empty(0, np.int64)
+    judge = EpochJudge(model, device) if config.metrics_every and EpochJudge.can_judge(dataset, model) else None
 
     while s.step < total_steps:
         # This step's real images, their classes, and the learning rates.
@@ -146,10 +157,17 @@ def train(config: TrainConfig, run: Run, report: Report, recorder: Recorder | No
             real_images.requires_grad_()
             fake_images.requires_grad_()
         now = time.monotonic()
-        flags = real_images.new_tensor([recorder.stop_requested, now - saved] if recorder else [0, 0])
-        penalty = real_images.new_zeros(())
+        cpu_now = time.process_time()
+        clocks = [recorder.stop_requested, now - saved] if recorder else [0, 0]
+        flags = real_images.new_tensor([*clocks, cpu_now - cpu_tick])
+        penalty, class_loss = real_images.new_zeros(()), real_images.new_zeros(())
         if config.d_update != "separate":
-            if config.d_update == "joint":
+            if config.d_class_weight:  # D learns to read from real images only: fakes may not show what they should
+                real_logits, class_logits = s.D(real_images, c, read=True)
+                class_losses = losses.class_cross_entropy(class_logits, c)
+                class_loss = config.d_class_weight * class_losses.sum() / d_batch_size
+                fake_logits = s.D(fake_images, fake_c)
+            elif config.d_update == "joint":
                 real_logits, fake_logits = s.D(real_images, c), s.D(fake_images, fake_c)
             else:
                 real_logits, fake_logits = s.D(torch.cat([real_images, fake_images]), torch.cat([c, fake_c])).chunk(2)
@@ -162,7 +180,7 @@ def train(config: TrainConfig, run: Run, report: Report, recorder: Recorder | No
             fake_logits = logits_to_count(config, s.D, fake_images, fake_c, fake_logits)
             numbers = [flags, d_loss, penalty, _scattered(real_logits, d_part, d_batch_size)]
             numbers.append(_scattered(fake_logits, d_part, d_batch_size))
-            numbers = update(d_loss + penalty, s.D, s.d_optimizer, numbers, distributed)
+            numbers = update(d_loss + penalty + class_loss, s.D, s.d_optimizer, numbers, distributed)
             flags, d_loss, penalty, real_logits, fake_logits = numbers
         else:
             real_logits = s.D(real_images, c)
@@ -184,13 +202,19 @@ def train(config: TrainConfig, run: Run, report: Report, recorder: Recorder | No
         fake_images = s.G(random_latents(config, data.G_LATENTS, s.step, part, device), c)
         if model.dropout:
             share_masks(s.D, dropout_masks(config, data.G_DROPOUT, s.step, part, device))
-        fake_logits = s.D(fake_images, c)
+        class_loss = fake_images.new_zeros(())
+        if config.g_class_weight:
+            fake_logits, class_logits = s.D(fake_images, c, read=True)
+            class_losses = losses.class_cross_entropy(class_logits, c)
+            class_loss = config.g_class_weight * class_losses.sum() / batch_size
+        else:
+            fake_logits = s.D(fake_images, c)
         with torch.no_grad():  # the other losses do not look at real images
             real_logits = s.D(real_images, c) if config.loss == "relativistic" else torch.zeros_like(fake_logits)
         g_loss = loss.g(real_logits, fake_logits).sum() / batch_size
         statistics = [*running_statistics(s.G), *running_statistics(s.D)]
         numbers = [g_loss, *(buffer * share for buffer in statistics)]
-        g_loss, *averages = update(g_loss, s.G, s.g_optimizer, numbers, distributed)
+        g_loss, *averages = update(g_loss + class_loss, s.G, s.g_optimizer, numbers, distributed)
         for buffer, average in zip(statistics, averages, strict=True):
             buffer.copy_(average.view_as(buffer))
         if config.ema:
@@ -207,10 +231,17 @@ def train(config: TrainConfig, run: Run, report: Report, recorder: Recorder | No
         if device.type == "cuda" and s.step % 20 and not epoch_ends and not due:
             continue
         _check_finite(s.curve[: row + 1], s.step - row)
-        stop, since_saved = flags.tolist()
+        stop, since_saved, cpu_seconds = flags.tolist()
+        cpu_tick = cpu_now
+        s.cpu_seconds += cpu_seconds
+        s.seconds = seconds_before + time.monotonic() - clock
+        used_up = s.cpu_seconds >= 60 * cpu_minutes
         due = due or (epoch_ends and not config.checkpoint_every and since_saved >= LEAST_SECONDS)
-        due = due or since_saved >= MOST_SECONDS or bool(stop) or ends
+        due = due or since_saved >= MOST_SECONDS or bool(stop) or used_up or ends
         epoch = (s.step - 1) // steps_per_epoch + 1
+        scores: dict[str, float] = {}
+        if judge and epoch_ends and (epoch % config.metrics_every == 0 or ends):
+            scores = judge.score(s.G_ema)
 
         if recorder:
             now = time.monotonic()
@@ -222,11 +253,12 @@ def train(config: TrainConfig, run: Run, report: Report, recorder: Recorder | No
             recorder.progress(eta=(total_steps - s.step) * batch_size / mean_rate)
             tick, tick_step = now, s.step
             if epoch_ends:
+                judged = {"scores": scores, "floor": judge.reference.floor} if judge and scores else {}
                 recorder.epoch(
                     epoch,
                     sample_grid(s.G_ema, model),
                     curve_records(s.curve, s.step - steps_per_epoch, speed),
-                    epoch_summary(config, s, epoch, rates),
+                    epoch_summary(config, s, epoch, rates) | judged,
                 )
                 s.epoch_seconds, speed, tick = 0.0, [None] * steps_per_epoch, time.monotonic()
                 recorder.flush()  # before its checkpoint: a resumed run does not look back at an epoch
@@ -235,16 +267,19 @@ def train(config: TrainConfig, run: Run, report: Report, recorder: Recorder | No
 
         if due:
             _check_equal_weights(s, distributed)
-            fields = {"epoch": s.step // steps_per_epoch, "nimg": s.step * batch_size, "world_size": world_size}
+            fields: dict[str, float] = {"epoch": s.step // steps_per_epoch, "nimg": s.step * batch_size}
+            fields["world_size"] = world_size
             provenance = {"run": run.name, "recipe": config.recipe, "step": s.step, "data": dataset.sha256} | fields
+            fields = fields | {"seconds": s.seconds, "cpu_seconds": s.cpu_seconds}
+            fields |= {"fid": scores["fid"]} if scores else {}
             content = state.checkpoint_files(s, config, provenance, dataset.class_names) if rank == 0 else None
             report(s.step, content, fields)
             saved = time.monotonic()
-        if stop:
+        if stop or used_up:
             break
 
     if recorder:
-        recorder.progress(phase="finished" if s.step >= total_steps else "stopped", eta=0.0)
+        recorder.progress(phase="finished" if s.step >= total_steps else "stopped", eta=0.0, cpu_seconds=s.cpu_seconds)
 
 
 def newest_intact_step(run: Run) -> int:
