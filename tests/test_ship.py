@@ -11,7 +11,8 @@ from trainer.state import GENERATOR_FILE, NETWORKS_FILE
 
 
 def test_a_shipped_run_has_all_but_what_a_resume_needs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (run,) = train_on(1, (mlp_config(), tmp_path / "runs"))
+    (run,) = train_on(1, (mlp_config(ema=1000), tmp_path / "runs"))
+    run.write_evaluation(run.checkpoints()[-1].step, {"generated": {"fid": 1.0}})
     command = ["ship", "run", "--runs", str(tmp_path / "runs"), "--to", str(tmp_path / "pretrained"), "--name", "q"]
     assert main(command) == 0
     shipped = open_store(tmp_path / "pretrained").run("q")
@@ -25,6 +26,14 @@ def test_a_shipped_run_has_all_but_what_a_resume_needs(tmp_path: Path, capsys: p
     assert checkpoint.manifest["files"].keys() == {GENERATOR_FILE, NETWORKS_FILE}
     assert checkpoint.read(GENERATOR_FILE) == original.read(GENERATOR_FILE)
     assert (checkpoint.step, checkpoint.epoch, checkpoint.nimg) == (original.step, original.epoch, original.nimg)
+    assert shipped.read_evaluation(checkpoint.step) == {"generated": {"fid": 1.0}}
+    trained = shipped.read_run()["trained"]
+    assert trained["length"] == "its own full length" and trained["steps"] == trained["total_steps"] == original.step
+
+    plain = train_on(1, (mlp_config(), tmp_path / "plain"))[0]
+    assert main(["ship", "run", "--runs", plain.store.root, "--to", str(tmp_path / "pretrained"), "--name", "p"]) == 0
+    (checkpoint,) = open_store(tmp_path / "pretrained").run("p").checkpoints()
+    assert checkpoint.manifest["files"].keys() == {GENERATOR_FILE}  # without EMA, its G is all there is to show
 
     capsys.readouterr()
     assert main(command) == 2  # a shipped run is not overwritten

@@ -18,7 +18,7 @@ from trainer.config import TrainConfig
 from trainer.recorder import Recorder
 from trainer.run_store import Run, open_store
 from trainer.state import GENERATOR_FILE, NETWORKS_FILE, RESUME_FILE
-from trainer.train_loop import NotFiniteError, plan, train, worker_slice
+from trainer.train_loop import NotFiniteError, load_images, plan, train, worker_slice
 
 FORGE = ModelConfig(architecture="forge", z_dim=8, g_widths=(8, 4), d_widths=(4, 8, 8), std_group=4)
 MLP = ModelConfig(architecture="mlp", z_dim=8, g_widths=(16, 32), d_widths=(32, 16))
@@ -106,7 +106,8 @@ def train_here(config: TrainConfig, run: Run, die_at: int = -1) -> None:
     """Train in this process and its process group, without Ray."""
     rank = dist.get_rank() if dist.is_initialized() else 0
     if rank == 0 and not run.exists():
-        run.create({"recipe": config.recipe, "config": config.to_dict()})
+        _, total_steps = plan(config, len(load_images(config).images))
+        run.create({"recipe": config.recipe, "config": config.to_dict(), "total_steps": total_steps})
 
     def report(step: int, files: dict[str, bytes] | None, fields: dict[str, Any]) -> None:
         if files:

@@ -268,7 +268,8 @@ class Reference:
         """
         t = self.tensors
         features = (raw[:, t["kept"]] - t["mean"]) / t["std"]
-        fid = FrechetInceptionDistance(feature=_Given(features.shape[1]))
+        # Rank 0 scores alone: without being told, torchmetrics would wait for the other workers.
+        fid = FrechetInceptionDistance(feature=_Given(features.shape[1]), sync_on_compute=False)
         fid.real_features_sum, fid.real_features_cov_sum = t["sum"], t["outer_sum"]
         fid.real_features_num_samples = t["count"]
         fid.update(features.double(), real=False)

@@ -4,7 +4,7 @@ import sys
 from typing import Any
 
 from models.command_line import Parser
-from trainer.run_store import Run, RunStoreError, open_store
+from trainer.run_store import Checkpoint, Run, RunStoreError, open_store
 from trainer.state import GENERATOR_FILE, NETWORKS_FILE
 
 DIGITS = 4
@@ -12,25 +12,38 @@ DIGITS = 4
 
 
 def ship(run: Run, target: Run) -> str:
-    """Copy a run's record, its epochs and its newest checkpoint, less the optimizers; the checkpoint's name.
+    """Copy a run's record, its epochs and its newest checkpoint, with its scores; the checkpoint's name.
 
-    Raises `RunStoreError`, as for a target that exists: a shipped run is not overwritten.
+    Optimizers stay behind, and without EMA the networks as well, whose generator is the generator file's. run.json says
+    under `trained` how far it came. Raises `RunStoreError`, as for a target that exists: what is shipped is not
+    overwritten.
     """
     checkpoint = run.latest_checkpoint()
     if checkpoint is None:
         raise RunStoreError(f"{run.path}: has no checkpoint to ship; train it first")
-    target.create({name: value for name, value in run.read_run().items() if name not in ("format", "name")})
+    record = {name: value for name, value in run.read_run().items() if name not in ("format", "name")}
+    target.create(record | {"trained": trained(checkpoint, record["total_steps"])})
     for epoch in run.epochs():
         target.write_samples(epoch, run.read_samples(epoch))
         if epoch:
             curve = run.read_losses(epoch)
             target.write_losses(epoch, {name: [_rounded(value) for value in values] for name, values in curve.items()})
         target.write_epoch_metrics(epoch, run.read_epoch_metrics(epoch))
-    files = {name: checkpoint.read(name) for name in (GENERATOR_FILE, NETWORKS_FILE)}
+    names = (GENERATOR_FILE, NETWORKS_FILE) if record["config"]["ema"] else (GENERATOR_FILE,)
+    files = {name: checkpoint.read(name) for name in names}
     fields = {name: value for name, value in checkpoint.manifest.items() if name not in ("files", "format", "step")}
     shipped = target.publish_checkpoint(checkpoint.step, files, fields)
     target.write_progress(run.read_progress() or {})
+    if scores := run.read_evaluation(checkpoint.step):
+        target.write_evaluation(checkpoint.step, scores)
     return shipped.name
+
+
+def trained(checkpoint: Checkpoint, total_steps: int) -> dict[str, Any]:
+    """How far a checkpoint came: its steps, of how many, and the processor time of all workers in CPU-minutes."""
+    minutes = round(checkpoint.manifest["cpu_seconds"] / 60, 1) if "cpu_seconds" in checkpoint.manifest else None
+    length = "its own full length" if checkpoint.step >= total_steps else "stopped before its own full length"
+    return {"length": length, "steps": checkpoint.step, "total_steps": total_steps, "cpu_minutes": minutes}
 
 
 def _rounded(value: Any) -> Any:
