@@ -9,7 +9,7 @@ ARGS ?=
 PYTHON ?= $(shell python3.11 -c pass 2>/dev/null && echo python3.11 || echo python3)
 VENV := .venv/bin/python
 
-.PHONY: help demo train test test-fast notebook lint setup browser dot clean FORCE
+.PHONY: help demo train test test-fast test-recipes notebook lint setup browser dot clean FORCE
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
@@ -20,8 +20,11 @@ demo: .venv/.runtime ## the web app on shipped runs, with a training that arrive
 train: .venv/.runtime ## one training, or its continuation (RECIPE=forge RUNS=runs ARGS="--workers 2")
 	@exec $(VENV) -m trainer $(RECIPE) --runs "$(RUNS)" $(ARGS)
 
-test: .venv/.dev browser dot ## every test
+test: .venv/.dev browser dot ## every test but those of test-recipes
 	@$(VENV) -m pytest
+
+test-recipes: .venv/.dev ## every recipe at its full size: 200 steps, a resume, the CLI, every page (20 minutes)
+	@$(VENV) -m pytest -m recipes
 
 test-fast: .venv/.dev dot ## the tests that need neither Ray, workers, S3 nor a browser
 	@$(VENV) -m pytest -m "not slow" -n 2
@@ -32,7 +35,7 @@ notebook: .venv/.dev browser ## run notebooks/tour.ipynb and keep what it shows
 lint: .venv/.dev ## style, format and types
 	$(VENV) -m ruff check
 	$(VENV) -m ruff format --check
-	$(VENV) -m mypy models trainer webapp
+	$(VENV) -m mypy models trainer webapp benchmarks
 
 setup: .venv/.dev browser dot ## all that the other targets would install
 

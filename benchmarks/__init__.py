@@ -1,0 +1,1 @@
+"""What produces the figures in README and docs: each benchmark is one command."""

@@ -1,0 +1,259 @@
+"""`python -m benchmarks.speedrun`: how long until the digits are good, and how much of the machine training uses.
+
+Writes docs/speedrun.md and docs/speedrun.json. `forge` runs in several seeds; every classic gets three times the time
+that `forge` needed for the second goal. The runs stay in the run store, where the same command goes on with them.
+"""
+
+import json
+import math
+import shlex
+import statistics
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+from benchmarks import timed_runs
+from models import sampling
+from models.command_line import Parser
+from trainer.evaluate import evaluate
+from trainer.metrics import Judge, confusion, frechet_distance, frequent_labels, label_accuracy, mnist_judge
+from trainer.recipes import RECIPES
+from trainer.run_store import Checkpoint, RunStore, open_store
+from trainer.train_loop import train
+
+CLASSICS = ("mlp-cgan", "conv-cgan", "onehot-cdcgan", "dcgan", "gan", "dropout-dcgan")
+COUNT = 10_000
+TIMES = 3
+"""A classic gets so many times what `forge` needed."""
+MOST_POINTS = 12
+"""Checkpoints of a classic that are scored."""
+CHECKPOINT_STEPS = 100
+"""Between two checkpoints of `forge`: the resolution of its times."""
+MATRIX = 1024
+"""Rows and columns of the matrices whose product is the machine's ceiling."""
+COUNTED_STEPS = 3
+
+
+@dataclass(frozen=True)
+class Goal:
+    """Digits as good as this."""
+
+    label_accuracy: float
+    fid_ratio: float
+    """FID over its floor."""
+
+    def is_met(self, scores: dict[str, float]) -> bool:
+        """Whether scores are as good; digits drawn unasked have no label accuracy and never are."""
+        accuracy = scores.get("label_accuracy", 0.0)
+        return accuracy >= self.label_accuracy and scores["fid_ratio"] <= self.fid_ratio
+
+    def __str__(self) -> str:
+        return f"{self.label_accuracy:.1%} and {self.fid_ratio:g} x floor"
+
+
+GOALS = (Goal(0.97, 15), Goal(0.989, 5))
+
+
+def score(checkpoint: Checkpoint, judge: Judge, floor: float) -> dict[str, float]:
+    """Label accuracy and FID of 10,000 digits with seeds 0, 1, ..., as frequent as among the training images.
+
+    Label accuracy is the mean over digits, as if they were asked for equally often.
+    """
+    loaded = timed_runs.generator_of(checkpoint)
+    labels = frequent_labels(COUNT, judge.class_shares)
+    z, c = sampling.latents(range(COUNT), loaded.config), sampling.one_hot(labels, loaded.config.num_classes)
+    reading = judge.look(sampling.draw(loaded.generator, z, c))
+    scores = {name: checkpoint.manifest[name] for name in ("seconds", "cpu_seconds", "nimg")}
+    scores["fid_ratio"] = frechet_distance(reading.features, judge.training.features) / floor
+    if loaded.config.num_classes:
+        per_digit = label_accuracy(confusion(torch.tensor(labels), reading.read))[1]
+        scores["label_accuracy"] = statistics.mean(per_digit)
+    return scores
+
+
+def matrix_ceiling(threads: int) -> float:
+    """The best rate of products of 1024 x 1024 matrices of float32 on so many threads, in GFLOP/s."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    a, b = torch.randn(2, MATRIX, MATRIX).unbind()
+    best = math.inf
+    for _ in range(10):
+        start = time.perf_counter()
+        for _ in range(20):
+            a @ b
+        best = min(best, (time.perf_counter() - start) / 20)
+    torch.set_num_threads(before)
+    return 2 * MATRIX**3 / best / 1e9
+
+
+class _Flops(TorchDispatchMode):
+    """Counts the floating-point operations of products and convolutions; what is done elsewhere counts nothing."""
+
+    total = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = function(*args, **(kwargs or {}))
+        if count := flop_registry.get(function._overloadpacket):
+            self.total += count(*args, **(kwargs or {}), out_val=result)
+        return result
+
+
+def operations_per_image(recipe: str) -> float:
+    """Floating-point operations of products and convolutions in training, for each image of a step."""
+    config = replace(RECIPES[recipe], epochs=1, steps_per_epoch=COUNTED_STEPS, metrics_every=0)
+    with tempfile.TemporaryDirectory() as folder, _Flops() as flops:
+        train(config, open_store(folder).run("counted"), lambda *_: None, None, torch.device("cpu"))
+    return flops.total / (COUNTED_STEPS * config.batch_size)
+
+
+def speedrun(seed: int, store: RunStore, workers: int, judge: Judge, floor: float) -> dict[str, Any]:
+    """Train `forge` to its end, then look for the first checkpoint that meets each goal."""
+    run = store.run(f"forge-speedrun-{seed}")
+    options = [*timed_runs.KEEP_ALL, "--checkpoint-every", str(CHECKPOINT_STEPS), "--seed", str(seed)]
+    timed_runs.train("forge", run, workers, math.inf, options)
+    checkpoints = [checkpoint for checkpoint in run.checkpoints() if checkpoint.step % CHECKPOINT_STEPS == 0]
+    reached: list[dict[str, float]] = []
+    for checkpoint in checkpoints:
+        scores = score(checkpoint, judge, floor)
+        print(f"{run.name}, {checkpoint.name}: {_scores(scores)}", flush=True)
+        while len(reached) < len(GOALS) and GOALS[len(reached)].is_met(scores):
+            reached.append(scores)
+        if len(reached) == len(GOALS):
+            break
+    last = checkpoints[-1]
+    scores = evaluate(timed_runs.generator_of(last), judge, COUNT, seed=0)["generated"]
+    final = {name: value for name, value in scores.items() if isinstance(value, float)}
+    final |= {name: last.manifest[name] for name in ("seconds", "cpu_seconds", "nimg")}
+    return {"recipe": "forge", "seed": seed, "reached": reached, "final": final | {"fid_ratio": final["fid"] / floor}}
+
+
+def attempt(
+    recipe: str, store: RunStore, workers: int, cpu_minutes: float, judge: Judge, floor: float
+) -> dict[str, Any]:
+    """Train a classic for its time: the first checkpoint that meets each goal, and where it ended."""
+    run = store.run(f"{recipe}-0")  # the one that benchmarks.recipes begins
+    timed_runs.train(recipe, run, workers, cpu_minutes, [*timed_runs.KEEP_ALL, "--seed", "0"])
+    reached: list[dict[str, float]] = []
+    scores: dict[str, float] = {}
+    for checkpoint in timed_runs.spread(timed_runs.within(run, cpu_minutes), MOST_POINTS):
+        scores = score(checkpoint, judge, floor)
+        print(f"{run.name}, {checkpoint.name}: {_scores(scores)}", flush=True)
+        while len(reached) < len(GOALS) and GOALS[len(reached)].is_met(scores):
+            reached.append(scores)
+    return {"recipe": recipe, "seed": 0, "reached": reached, "final": scores}
+
+
+def _scores(scores: dict[str, float]) -> str:
+    accuracy = f"label accuracy {scores['label_accuracy']:.2%}, " if "label_accuracy" in scores else ""
+    return f"{accuracy}FID {scores['fid_ratio']:.1f} x floor after {scores['cpu_seconds']:.0f} CPU-seconds"
+
+
+def _spread(values: list[float], form: str = "{:.0f}") -> str:
+    low, median, high = min(values), statistics.median(values), max(values)
+    return f"{form.format(median)} ({form.format(low)} to {form.format(high)})"
+
+
+def report(forges: list[dict[str, Any]], classics: list[dict[str, Any]], speed: dict[str, float], command: str) -> str:
+    """The results in Markdown."""
+    machine = timed_runs.machine()
+    lines = [
+        "# Time to quality",
+        "",
+        f"`{command}`",
+        f"on {machine['processor']}, {machine['cpus']} CPUs, PyTorch {machine['torch']}, {machine['date']}.",
+        "",
+        f"Goals are judged on {COUNT:,} digits with seeds 0 to {COUNT - 1}, without truncation. Times are those of the",
+        f"training loop; `forge` is looked at every {CHECKPOINT_STEPS} steps. Medians, with the range over seeds.",
+        "",
+        "| `forge`, seeds "
+        + ", ".join(str(result["seed"]) for result in forges)
+        + " | seconds | CPU-seconds | images |",
+        "|---|---|---|---|",
+    ]
+    for index, goal in enumerate(GOALS):
+        there = [result["reached"][index] for result in forges if len(result["reached"]) > index]
+        cells = (
+            [_spread([point[name] for point in there]) for name in ("seconds", "cpu_seconds", "nimg")] if there else []
+        )
+        short = f" ({len(there)} of {len(forges)} seeds)" if len(there) < len(forges) else ""
+        lines.append(f"| {goal}{short} | {' | '.join(cells or ['not reached', '', ''])} |")
+    finals = [result["final"] for result in forges]
+    cells = [_spread([final[name] for final in finals]) for name in ("seconds", "cpu_seconds", "nimg")]
+    lines.append(f"| its whole length | {' | '.join(cells)} |")
+    lines += [
+        "",
+        "At the end of its length: label accuracy "
+        + _spread([final["label_accuracy"] for final in finals], "{:.2%}")
+        + ", FID "
+        + _spread([final["fid_ratio"] for final in finals], "{:.2f}")
+        + " x floor, coverage "
+        + _spread([final["coverage"] for final in finals], "{:.3f}")
+        + ", recall "
+        + _spread([final["recall"] for final in finals], "{:.3f}")
+        + ".",
+        "",
+        f"Training reached {speed['reached']:.0f} GFLOP/s in products and convolutions, of which an image needs",
+        f"{speed['per_image'] / 1e6:.0f} MFLOP (counted): {speed['reached'] / speed['ceiling']:.0%} of the",
+        f"{speed['ceiling']:.0f} GFLOP/s of products of {MATRIX} x {MATRIX} matrices on as many threads.",
+    ]
+    if classics:
+        lines += ["", f"What each classic reaches in {TIMES} times the CPU-seconds of the second goal, seed 0:", ""]
+        lines += ["| recipe | label accuracy | FID / floor | CPU-seconds | goals met |", "|---|---|---|---|---|"]
+    for result in classics:
+        final = result["final"]
+        accuracy = f"{final['label_accuracy']:.1%}" if "label_accuracy" in final else "-"
+        met = "; ".join(
+            f"{goal} after {point['cpu_seconds']:.0f}" for goal, point in zip(GOALS, result["reached"], strict=False)
+        )
+        numbers = f"{final['fid_ratio']:.1f} | {final['cpu_seconds']:.0f}"
+        lines.append(f"| `{result['recipe']}` | {accuracy} | {numbers} | {met or 'none'} |")
+    return "\n".join(lines) + "\n"
+
+
+def main(arguments: list[str]) -> int:
+    """Run the command; the process's exit status."""
+    parser = Parser(prog="python -m benchmarks.speedrun", description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="SEED", help="default: 0 1 2")
+    parser.add_argument(
+        "--classics", nargs="*", choices=CLASSICS, default=CLASSICS, metavar="NAME", help="default: all"
+    )
+    parser.add_argument("--workers", type=int, default=2, help="that train a run together (default: 2)")
+    parser.add_argument("--runs", default="runs/benchmarks", help="folder or URI (default: runs/benchmarks)")
+    parser.add_argument("--out", type=Path, default=timed_runs.ROOT / "docs", help="folder to write to (default: docs)")
+    options = parser.parse_args(arguments)
+    command = shlex.join(["python", "-m", "benchmarks.speedrun", *arguments])
+    try:
+        store, judge = open_store(options.runs), mnist_judge()
+        floor = judge.floor(COUNT)["fid"]
+        speed = {"ceiling": matrix_ceiling(options.workers), "per_image": operations_per_image("forge")}
+        forges = [speedrun(seed, store, options.workers, judge, floor) for seed in options.seeds]
+        rate = statistics.median(result["final"]["nimg"] / result["final"]["seconds"] for result in forges)
+        speed["reached"] = rate * speed["per_image"] / 1e9
+        there = [result["reached"][-1]["cpu_seconds"] for result in forges if len(result["reached"]) == len(GOALS)]
+        needed = statistics.median(there or [result["final"]["cpu_seconds"] for result in forges])
+        classics: list[dict[str, Any]] = []
+        for recipe in [None, *options.classics]:
+            if recipe:
+                minutes = round(TIMES * needed / 60, 2)
+                classics.append(attempt(recipe, store, options.workers, minutes, judge, floor))
+            options.out.mkdir(parents=True, exist_ok=True)
+            (options.out / "speedrun.md").write_text(report(forges, classics, speed, command))
+            record = {"command": command, "machine": timed_runs.machine(), "speed": speed, "floor": floor}
+            record |= {"forge": forges, "classics": classics}
+            (options.out / "speedrun.json").write_text(json.dumps(record, indent=1) + "\n")
+    except (RuntimeError, ValueError) as error:
+        print(f"benchmarks.speedrun: {error}", file=sys.stderr)
+        return 1
+    print((options.out / "speedrun.md").read_text())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,65 @@
+"""Every recipe at its full size on MNIST, with two workers, from the first step to the picture in the page.
+
+Not part of `make test`: `make test-recipes` takes about twenty minutes on two cores.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import streamlit as st
+from PIL import Image
+
+from tests.test_webapp_views import KINDS, check, html, open_app
+from trainer.recipes import RECIPES
+from trainer.run_store import open_store
+from webapp.environment import RUNS_VARIABLE
+
+pytestmark = [pytest.mark.recipes, pytest.mark.slow, pytest.mark.timeout(1800)]
+
+ROOT = Path(__file__).resolve().parent.parent
+STEPS = 100
+"""Of each of two sittings."""
+
+
+def run_module(module: str, *arguments: str) -> str:
+    environment = os.environ | {"OMP_WAIT_POLICY": "PASSIVE", "RAY_worker_niceness": "0"}
+    result = subprocess.run(
+        [sys.executable, "-m", module, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_recipe_trains_resumes_generates_and_is_shown(
+    recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    num_classes = RECIPES[recipe].model.num_classes
+    command = [recipe, "--runs", str(tmp_path), "--workers", "2", "--steps-per-epoch", str(STEPS), "--epochs"]
+    run_module("trainer", *command, "1")
+    assert f"from step {STEPS} of {2 * STEPS}" in run_module("trainer", *command, "2", "--extend")
+    run = open_store(tmp_path).run(recipe)
+    assert run.epochs() == [0, 1, 2]
+    assert run.read_losses(2)["step"] == list(range(STEPS + 1, 2 * STEPS + 1))
+    scores = run.read_epoch_metrics(2)["scores"]
+    assert ("label_accuracy" in scores) == bool(num_classes) and np.isfinite(scores["fid"])
+    checkpoint = run.latest_checkpoint()
+    assert checkpoint and checkpoint.step == 2 * STEPS and checkpoint.manifest["world_size"] == 2
+
+    generator = f"{run.path}/{checkpoint.name}/generator.safetensors"
+    digit = ["--digit", "6"] if num_classes else []
+    run_module("models.generate", "--generator", generator, *digit, "--count", "4", "--out", str(tmp_path / "6.png"))
+    assert Image.open(tmp_path / "6.png").size == (56, 56)
+
+    monkeypatch.setenv(RUNS_VARIABLE, str(tmp_path))
+    for kind in KINDS:
+        st.cache_data.clear()
+        st.cache_resource.clear()
+        app = check(open_app(kind, run=f"runs/{recipe}"))
+        assert not app.error and not app.warning, kind
+        if kind in ("generate", "interpolate"):
+            assert "<img " in html(app), kind
