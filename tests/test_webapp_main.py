@@ -1,5 +1,6 @@
 """`python -m webapp` from outside: what it says, what it refuses, and that it leaves nothing running."""
 
+import dataclasses
 import os
 import re
 import signal
@@ -15,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.sample_run import being_trained, write_run
+from trainer.recipes import RECIPES
 from trainer.run_store import open_store
 from webapp import training_child
 from webapp.training_child import TrainingChild, choose_run_name
@@ -115,6 +117,31 @@ def test_a_training_that_fails_shows_why_and_the_app_goes_on(tmp_path: Path) -> 
     assert "no-such-recipe-1" in output
     assert "no-such-recipe" in rest  # the last lines of the trainer's own output
     assert process.returncode == 0
+
+
+@pytest.mark.slow
+def test_a_run_that_the_trainer_refuses_to_go_on_with_gets_a_successor(tmp_path: Path) -> None:
+    config = dataclasses.replace(RECIPES["quick"], g_lr=0.5)
+    run = open_store(tmp_path).run("quick-1")
+    run.create({"recipe": "quick", "config": config.to_dict()})
+    run.write_progress({"phase": "stopped"})
+    before = run.read_run()
+    process = start("--port", "0", "--runs", str(tmp_path), "--train", "quick")
+    try:
+        url_of(process)
+        assert process.stdout
+        lines = []
+        for line in process.stdout:
+            lines.append(line)
+            if "Training quick-2 on two workers" in line:
+                break
+    finally:
+        process.terminate()
+        process.communicate(timeout=60)
+    assert "Training quick-1 on two workers" in lines[-3]
+    assert re.search("quick-1 cannot go on, .* exists with another config .g_lr: 0.5", lines[-2])
+    assert process.returncode == 0
+    assert run.read_run() == before
 
 
 def url_of(process: "subprocess.Popen[str]") -> str:
@@ -272,6 +299,12 @@ def test_a_demo_resumes_what_is_unfinished(store: Path, phases: dict[str, tuple]
         if phase:
             run.write_progress({"phase": phase, "heartbeat": time.time() - age})
     assert choose_run_name(open_store(store), "quick") == name
+
+
+def test_a_demo_starts_a_new_run_in_place_of_one_that_cannot_go_on(store: Path) -> None:
+    open_store(store).run("quick-3").create({"recipe": "quick"})
+    assert choose_run_name(open_store(store), "quick") == "quick-3"
+    assert choose_run_name(open_store(store), "quick", resume=False) == "quick-4"
 
 
 def test_a_demo_leaves_a_run_alone_that_another_one_trains(store: Path) -> None:

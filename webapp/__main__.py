@@ -16,7 +16,7 @@ import uvicorn
 
 from trainer.run_store import RunStore, RunStoreError, open_store, valid_run_name
 from webapp.environment import RUNS_VARIABLE
-from webapp.training_child import TrainingChild, choose_run_name, training_command
+from webapp.training_child import REFUSED, TrainingChild, choose_run_name, training_command
 
 ROOT = Path(__file__).resolve().parent.parent
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -151,23 +151,28 @@ class Demo(uvicorn.Server):
                 self._training.hurry()
         self.should_exit = True
 
-    async def _start_training(self, recipe: str) -> None:
+    async def _start_training(self, recipe: str, resume: bool = True) -> None:
         try:
             store = open_store(self._runs)
-            name = await asyncio.to_thread(choose_run_name, store, recipe)
+            name = await asyncio.to_thread(choose_run_name, store, recipe, resume)
+            resumes = resume and await asyncio.to_thread(store.run(name).exists)
             self._training = TrainingChild(training_command(recipe, name, self._runs), _log_of(store, name))
         except (RunStoreError, OSError) as error:
             say(f"The training could not be started: {error}")
             return
         say(f"Training {name} on two workers, at low priority; its output goes to {self._training.log}")
-        self._watching = asyncio.create_task(self._watch_training(name, self._training))
+        self._watching = asyncio.create_task(self._watch_training(recipe, name, resumes, self._training))
 
-    async def _watch_training(self, name: str, training: TrainingChild) -> None:
+    async def _watch_training(self, recipe: str, name: str, resumes: bool, training: TrainingChild) -> None:
         while training.exit_code() is None:
             await asyncio.sleep(0.5)
         if self.should_exit:
             return
-        if training.exit_code() == 0:
+        if training.exit_code() == REFUSED and resumes:  # a newer version of the code has another config, perhaps
+            training.stop(say)
+            say(f"{name} cannot go on, so a new run takes its place. {training.last_lines(1)}")
+            await self._start_training(recipe, resume=False)
+        elif training.exit_code() == 0:
             say(f"The training of {name} is complete; the app goes on. Ctrl-C ends it.")
         else:
             say(

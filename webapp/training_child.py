@@ -14,6 +14,8 @@ from pathlib import Path
 from trainer.run_store import RunStore
 
 NICENESS = 10
+REFUSED = 2
+"""Exit code of a trainer that cannot do what it is asked for, such as going on with a run of another config."""
 STAGES = ((signal.SIGINT, 20.0), (signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0))
 """Signals to end the child with, and how many seconds each has."""
 PR_SET_PDEATHSIG = 1
@@ -100,14 +102,15 @@ def training_command(recipe: str, name: str, runs: str) -> list[str]:
     return [sys.executable, "-m", "trainer", recipe, "--workers", "2", "--runs", runs, "--name", name]
 
 
-def choose_run_name(store: RunStore, recipe: str) -> str:
+def choose_run_name(store: RunStore, recipe: str, resume: bool = True) -> str:
     """The newest run `<recipe>-<n>` if it is unfinished and nobody trains it now, or else a new one.
 
-    Looking takes a few seconds if that run has only just lost its trainer. Raises `RunStoreError`.
+    Without `resume` always a new one. Looking takes a few seconds if that run has only just lost its trainer. Raises
+    `RunStoreError`.
     """
     matches = [re.fullmatch(re.escape(recipe) + r"-([1-9][0-9]{0,6})", run.name) for run in store.list_runs()]
     newest = max((int(match[1]) for match in matches if match), default=0)
-    if newest:
+    if newest and resume:
         run = store.run(f"{recipe}-{newest}")
         if (run.read_progress() or {}).get("phase") != "finished" and not run.is_being_trained():
             return run.name
