@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
@@ -12,9 +13,11 @@ from streamlit.util import calc_hash
 
 from models.describe import DIAGRAMS, dot_source, sizes
 from models.networks import MODELS
-from tests.sample_run import STEPS_PER_EPOCH, model_config, write_checkpoint, write_epoch, write_run
+from tests.sample_run import FLOOR, STEPS_PER_EPOCH, model_config, write_checkpoint, write_epoch, write_run
+from trainer.evaluate import ROWS
+from trainer.metrics import EPOCH_COUNT
 from trainer.run_store import Run, open_store
-from webapp import catalog
+from webapp import catalog, charts, wording
 from webapp.environment import RUNS_VARIABLE
 
 APP = str(Path(__file__).resolve().parent.parent / "webapp" / "app.py")
@@ -216,6 +219,76 @@ def test_training_shows_figures_and_charts(runs: Path) -> None:
     }
     assert len(app.get("plotly_chart")) == 3
     assert "Sample grid of quick-1, epoch 2" in html(app)
+
+
+def chart_titles(app: AppTest) -> list[str]:
+    """Of the charts on a page, from top to bottom."""
+    alts = [chart.proto.alt for chart in app.get("plotly_chart")]
+    return [alt.partition(" of quick-1")[0] for alt in alts]
+
+
+def test_training_shows_the_scores_of_epochs_beside_those_of_real_digits(runs: Path) -> None:
+    run = write_run(runs, epochs=3, total_epochs=5, phase="training", scored=[1, 2])
+    app = open_app("training")
+    assert "How good the digits are** after epoch 2" in words(app)  # epoch 3 was not scored
+    assert f"Of {EPOCH_COUNT:,} generated digits" in words(app)
+    figures = {metric.label: (metric.value, metric.delta) for metric in app.metric}
+    assert figures["Label accuracy"] == ("74.85%", "real 99.80%")
+    assert figures["FID"] == ("2.310", "real 0.420")
+    assert {"Precision", "Recall", "Density", "Coverage", "Diversity"} <= figures.keys()
+    assert chart_titles(app)[:3] == ["Label accuracy", "FID", "Precision, recall, density and coverage"]
+    assert len(chart_titles(app)) == 6
+    write_epoch(run, 4, model_config(), scored=True)
+    assert "after epoch 4" in words(refresh(app))
+
+
+def test_a_generator_without_classes_has_no_label_accuracy(runs: Path) -> None:
+    write_run(runs, num_classes=0, scored=[1, 2, 3])
+    app = open_app("training")
+    assert "Label accuracy" not in {metric.label for metric in app.metric}
+    assert chart_titles(app)[:2] == ["FID", "Precision, recall, density and coverage"]
+
+
+def test_training_shows_the_evaluation_of_the_newest_checkpoint(runs: Path) -> None:
+    run = write_run(runs)
+    run.write_evaluation(100, {"count": 10_000, "generated": FLOOR, "floor": FLOOR})
+    assert not open_app("training").table  # of an older one
+    generated = FLOOR | {"kid": 0.001, "nearest_median": 4.4, "recall": float("nan")}
+    run.write_evaluation(150, {"count": 10_000, "generated": generated, "floor": FLOOR | {"kid": 0, "recall": 0.9}})
+    app = refresh(open_app("training"))
+    assert "**Evaluation** - epoch 3, step 150" in words(app)
+    assert "Of 10,000 generated digits" in words(app)
+    rows = {score: values for score, *values in app.table[0].value.itertuples(index=False)}
+    assert rows["Label accuracy"] == ["99.80%", "99.80%"]
+    assert rows["KID"] == ["0.00100", "0.00000"]
+    assert not rows.keys() & {"Recall", "Nearest training image, median"}  # not known of both
+    Path(run.path, "evaluations", "step_00000150.json").write_text("damaged")
+    assert not refresh(app).table
+
+
+def test_the_app_shows_every_score_as_evaluate_does() -> None:
+    shown = {name: form for name, (_, form, _) in wording.SCORES.items()}
+    assert {name: form for name, (_, form) in ROWS.items()}.items() <= shown.items()
+
+
+def test_charts_of_scores_have_the_floor_from_the_start_and_gaps_where_a_score_is_missing() -> None:
+    summaries = [
+        {"epoch": 2, "scores": {"fid": 40.0, "label_accuracy": 0.5}, "floor": FLOOR},
+        {"epoch": 4, "scores": {"fid": None, "label_accuracy": 0.9}, "floor": FLOOR},
+    ]
+    floor, curve = charts.fid(summaries).data
+    assert (list(floor.x), list(floor.y)) == ([0, 2, 4], [0.42] * 3)
+    assert floor.line.dash == "dash"
+    assert list(curve.x) == [2, 4]
+    assert np.array_equal(curve.y, [40.0, np.nan], equal_nan=True)
+    assert charts.fid(summaries).layout.yaxis.type == "log"
+    assert list(charts.label_accuracy(summaries).data[1].y) == [0.5, 0.9]
+    assert [trace.name for trace in charts.neighbours(summaries).data[1::2]] == [
+        "Precision",
+        "Recall",
+        "Density",
+        "Coverage",
+    ]
 
 
 def test_a_silent_run_is_called_silent(runs: Path) -> None:

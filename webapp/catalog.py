@@ -14,7 +14,7 @@ from typing import Any
 import streamlit as st
 
 from models.generator_file import usable_class_names
-from trainer.run_store import Checkpoint, Run, RunStore, RunStoreError, open_store
+from trainer.run_store import Checkpoint, DamagedError, Run, RunStore, RunStoreError, open_store
 from webapp.classes import Classes
 from webapp.environment import RUNS_VARIABLE
 
@@ -225,6 +225,15 @@ def samples(key: str, started: float, epoch: int) -> bytes:
 def epoch_metrics(key: str, started: float, epoch: int) -> dict[str, Any]:
     """The summary of a complete epoch."""
     return run_of(key).read_epoch_metrics(epoch)
+
+
+@st.cache_data(ttl=30, max_entries=64, show_spinner=False)
+def evaluation(key: str, step: int) -> dict[str, Any] | None:
+    """The scores of a checkpoint, which may be written at any time; None without readable ones."""
+    try:
+        return run_of(key).read_evaluation(step)
+    except DamagedError:  # they come on top: the page is whole without them
+        return None
 
 
 @st.cache_data(max_entries=1024, show_spinner=False)

@@ -13,7 +13,11 @@ D_COLOR, G_COLOR = "#d9822b", "#3d7dd8"
 REAL_COLOR, FAKE_COLOR = "#2f9e78", "#b0508f"
 GREY = "#8a8f98"
 
+NEIGHBOUR_COLORS = {"precision": G_COLOR, "recall": D_COLOR, "density": REAL_COLOR, "coverage": FAKE_COLOR}
+
 Curve = Mapping[str, Sequence[Any]]
+Summary = Mapping[str, Any]
+"""What metrics.json says of an epoch."""
 
 
 def joined(curves: Sequence[Curve], names: Sequence[str]) -> dict[str, NDArray[np.float64]]:
@@ -88,6 +92,50 @@ def throughput(curves: Sequence[Curve], steps_per_epoch: int) -> go.Figure:
     )  # fmt: skip
     figure.update_yaxes(rangemode="tozero", tickformat="~s")
     return figure
+
+
+def label_accuracy(scored: Sequence[Summary]) -> go.Figure:
+    """How often a generated digit is read as what was asked for, epoch by epoch."""
+    figure = _figure("Read as asked")
+    _add_score(figure, scored, "label_accuracy", "Generated", G_COLOR, ".2%")
+    figure.update_layout(showlegend=False, margin_t=8)
+    figure.update_yaxes(tickformat=".1~%")
+    return figure
+
+
+def fid(scored: Sequence[Summary]) -> go.Figure:
+    """FID, epoch by epoch; its axis is logarithmic, or the last epochs would be one flat line."""
+    figure = _figure("FID")
+    _add_score(figure, scored, "fid", "Generated", G_COLOR, ".3f")
+    figure.update_layout(showlegend=False, margin_t=8)
+    ticks = [digit * 10.0**power for power in range(-3, 5) for digit in (1, 2, 5)]
+    figure.update_yaxes(type="log", tickvals=ticks, tickformat="~r")
+    return figure
+
+
+def neighbours(scored: Sequence[Summary]) -> go.Figure:
+    """Precision, recall, density and coverage, epoch by epoch."""
+    figure = _figure("Score")
+    for name, color in NEIGHBOUR_COLORS.items():
+        _add_score(figure, scored, name, name.capitalize(), color, ".3f")
+    return figure
+
+
+def _add_score(figure: go.Figure, scored: Sequence[Summary], name: str, title: str, color: str, form: str) -> None:
+    """A score with what real digits score in its place, dashed, from the start of training on."""
+    rows = [(summary["epoch"], summary["scores"].get(name), summary.get("floor", {}).get(name)) for summary in scored]
+    x, y, floor = np.array(rows, dtype=float).reshape(-1, 3).T  # None becomes nan, which Plotly leaves out
+    figure.add_scatter(
+        x=np.append(0, x), y=np.append(floor[:1], floor), legendgroup=title, showlegend=False, hoverinfo="skip",
+        mode="lines", opacity=0.8, line={"color": color, "width": 1, "dash": "dash"},
+    )  # fmt: skip
+    figure.add_scatter(
+        x=x, y=y, customdata=floor, name=title, legendgroup=title, mode="lines+markers",
+        line={"color": color, "width": 2.2}, marker={"size": 6},
+        hovertemplate=f"{title} %{{y:{form}}} (real %{{customdata:{form}}})<extra></extra>",
+    )  # fmt: skip
+    if len(x) < 8:  # a few epochs would get ticks between them, where no score can be
+        figure.update_xaxes(dtick=1)
 
 
 def _add_curve(

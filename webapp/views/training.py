@@ -13,6 +13,22 @@ from webapp.scene import Scene
 
 POLL_SECONDS = 2
 PLOTLY = {"displayModeBar": False}
+QUALITY = {
+    "label_accuracy": (
+        "Label accuracy",
+        "How often a generated digit is read as the one that was asked for. Higher is better.",
+    ),
+    "fid": (
+        "FID",
+        "How far generated digits as a whole are from real ones, on a logarithmic axis. Lower is better.",
+    ),
+    "neighbours": (
+        "Precision, recall, density and coverage",
+        "Whether generated digits look like real ones (precision, density), and whether there is one for every kind of "
+        "real digit (recall, coverage). Higher is better.",
+    ),
+}
+"""Chart of the scores of epochs -> its title, and what it shows."""
 CHARTS = {
     "losses": (
         "Losses",
@@ -39,11 +55,15 @@ def _show(key: str, was_live: bool) -> None:
         st.rerun()
     _header(entry)
     epochs = catalog.epochs(key)
+    scored = _scored(entry, epochs)
+    _scores(scored)
     with st.container(key="curves"):
         left, right = st.columns([5, 3], gap="large")
     with right:
         _newest_samples(entry, epochs)
+        _evaluation(entry)
     with left:
+        _quality(entry, scored)
         _charts(entry, epochs)
 
 
@@ -76,6 +96,72 @@ def _figures(progress: Progress) -> list[tuple[str, str]]:
         ("Workers", str(progress.world_size) if progress.world_size else ""),
     ]
     return [(label, value) for label, value in rows if value]
+
+
+def _scored(entry: RunEntry, epochs: list[int]) -> list[dict[str, Any]]:
+    """The summaries of the epochs whose generator was scored."""
+    summaries = [catalog.epoch_metrics(entry.key, entry.started, epoch) for epoch in epochs]
+    return [summary for summary in summaries if isinstance(summary.get("scores"), dict)]
+
+
+def _scores(scored: list[dict[str, Any]]) -> None:
+    """Key figures: what the newest generator that was scored reached, and real digits below it."""
+    if not scored:
+        return
+    scores, floor = scored[-1]["scores"], scored[-1].get("floor", {})
+    st.markdown(f"**How good the digits are** after epoch {scored[-1]['epoch']}")
+    with st.container(horizontal=True, key="scores", gap="large"):
+        for name, (title, form, words) in wording.SCORES.items():
+            if scores.get(name) is not None:
+                real = f"real {form.format(floor[name])}" if floor.get(name) is not None else None
+                st.metric(title, form.format(scores[name]), real, "off", delta_arrow="off", help=words, width="content")
+    st.caption(
+        "Of 2,000 generated digits, as a digit reader sees them. Below, and dashed in the charts: what 2,000 real "
+        "digits score in their place, the floor. Typical digits alone can pass it: recall and diversity then tell "
+        "how much variety is missing."
+    )
+
+
+def _quality(entry: RunEntry, scored: list[dict[str, Any]]) -> None:
+    if not scored:
+        return
+    from webapp import charts  # here, because Plotly is large and only this page needs it
+
+    known = {name for summary in scored for name, score in summary["scores"].items() if score is not None}
+    beside = [name for name in ("label_accuracy", "fid") if name in known]  # without classes there is no accuracy
+    with st.container(key="quality"):
+        places = [*(st.columns(len(beside), gap="medium") if beside else ()), st.container()]
+        for name, place in zip([*beside, "neighbours"], places, strict=True):
+            title, words = QUALITY[name]
+            with place:
+                st.markdown(f"**{title}**")
+                st.caption(words)
+                figure = getattr(charts, name)(scored)
+                st.plotly_chart(figure, key=f"training.{name}", config=PLOTLY, alt=f"{title} of {entry.name}. {words}")
+
+
+def _evaluation(entry: RunEntry) -> None:
+    """All scores of the newest checkpoint, where somebody has asked for them."""
+    checkpoints = catalog.checkpoints(entry.key)
+    found = catalog.evaluation(entry.key, checkpoints[-1].step) if checkpoints else None
+    if not found:
+        return
+    generated, floor = found["generated"], found["floor"]
+    shown = [name for name in wording.SCORES if generated.get(name) is not None and floor.get(name) is not None]
+    rows = []
+    for name in shown:
+        title, form, _ = wording.SCORES[name]
+        rows.append({"Score": title, "Generated": form.format(generated[name]), "Real": form.format(floor[name])})
+    st.markdown(f"**Evaluation** - {wording.checkpoint(checkpoints[-1]).lower()}")
+    with st.container(key="evaluation"):
+        st.table(rows)
+    st.caption(
+        f"Of {found['count']:,} generated digits, as a digit reader sees them, and of as many real ones: the floor."
+    )
+    with st.expander("What the scores mean"):
+        st.markdown(
+            "\n".join(f"- **{title}**: {words}" for title, _, words in [wording.SCORES[name] for name in shown])
+        )
 
 
 def _newest_samples(entry: RunEntry, epochs: list[int]) -> None:
