@@ -38,7 +38,14 @@ CHECKPOINT_STEPS = 100
 """Between two checkpoints of `forge`: the resolution of its times."""
 MATRIX = 1024
 """Rows and columns of the matrices whose product is the machine's ceiling."""
-COUNTED_STEPS = 3
+COUNTED_STEPS, PROFILED_STEPS = 3, 30
+KINDS = {
+    "convolutions": ("conv", "unfold"),
+    "matrix products": ("mm",),
+    "layer normalization": ("layer_norm",),
+    "activations": ("relu", "threshold", "clamp_min", "tanh", "softplus"),
+}
+"""Kind of operation -> parts of its names in a profile."""
 
 
 @dataclass(frozen=True)
@@ -105,12 +112,34 @@ class _Flops(TorchDispatchMode):
         return result
 
 
+def few_steps(recipe: str, steps: int) -> None:
+    """Train a recipe from its start in this process, without a record."""
+    config = replace(RECIPES[recipe], epochs=1, steps_per_epoch=steps, metrics_every=0)
+    with tempfile.TemporaryDirectory() as folder:
+        train(config, open_store(folder).run("counted"), lambda *_: None, None, torch.device("cpu"))
+
+
 def operations_per_image(recipe: str) -> float:
     """Floating-point operations of products and convolutions in training, for each image of a step."""
-    config = replace(RECIPES[recipe], epochs=1, steps_per_epoch=COUNTED_STEPS, metrics_every=0)
-    with tempfile.TemporaryDirectory() as folder, _Flops() as flops:
-        train(config, open_store(folder).run("counted"), lambda *_: None, None, torch.device("cpu"))
-    return flops.total / (COUNTED_STEPS * config.batch_size)
+    with _Flops() as flops:
+        few_steps(recipe, COUNTED_STEPS)
+    return flops.total / (COUNTED_STEPS * RECIPES[recipe].batch_size)
+
+
+def where_time_goes(recipe: str) -> dict[str, float]:
+    """The share of one thread's time in training that goes into each kind of operation, the largest first."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    few_steps(recipe, COUNTED_STEPS)  # the first calls of a kind are slow
+    with torch.profiler.profile() as profile:
+        few_steps(recipe, PROFILED_STEPS)
+    torch.set_num_threads(threads)
+    shares = dict.fromkeys([*KINDS, "all else: element by element, copies, optimizers"], 0.0)
+    for event in profile.key_averages():
+        kind = next((kind for kind, parts in KINDS.items() if any(part in event.key for part in parts)), None)
+        shares[kind or list(shares)[-1]] += event.self_cpu_time_total
+    total = sum(shares.values())
+    return {kind: time / total for kind, time in sorted(shares.items(), key=lambda item: -item[1])}
 
 
 def speedrun(seed: int, store: RunStore, workers: int, judge: Judge, floor: float) -> dict[str, Any]:
@@ -160,7 +189,13 @@ def _spread(values: list[float], form: str = "{:.0f}") -> str:
     return f"{form.format(median)} ({form.format(low)} to {form.format(high)})"
 
 
-def report(forges: list[dict[str, Any]], classics: list[dict[str, Any]], speed: dict[str, float], command: str) -> str:
+def report(
+    forges: list[dict[str, Any]],
+    classics: list[dict[str, Any]],
+    speed: dict[str, float],
+    profile: dict[str, float],
+    command: str,
+) -> str:
     """The results in Markdown."""
     machine = timed_runs.machine()
     lines = [
@@ -202,6 +237,9 @@ def report(forges: list[dict[str, Any]], classics: list[dict[str, Any]], speed: 
         f"Training reached {speed['reached']:.0f} GFLOP/s in products and convolutions, of which an image needs",
         f"{speed['per_image'] / 1e6:.0f} MFLOP (counted): {speed['reached'] / speed['ceiling']:.0%} of the",
         f"{speed['ceiling']:.0f} GFLOP/s of products of {MATRIX} x {MATRIX} matrices on as many threads.",
+        "Where a worker's time goes, by a profile of one thread: "
+        + ", ".join(f"{kind} {share:.0%}" for kind, share in profile.items())
+        + ".",
     ]
     if classics:
         lines += ["", f"What each classic reaches in {TIMES} times the CPU-seconds of the second goal, seed 0:", ""]
@@ -233,6 +271,7 @@ def main(arguments: list[str]) -> int:
         store, judge = open_store(options.runs), mnist_judge()
         floor = judge.floor(COUNT)["fid"]
         speed = {"ceiling": matrix_ceiling(options.workers), "per_image": operations_per_image("forge")}
+        profile = where_time_goes("forge")
         forges = [speedrun(seed, store, options.workers, judge, floor) for seed in options.seeds]
         rate = statistics.median(result["final"]["nimg"] / result["final"]["seconds"] for result in forges)
         speed["reached"] = rate * speed["per_image"] / 1e9
@@ -244,8 +283,9 @@ def main(arguments: list[str]) -> int:
                 minutes = round(TIMES * needed / 60, 2)
                 classics.append(attempt(recipe, store, options.workers, minutes, judge, floor))
             options.out.mkdir(parents=True, exist_ok=True)
-            (options.out / "speedrun.md").write_text(report(forges, classics, speed, command))
+            (options.out / "speedrun.md").write_text(report(forges, classics, speed, profile, command))
             record = {"command": command, "machine": timed_runs.machine(), "speed": speed, "floor": floor}
+            record |= {"profile": profile}
             record |= {"forge": forges, "classics": classics}
             (options.out / "speedrun.json").write_text(json.dumps(record, indent=1) + "\n")
     except (RuntimeError, ValueError) as error:

@@ -1,0 +1,88 @@
+"""The benchmarks: what they count, choose and write. Their trainings are the trainer's own."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from benchmarks import recipes, speedrun, timed_runs
+from trainer.run_store import Run, open_store
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """A run with a checkpoint every 30 CPU-seconds."""
+    run = open_store(tmp_path).run("mlp-cgan-0")
+    run.create({"recipe": "mlp-cgan"})
+    for step in range(1, 9):
+        fields = {"epoch": 0, "nimg": step, "world_size": 1, "seconds": 20.0 * step, "cpu_seconds": 30.0 * step}
+        run.publish_checkpoint(step, {"generator.safetensors": b""}, fields)
+    return run
+
+
+def test_a_run_counts_up_to_the_checkpoint_that_used_up_its_time(run: Run) -> None:
+    assert [checkpoint.step for checkpoint in timed_runs.within(run, 1.9)] == [1, 2, 3, 4]
+    assert len(timed_runs.within(run, 100)) == 8
+
+
+def test_checkpoints_are_chosen_evenly_and_the_last_one_always(run: Run) -> None:
+    checkpoints = run.checkpoints()
+    assert [checkpoint.step for checkpoint in timed_runs.spread(checkpoints, 4)] == [2, 4, 6, 8]
+    assert timed_runs.spread(checkpoints, 100) == checkpoints
+
+
+def test_only_a_falling_learning_rate_needs_a_schedule_of_its_own(run: Run) -> None:
+    assert timed_runs.fitted_schedule("gan", run.store, workers=1, cpu_minutes=1) == []
+
+
+def result(recipe: str, seed: int, fid: float) -> dict[str, Any]:
+    conditional = recipe != "gan"
+    scores = {"fid": fid, "fid_ratio": fid / 0.1, "precision": 0.9, "recall": 0.8}
+    scores |= {"label_accuracy": 0.97, "density": 0.9, "coverage": 0.9} if conditional else {}
+    curve = [
+        {"cpu_seconds": 60.0 * k, "fid": fid * 3 / k} | ({"label_accuracy": 0.9} if conditional else {})
+        for k in (1, 2, 3)
+    ]
+    floor = {name: 0.95 for name in ("label_accuracy", "precision", "recall", "density", "coverage")} | {"fid": 0.1}
+    return {
+        "recipe": recipe,
+        "seed": seed,
+        "nimg": 1000,
+        "cpu_seconds": 180.0,
+        "curve": curve,
+        "final": scores,
+        "floor": floor,
+    }
+
+
+def test_the_table_has_medians_ranges_and_the_floor() -> None:
+    rows = recipes.table([result("forge", 0, 0.2), result("forge", 1, 0.4), result("gan", 0, 5.0)]).splitlines()
+    assert rows[2].startswith(
+        "| `forge` | 1,000 | 180 | 97.0% (97.0% to 97.0%) | 0.30 (0.20 to 0.40) | 3.0 (2.0 to 4.0)"
+    )
+    assert rows[3] == "| `gan` | 1,000 | 180 | - | 5.00 | 50.0 | 0.900 | 0.800 | - | - |"
+    assert rows[4].startswith("| real digits (the floor) |  |  | 95.0% | 0.10 | 1.0 |")
+
+
+def test_the_chart_has_a_line_for_each_run_and_one_name_for_each_recipe() -> None:
+    figure = recipes.chart(
+        [result("forge", 0, 0.2), result("forge", 1, 0.4), result("gan", 0, 5.0)], {"label_accuracy": 0.998, "fid": 0.4}
+    )
+    assert [trace.name for trace in figure.data] == ["forge", "forge", "forge", "forge", "gan"]  # gan: FID alone
+    assert [trace.name for trace in figure.data if trace.showlegend] == ["forge", "gan"]
+
+
+def test_a_goal_needs_label_accuracy_and_fid() -> None:
+    goal = speedrun.Goal(0.97, 15)
+    assert goal.is_met({"label_accuracy": 0.97, "fid_ratio": 15.0})
+    assert not goal.is_met({"label_accuracy": 0.99, "fid_ratio": 15.1})
+    assert not goal.is_met({"label_accuracy": 0.96, "fid_ratio": 1.0})
+    assert not goal.is_met({"fid_ratio": 1.0})
+
+
+def test_operations_of_a_product_and_of_its_gradients_are_counted() -> None:
+    a, b = torch.ones(3, 5, requires_grad=True), torch.ones(5, 7, requires_grad=True)
+    with speedrun._Flops() as flops:
+        (a @ b).sum().backward()
+    assert flops.total == 3 * (2 * 3 * 5 * 7)
