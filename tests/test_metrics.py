@@ -1,5 +1,7 @@
 """Metrics have the values that one computes by hand, and move as the pictures get worse."""
 
+import copy
+import dataclasses
 import json
 import math
 from collections.abc import Callable, Iterator
@@ -9,16 +11,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models import sampling
 from models.config import ModelConfig
 from models.digit_reader import SHA256, load_digit_reader
-from models.generator_file import generator_bytes
+from models.generator_file import LoadedGenerator, generator_bytes
 from models.networks import build_generator
-from trainer import data, evaluate, metrics
+from models.sampling import from_uint8
+from trainer import data, evaluate, metrics, train_digit_reader
 from trainer.__main__ import main
-from trainer.metrics import Judge
+from trainer.metrics import EpochJudge, Judge, Reference
 from trainer.run_store import Run, open_store
 
 COUNT = 1000
@@ -235,12 +239,100 @@ def test_copies_of_training_images_are_too_near(judge: Judge) -> None:
     assert copies["nearest_1st_percentile"] == copies["nearest_median"] == 0
 
 
+# At the end of an epoch
+
+
+@pytest.fixture
+def reference(judge: Judge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Reference:
+    """What the small judge compares fewer pictures with, in place of the shipped file."""
+    monkeypatch.setattr(metrics, "EPOCH_COUNT", 500)
+    metrics.make_reference(judge, tmp_path / "reference.safetensors")
+    made = Reference.load(tmp_path / "reference.safetensors")
+    monkeypatch.setattr(Reference, "load", lambda: made)
+    return made
+
+
+@pytest.mark.parametrize("num_classes", [10, 0])
+def test_an_epochs_scores_are_those_of_the_judge(
+    judge: Judge, reference: Reference, monkeypatch: pytest.MonkeyPatch, num_classes: int
+) -> None:
+    labels = metrics.frequent_labels(500, judge.class_shares)
+    unknown = data.load_dataset()
+    members = [6000 + np.flatnonzero(unknown.labels[6000:8000] == label) for label in range(10)]
+    indices = np.concatenate([members[label][: labels.count(label)] for label in range(10)])
+    pictures = unknown.images[indices, 0]
+    monkeypatch.setattr(sampling, "draw", lambda generator, z, c: pictures)
+    config = tiny_config(num_classes)
+    found = EpochJudge(config, torch.device("cpu")).score(build_generator(config))
+
+    reading = judge.look(pictures)
+    expected = judge.score(reading, torch.tensor(labels) if num_classes else None)
+    expected["label_accuracy"] = np.mean(judge.score_labels(reading, torch.tensor(labels))["label_accuracy_per_digit"])
+    expected = {name: expected[name] for name in reference.floor if num_classes or name != "label_accuracy"}
+    assert found == pytest.approx(expected, rel=1e-4)
+    whole_floor = judge.floor(500) | judge.floor_labels(500)
+    assert reference.floor == pytest.approx({name: whole_floor[name] for name in reference.floor})
+
+
+def test_drawing_for_a_score_leaves_a_generator_as_it_was(reference: Reference) -> None:
+    config = tiny_config()
+    judge = EpochJudge(config, torch.device("cpu"))
+    for training in (True, False):
+        generator = build_generator(config).train(training)
+        scores = judge.score(generator)
+        assert generator.training == training
+        assert all(math.isfinite(score) for score in scores.values())
+
+
+def test_only_what_the_digit_reader_knows_is_scored(tmp_path: Path) -> None:
+    mnist, config = data.load_dataset(), tiny_config()
+    assert EpochJudge.can_judge(mnist, config)
+    assert EpochJudge.can_judge(mnist.head(300), config)
+    assert EpochJudge.can_judge(mnist, tiny_config(0))
+    other = dataclasses.replace(mnist, sha256={"train-images-idx3-ubyte": "0" * 64})
+    assert not EpochJudge.can_judge(other, config)
+    for unfit in (
+        dataclasses.replace(config, img_size=32),
+        dataclasses.replace(config, img_channels=3),
+        dataclasses.replace(config, num_classes=26),
+    ):
+        assert not EpochJudge.can_judge(mnist, unfit), unfit
+
+
+def test_a_reference_of_another_reader_is_refused(
+    judge: Judge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metrics, "EPOCH_COUNT", 100)
+    with monkeypatch.context() as patch:
+        patch.setattr(metrics, "SHA256", "another")
+        metrics.make_reference(judge, tmp_path / "reference.safetensors")
+    with pytest.raises(ValueError, match=r"reference\.safetensors: was made with another digit reader; make it again"):
+        Reference.load(tmp_path / "reference.safetensors")
+
+
+@pytest.mark.slow
+def test_the_shipped_reference_is_what_would_be_made_now(tmp_path: Path) -> None:
+    judge = metrics.mnist_judge()
+    metrics.make_reference(judge, tmp_path / "reference.safetensors")
+    made, shipped = Reference.load(tmp_path / "reference.safetensors"), Reference.load()
+    assert made.tensors.keys() == shipped.tensors.keys()
+    for name, tensor in made.tensors.items():
+        rounding = 1e-4 * max(1.0, float(tensor.double().abs().max()))  # sums of scaled features are 0 but for it
+        torch.testing.assert_close(shipped.tensors[name], tensor, rtol=1e-4, atol=rounding)
+    assert shipped.shares.tolist() == made.shares.tolist()
+    assert shipped.floor == pytest.approx(made.floor, rel=1e-3)
+
+
 # The command
+
+
+def tiny_config(num_classes: int = 10) -> ModelConfig:
+    return ModelConfig(architecture="forge", z_dim=8, num_classes=num_classes, g_widths=(8, 4), d_widths=(4, 4, 4))
 
 
 def tiny(num_classes: int = 10) -> bytes:
     """A generator file of random weights."""
-    config = ModelConfig(architecture="forge", z_dim=8, num_classes=num_classes, g_widths=(8, 4), d_widths=(4, 4, 4))
+    config = tiny_config(num_classes)
     torch.manual_seed(0)
     return generator_bytes(build_generator(config), config, {})
 
@@ -264,8 +356,9 @@ def test_a_run_is_scored_and_the_scores_are_kept_beside_it(run: Run, capsys: pyt
     assert main(command(run, "tiny", "--seed", "7")) == 0
     printed = capsys.readouterr().out
     assert "tiny, step_00000040: 200 digits, seeds 7 to 206" in printed
-    for title, _ in evaluate.ROWS.values():
-        assert title in printed
+    scores_kept = set(evaluate.ROWS) - {"gan_train"}
+    for name, (title, _) in evaluate.ROWS.items():
+        assert (title in printed) == (name in scores_kept)
     assert "read as asked: 9" in printed
 
     path = Path(run.path, "evaluations", "step_00000040.json")
@@ -274,7 +367,7 @@ def test_a_run_is_scored_and_the_scores_are_kept_beside_it(run: Run, capsys: pyt
     expected = {"step": 40, "epoch": 2, "nimg": 640, "count": 200, "seed": 7, "reader_sha256": SHA256}
     assert expected.items() <= kept.items()
     for side in ("generated", "floor"):
-        assert set(kept[side]) == {*evaluate.ROWS, "label_accuracy_per_digit", "confusion"}
+        assert set(kept[side]) == {*scores_kept, "label_accuracy_per_digit", "confusion"}
         assert np.sum(kept[side]["confusion"]) == 200
     assert np.sum(kept["generated"]["confusion"], axis=1).tolist() == [20] * 10
     assert kept["generated"]["fid"] > 10 * kept["floor"]["fid"]
@@ -284,6 +377,54 @@ def test_a_run_is_scored_and_the_scores_are_kept_beside_it(run: Run, capsys: pyt
     assert {**again, "time": 0} == {**kept, "time": 0}
     assert main(command(run, "tiny", "--seed", "8")) == 0
     assert json.loads(path.read_text())["generated"] != kept["generated"]
+
+
+class Forger(nn.Module):
+    """A perfect one: it draws the real images of each class in turn."""
+
+    def __init__(self, dataset: data.Dataset) -> None:
+        super().__init__()
+        self.images = [from_uint8(torch.tensor(dataset.images[dataset.labels == label])) for label in range(10)]
+        self.drawn = 0
+
+    def forward(self, z: Tensor, c: Tensor) -> Tensor:
+        chosen = [self.images[label][(self.drawn + k) % len(self.images[label])] for k, label in enumerate(c.argmax(1))]
+        self.drawn += len(c)
+        return torch.stack(chosen)
+
+
+@pytest.mark.slow
+def test_a_classifier_learns_from_good_digits_only(monkeypatch: pytest.MonkeyPatch, judge: Judge) -> None:
+    monkeypatch.setattr(train_digit_reader, "AVERAGE", 0.9)  # of few steps, the usual average is mostly of the first
+    config = tiny_config()
+    forger = LoadedGenerator(Forger(data.load_dataset().head(6000)), config, {})
+    generated, real = evaluate.gan_train(forger, judge, seed=0, epochs=1)
+    assert generated > 0.9
+    assert real > 0.9
+    untrained = LoadedGenerator(build_generator(config).eval(), config, {})
+    generated, again = evaluate.gan_train(untrained, judge, seed=0, epochs=1)
+    assert generated < 0.4
+    assert again == real
+
+
+def test_a_full_evaluation_trains_classifiers_too(
+    run: Run, judge: Judge, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = copy.copy(judge)
+    few.training = judge.training[torch.arange(256)]
+    few.training_labels = judge.training_labels[:256]
+    monkeypatch.setattr(evaluate, "mnist_judge", lambda: few)
+    monkeypatch.setattr(evaluate, "GAN_TRAIN_EPOCHS", 1)
+    assert main(command(run, "tiny", "--full")) == 0
+    printed = capsys.readouterr().out
+    assert "GAN-train on generated digits, epoch 1/1: loss" in printed
+    assert "GAN-train on real digits, epoch 1/1: loss" in printed
+    kept = run.read_evaluation(40)
+    assert kept
+    shares = [kept[side]["gan_train"] for side in ("generated", "floor")]
+    assert all(0 <= share <= 1 for share in shares)
+    (row,) = [line for line in printed.splitlines() if line.startswith("GAN-train: accuracy on real test digits")]
+    assert row.split()[-2:] == [f"{share:.2%}" for share in shares]
 
 
 def test_a_generator_without_classes_is_not_asked_for_any(
@@ -319,7 +460,8 @@ def test_what_cannot_be_scored_is_said_in_one_line(
         5, {"generator.safetensors": tiny()}, {"epoch": 1, "nimg": 1, "world_size": 1}
     )
     Path(damaged.path, checkpoint.name, "generator.safetensors").write_bytes(b"nothing")
-    broken, colour = tmp_path / "broken.safetensors", tmp_path / "colour.safetensors"
+    broken, colour, unconditional = (tmp_path / f"{name}.safetensors" for name in ("broken", "colour", "unconditional"))
+    unconditional.write_bytes(tiny(num_classes=0))
     broken.write_bytes(tiny()[:-9])
     config = ModelConfig(architecture="mlp", z_dim=4, img_channels=3, g_widths=(8,), d_widths=(8,))
     colour.write_bytes(generator_bytes(build_generator(config), config, {}))
@@ -334,6 +476,8 @@ def test_what_cannot_be_scored_is_said_in_one_line(
         (["--generator", str(broken)], "broken.safetensors: not a safetensors file, or a damaged one"),
         (["--generator", str(tmp_path / "no")], "cannot be read"),
         (["--generator", str(colour)], "this generator draws 10 classes at 3x28x28"),
+        (["tiny", "--full", "--seed", str(2**32 - 5000)], "--seed and the seeds after it must be in 0..4294967295"),
+        (["--generator", str(unconditional), "--full"], "--full trains a classifier on generated digits, so it needs"),
         ([], "name either a run or a --generator file"),
         (["tiny", "--generator", str(broken)], "name either a run or a --generator file"),
         (["tiny", "--seed", "-1"], "--seed and the seeds after it must be in 0..4294967295: got -1"),

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from tqdm import tqdm
 
 from models.digit_reader import WEIGHTS, DigitReader, read_digits
 from models.sampling import from_uint8
@@ -62,20 +63,25 @@ def augment(images: Tensor, random: torch.Generator) -> Tensor:
     return picked[:, None]
 
 
-def batches(images: Tensor, labels: Tensor, epochs: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """All batches of a run, augmented: images (B, 1, H, W) in [-1, 1] and labels (B,); a function of the seed."""
+def batches(
+    images: Tensor, labels: Tensor, epochs: int, seed: int, augmented: bool = True
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """All batches of a run: images (B, 1, H, W) in [-1, 1] and labels (B,); a function of the seed."""
     random = torch.Generator().manual_seed(seed)
     for _ in range(epochs):
         order = torch.randperm(len(images), generator=random)
         for indices in order[: len(order) // BATCH_SIZE * BATCH_SIZE].split(BATCH_SIZE):
-            yield augment(from_uint8(images[indices]), random), labels[indices]
+            batch = from_uint8(images[indices])
+            yield augment(batch, random) if augmented else batch, labels[indices]
 
 
-def train(images: Tensor, labels: Tensor, epochs: int, seed: int) -> DigitReader:
+def train(
+    images: Tensor, labels: Tensor, epochs: int, seed: int, augmented: bool = True, title: str = "digit reader"
+) -> DigitReader:
     """A reader trained on uint8 images (N, 1, 28, 28) and labels (N,): the running average of its weights.
 
     Without label smoothing, which would draw the pictures of a class together in the features: the metrics look there
-    for how varied they are.
+    for how varied they are. `title` is what its progress is called.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -87,7 +93,8 @@ def train(images: Tensor, labels: Tensor, epochs: int, seed: int) -> DigitReader
         optimizer, lambda step: min((step + 1) / (WARMUP * steps), 0.5 + 0.5 * math.cos(math.pi * step / steps))
     )
     started, total = time.monotonic(), 0.0
-    for step, (batch, targets) in enumerate(batches(images, labels, epochs, seed), 1):
+    bar = tqdm(total=steps, unit="step", desc=title, leave=False, disable=not sys.stderr.isatty())
+    for step, (batch, targets) in enumerate(batches(images, labels, epochs, seed, augmented), 1):
         loss = F.cross_entropy(reader(batch), targets)
         optimizer.zero_grad()
         loss.backward()
@@ -95,9 +102,12 @@ def train(images: Tensor, labels: Tensor, epochs: int, seed: int) -> DigitReader
         schedule.step()
         average.update_parameters(reader)
         total += loss.item()
+        bar.update()
         if step % (steps // epochs or 1) == 0:
             mean, total = total / (steps // epochs), 0.0
-            print(f"epoch {step * epochs // steps}/{epochs}: loss {mean:.4f}, {time.monotonic() - started:.0f} s")
+            epoch, seconds = step * epochs // steps, time.monotonic() - started
+            bar.write(f"{title}, epoch {epoch}/{epochs}: loss {mean:.4f}, {seconds:.0f} s", file=sys.stdout)
+    bar.close()
     trained = average.module
     assert isinstance(trained, DigitReader)
     return trained.eval().requires_grad_(False)
