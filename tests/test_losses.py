@@ -45,6 +45,11 @@ def test_gradient_penalty_is_the_squared_gradient_of_each_image() -> None:
     assert losses.gradient_penalty(images, logits).tolist() == pytest.approx([squared, 4 * squared, 0])
 
 
+def test_class_cross_entropy_is_the_log_of_what_the_right_class_got() -> None:
+    class_logits, c = torch.tensor([[1.0, 1.0], [0.0, math.log(3)]]), torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    assert losses.class_cross_entropy(class_logits, c).tolist() == pytest.approx([math.log(2), math.log(4 / 3)])
+
+
 def test_accuracy_counts_logits_on_the_right_side() -> None:
     real, fake = torch.tensor([3.0, 2.0, -1.0, 4.0]), torch.tensor([-1.0, 1.0, 2.5, -2.0])
     assert [float(share) for share in losses.accuracy(real, fake, relativistic=False)] == [0.75, 0.5]

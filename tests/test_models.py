@@ -1,5 +1,7 @@
 """Networks by their shapes, sizes and what they may not depend on."""
 
+import dataclasses
+
 import pytest
 import torch
 from torch import nn
@@ -40,6 +42,10 @@ def test_networks_draw_and_judge_images_of_their_config(config: ModelConfig) -> 
     assert images.abs().max() <= 1
     logits = discriminator(images, c)
     assert logits.shape == (8,)
+    if config.classifier:
+        logits, class_logits = discriminator(images, c, read=True)
+        assert (logits.shape, class_logits.shape) == ((8,), (8, config.num_classes))
+        logits = logits + class_logits.sum(1)
     logits.sum().backward()
     for network in (generator, discriminator):
         assert all(parameter.grad is not None for parameter in network.parameters())
@@ -65,6 +71,7 @@ def test_forge_has_the_parameters_of_its_layers() -> None:
     g += 2 * 10 * (2 * wide + 2 * narrow)  # gain and bias of each class in four norms
     d = (first * 16 + first) + (first * second * 16 + second) + (second * third * 9 + third)
     d += ((third * 4 * 4 + third) * 64 + 64) + (64 + 1) + 10 * 64  # and the spread of the group; logit; projection
+    d += 64 * 10 + 10  # classifier
     assert (count_parameters(build_generator(config)), count_parameters(build_discriminator(config))) == (g, d)
 
 
@@ -85,6 +92,21 @@ def test_forge_judges_an_image_by_its_own_group_only() -> None:
     assert not torch.equal(changed[4:], logits[4:])
     images[3] = 0
     assert not torch.equal(discriminator(images, c)[:3], logits[:3])
+
+
+def test_forge_reads_a_class_in_the_image_and_not_in_what_it_is_told() -> None:
+    config = RECIPES["forge"].model
+    discriminator = build_discriminator(config)
+    images, threes, eights = torch.rand(8, *config.image_shape), one_hot([3] * 8, 10), one_hot([8] * 8, 10)
+    logits, class_logits = discriminator(images, threes, read=True)
+    assert torch.equal(logits, discriminator(images, threes))
+    assert torch.equal(class_logits, discriminator(images, eights, read=True)[1])
+    assert not torch.equal(class_logits[4:], discriminator(-images, threes, read=True)[1][4:])
+    without = build_discriminator(dataclasses.replace(config, classifier=False))
+    assert count_parameters(discriminator) - count_parameters(without) == 64 * 10 + 10
+    assert without(images, threes).shape == (8,)
+    with pytest.raises(AssertionError, match="has no classifier"):
+        without(images, threes, read=True)
 
 
 def test_the_class_changes_the_picture_and_the_judgement() -> None:
@@ -113,6 +135,11 @@ def test_the_class_changes_the_picture_and_the_judgement() -> None:
         ({"dropout": 0.5}, "model.dropout must be 0 for forge"),
         ({"architecture": "conv_cgan"}, "model.g_widths needs 4 widths for conv_cgan"),
         ({"architecture": "dropout_gan"}, "model.num_classes must be 0 for dropout_gan: got 10"),
+        ({"classifier": True, "num_classes": 0}, "model.classifier needs .* and classes: got forge with 0"),
+        (
+            {"classifier": True, "architecture": "mlp"},
+            "model.classifier needs the architecture forge .* mlp with",
+        ),
     ],
 )
 def test_a_config_that_fits_no_network_names_the_field(fields: dict, message: str) -> None:

@@ -1,5 +1,6 @@
 """Each classic recipe against numbers worked out by hand from its source, and every recipe's networks at learning."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ def tiny(recipe: str, **fields: Any) -> TrainConfig:
     config = RECIPES[recipe]
     model = replace(config.model, z_dim=8, **TINY[config.model.architecture])
     size: dict[str, Any] = {"epochs": 1, "steps_per_epoch": 2, "batch_size": 16, "limit_images": 300, "lr_warmup": 0}
+    size |= {"metrics_every": 0}
     return replace(config, model=model, **(size | fields))
 
 
@@ -211,7 +213,7 @@ def a_few_images(model: ModelConfig) -> Tensor:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("recipe", ["mlp-cgan", "conv-cgan", "dcgan", "onehot-cdcgan", "gan", "dropout-dcgan", "forge"])
+@pytest.mark.parametrize("recipe", RECIPES)
 def test_a_recipe_overfits_a_tiny_batch(recipe: str) -> None:
     """D learns to tell 8 images from 8 fakes; then G, with D standing still, learns that its fakes pass."""
     config = tiny(recipe, g_lr=3e-3, d_lr=3e-3)
@@ -305,6 +307,15 @@ def test_lengths_are_those_of_the_sources() -> None:
     assert (RECIPES["gan"].d_batch_size, RECIPES["conv-cgan"].d_batch_size) == (128, 64)
 
 
+def test_our_own_recipes_differ_in_their_schedules_only() -> None:
+    schedule = {"recipe", "epochs", "steps_per_epoch", "lr_warmup", "ema"}
+    for name in ("quick", "forge-best"):
+        assert {line.split(":")[0] for line in RECIPES["forge"].differences(RECIPES[name])} <= schedule
+    steps = [train_loop.plan(RECIPES[name], 60_000) for name in ("quick", "forge", "forge-best")]
+    assert steps == sorted(steps)
+    assert steps[-1][0] == 60_000 // 64  # a pass over the data
+
+
 def test_gan_prints_the_accuracy_in_per_cent_every_ten_epochs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -313,7 +324,9 @@ def test_gan_prints_the_accuracy_in_per_cent_every_ten_epochs(
     numbers = {"d_loss": 0.7, "g_loss": 0.7, "d_acc_real": 0.514, "d_acc_fake": 0.7, "images_per_second": 1.0}
     for epoch in range(21):
         run.write_epoch_metrics(epoch, {"epoch": epoch, "step": epoch} | numbers)
-    Fit(RECIPES["gan"], run, Resources(workers=1, gpu=False, cpus_per_worker=1), 0, 20)._show(tqdm(disable=True), -1)
+    Fit(RECIPES["gan"], run, Resources(workers=1, gpu=False, cpus_per_worker=1), 0, 20, math.inf)._show(
+        tqdm(disable=True), -1
+    )
     lines = [line for line in capsys.readouterr().out.splitlines() if "accuracy" in line]
     assert lines == [
         f"epoch {epoch}: the discriminator's accuracy is 51% on real and 70% on fake samples" for epoch in (10, 20)

@@ -1,7 +1,10 @@
 """The mathematics of training: the same on any number of workers, and after any interruption."""
 
 import dataclasses
+import itertools
 import json
+import math
+import time
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -14,13 +17,17 @@ import torch.multiprocessing as mp
 
 from models.config import ModelConfig
 from models.generator_file import read_generator
+from models.networks import build_discriminator
+from models.sampling import from_uint8, one_hot
+from trainer import data, metrics, state
 from trainer.config import TrainConfig
+from trainer.launch import publish_patiently
 from trainer.recorder import Recorder
 from trainer.run_store import Run, open_store
 from trainer.state import GENERATOR_FILE, NETWORKS_FILE, RESUME_FILE
 from trainer.train_loop import NotFiniteError, load_images, plan, train, worker_slice
 
-FORGE = ModelConfig(architecture="forge", z_dim=8, g_widths=(8, 4), d_widths=(4, 8, 8), std_group=4)
+FORGE = ModelConfig(architecture="forge", z_dim=8, g_widths=(8, 4), d_widths=(4, 8, 8), std_group=4, classifier=True)
 MLP = ModelConfig(architecture="mlp", z_dim=8, g_widths=(16, 32), d_widths=(32, 16))
 CONV = ModelConfig(architecture="conv_cgan", z_dim=8, g_widths=(4, 8, 4, 4), d_widths=(4, 4, 8, 8))
 DROPOUT = ModelConfig(
@@ -35,8 +42,11 @@ def forge_config(**fields: Any) -> TrainConfig:
         "steps_per_epoch": 15,
         "batch_size": 24,
         "limit_images": 300,
+        "metrics_every": 0,  # scoring takes longer than all else here
         "loss": "relativistic",
         "gamma": 1.0,
+        "d_class_weight": 1.0,
+        "g_class_weight": 0.5,
         "g_lr": 1e-3,
         "d_lr": 1e-3,
         "beta1": 0.0,
@@ -55,6 +65,7 @@ def mlp_config(**fields: Any) -> TrainConfig:
         "steps_per_epoch": 10,
         "batch_size": 24,
         "limit_images": 300,
+        "metrics_every": 0,
         "loss": "bce",
         "d_update": "separate",
         "d_fakes_mode": "eval",
@@ -102,7 +113,7 @@ class KilledError(Exception):
     """Stands for a process that dies right after a checkpoint."""
 
 
-def train_here(config: TrainConfig, run: Run, die_at: int = -1) -> None:
+def train_here(config: TrainConfig, run: Run, die_at: int = -1, cpu_minutes: float = math.inf) -> None:
     """Train in this process and its process group, without Ray."""
     rank = dist.get_rank() if dist.is_initialized() else 0
     if rank == 0 and not run.exists():
@@ -120,9 +131,9 @@ def train_here(config: TrainConfig, run: Run, die_at: int = -1) -> None:
     torch.set_num_threads(1)
     if rank == 0:
         with Recorder(run, "a launch") as recorder:
-            train(config, run, report, recorder, torch.device("cpu"))
+            train(config, run, report, recorder, torch.device("cpu"), cpu_minutes)
     else:
-        train(config, run, report, None, torch.device("cpu"))
+        train(config, run, report, None, torch.device("cpu"), cpu_minutes)
 
 
 def _worker(rank: int, world_size: int, jobs: list[tuple[TrainConfig, Path]]) -> None:
@@ -176,7 +187,7 @@ def test_workers_share_a_batch_in_whole_groups(world_size: int) -> None:
 @pytest.mark.parametrize("world_size", [2, 3])
 def test_the_number_of_workers_does_not_change_forge(tmp_path: Path, world_size: int) -> None:
     cases: list[tuple[Any, int, float]] = [("float64", 100, 1e-8), ("float32", 25, 1e-3)]
-    configs = [forge_config(dtype=dtype, epochs=1, steps_per_epoch=steps) for dtype, steps, _ in cases]
+    configs = [forge_config(dtype=dtype, epochs=1, steps_per_epoch=steps, metrics_every=1) for dtype, steps, _ in cases]
     alone = train_on(1, *((config, tmp_path / f"alone-{config.dtype}") for config in configs))
     together = train_on(world_size, *((config, tmp_path / f"together-{config.dtype}") for config in configs))
     for (dtype, steps, tolerance), one, many in zip(cases, alone, together, strict=True):
@@ -185,6 +196,9 @@ def test_the_number_of_workers_does_not_change_forge(tmp_path: Path, world_size:
         for name in ("d_loss", "g_loss", "penalty"):
             assert found[name] == pytest.approx(expected[name], rel=tolerance), f"{name} in {dtype}"
         assert len(set(expected["d_loss"])) > steps / 2  # a curve that stands still would prove nothing
+    # The workers share the pictures that are scored, too. (In float32 a pixel may round to another byte.)
+    scores = [runs[0].read_epoch_metrics(1)["scores"] for runs in (alone, together)]
+    assert scores[1] == pytest.approx(scores[0], rel=1e-3, abs=1e-3)
 
 
 @pytest.mark.slow
@@ -229,6 +243,37 @@ def test_a_killed_and_resumed_run_ends_as_if_it_had_not_been_killed(tmp_path: Pa
         expected, found = tensors_of(whole, file), tensors_of(interrupted, file)
         assert expected.keys() == found.keys()
         assert all(torch.equal(expected[name], found[name]) for name in expected), file
+
+
+def test_a_class_loss_moves_only_the_network_that_it_is_of(tmp_path: Path) -> None:
+    def after_a_step(d_class_weight: float, g_class_weight: float) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+        weights = {"d_class_weight": d_class_weight, "g_class_weight": g_class_weight}
+        config = forge_config(epochs=1, steps_per_epoch=1, **weights)
+        (run,) = train_on(1, (config, tmp_path / f"{d_class_weight}-{g_class_weight}"))
+        return tensors_of(run, NETWORKS_FILE), run.read_losses(1)
+
+    def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor], network: str) -> bool:
+        return all(torch.equal(one[name], other[name]) for name in one if name.startswith(f"{network}."))
+
+    (tensors, curve), (of_more_g, _), (of_more_d, d_curve) = (after_a_step(*pair) for pair in ((1, 0), (1, 3), (3, 0)))
+    assert equal(tensors, of_more_g, "D")
+    assert not equal(tensors, of_more_g, "G")
+    assert not equal(tensors, of_more_d, "D")
+    # The curves tell of the game alone, which is the same before D's first step.
+    assert d_curve["d_loss"] == curve["d_loss"]
+
+
+@pytest.mark.slow
+def test_d_learns_to_read_from_real_images_and_g_to_be_read(tmp_path: Path) -> None:
+    config = forge_config(epochs=1, steps_per_epoch=60, g_lr=5e-3, d_lr=5e-3)
+    (run,) = train_on(1, (config, tmp_path))
+    D = build_discriminator(config.model)
+    D.load_state_dict({n[2:]: value for n, value in tensors_of(run, NETWORKS_FILE).items() if n.startswith("D.")})
+    dataset = load_images(config)
+    order = data.epoch_order(dataset.labels, 4, 0, 0)
+    images, labels = from_uint8(torch.tensor(dataset.images[order])), torch.from_numpy(dataset.labels[order])
+    _, class_logits = D(images, one_hot(labels.tolist(), 10), read=True)
+    assert (class_logits.argmax(1) == labels).float().mean() > 0.3  # a tenth by chance
 
 
 def test_accuracy_is_measured_without_dropout_where_the_recipe_says_so(tmp_path: Path) -> None:
@@ -276,6 +321,80 @@ def test_a_request_to_stop_another_launch_is_not_heard(tmp_path: Path) -> None:
     assert (run.read_progress() or {})["phase"] == "finished"
 
 
+@pytest.fixture
+def cpu_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A processor clock that goes on by a second at each look, of which a step has one."""
+    seconds = itertools.count()
+    monkeypatch.setattr(time, "process_time", lambda: next(seconds))
+
+
+@pytest.mark.usefixtures("cpu_clock")
+def test_a_run_ends_after_a_checkpoint_when_its_cpu_minutes_are_used(tmp_path: Path) -> None:
+    config, run = forge_config(), open_store(tmp_path / "runs").run("run")
+    found: list[dict[str, Any]] = []
+    for cpu_minutes, steps in ((7 / 60, 7), (19 / 60, 19), (100 / 60, 30)):
+        train_here(config, run, cpu_minutes=cpu_minutes)
+        checkpoint = run.latest_checkpoint()
+        assert checkpoint
+        assert (checkpoint.step, checkpoint.manifest["cpu_seconds"]) == (steps, steps)  # of all sittings
+        progress = run.read_progress() or {}
+        assert progress["phase"] == ("finished" if steps == 30 else "stopped")
+        assert progress["cpu_seconds"] == steps
+        found.append(checkpoint.manifest)
+    assert 0 < found[0]["seconds"] < found[1]["seconds"] < found[2]["seconds"]
+    assert losses_of(run)["step"] == list(range(1, 31))
+
+
+def test_a_run_whose_checkpoints_count_no_seconds_can_be_resumed(tmp_path: Path) -> None:
+    config, run = mlp_config(checkpoint_every=4), open_store(tmp_path).run("run")
+    with pytest.raises(KilledError):
+        train_here(config, run, die_at=4)
+    s = state.new_state(config, 10, torch.device("cpu"))
+    checkpoint = run.checkpoint(4)
+    assert checkpoint
+    files = {name: checkpoint.read(name) for name in (GENERATOR_FILE, NETWORKS_FILE, RESUME_FILE)}
+    counters = json.dumps({"step": 4, "epoch_seconds": 0.5})
+    files[RESUME_FILE] = safetensors.torch.save(safetensors.torch.load(files[RESUME_FILE]), {"counters": counters})
+    state.load_checkpoint_files(s, files)
+    assert (s.step, s.epoch_seconds, s.seconds, s.cpu_seconds) == (4, 0.5, 0, 0)
+
+
+@pytest.mark.parametrize("config", [forge_config(), dropout_config()], ids=["with classes", "without"])
+def test_epochs_are_scored_as_often_as_asked_and_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: TrainConfig
+) -> None:
+    monkeypatch.setattr(metrics, "EPOCH_COUNT", 100)  # to be quick
+    config = dataclasses.replace(config, epochs=3, steps_per_epoch=2, metrics_every=2, checkpoint_every=1)
+    (run,) = train_on(1, (config, tmp_path))
+    floor = metrics.Reference.load().floor
+    assert {"fid", "precision", "recall", "density", "coverage", "diversity", "label_accuracy"} == floor.keys()
+    for epoch in (0, 1, 2, 3):
+        summary = run.read_epoch_metrics(epoch)
+        if epoch < 2:
+            assert not {"scores", "floor"} & summary.keys()
+            continue
+        assert summary["floor"] == floor
+        assert summary["scores"].keys() == floor.keys() - (set() if config.model.num_classes else {"label_accuracy"})
+        assert summary["scores"]["fid"] > 10 * floor["fid"]
+        checkpoint = run.checkpoint(2 * epoch)
+        assert checkpoint
+        assert checkpoint.manifest["fid"] == summary["scores"]["fid"]
+    scored = [checkpoint.step for checkpoint in run.checkpoints() if "fid" in checkpoint.manifest]
+    assert scored == [4, 6]
+
+
+def test_the_checkpoint_of_the_lowest_fid_is_kept_beside_the_newest(tmp_path: Path) -> None:
+    run = open_store(tmp_path).run("run")
+    run.create({})
+    kept = []
+    for step, fid in enumerate((None, 30.0, 9.0, 20.0, None, 8.0, 10.0, 11.0), 1):
+        fields: dict[str, Any] = {"epoch": 0, "nimg": step, "world_size": 1}
+        fields |= {} if fid is None else {"fid": fid}
+        publish_patiently(run, step, {"generator.safetensors": b"weights"}, fields, keep=2)
+        kept.append([checkpoint.step for checkpoint in run.checkpoints()])
+    assert kept == [[1], [1, 2], [2, 3], [3, 4], [3, 4, 5], [5, 6], [6, 7], [6, 7, 8]]
+
+
 @pytest.mark.parametrize("config", [forge_config(), mlp_config()], ids=["forge", "mlp"])
 def test_a_run_leaves_epochs_and_a_generator(tmp_path: Path, config: TrainConfig) -> None:
     (run,) = train_on(1, (config, tmp_path / "runs"))
@@ -314,6 +433,6 @@ def test_a_loss_that_is_not_finite_stops_the_run_with_step_and_name(tmp_path: Pa
 
 
 def test_images_that_do_not_fit_the_networks_are_refused(tmp_path: Path) -> None:
-    wide = ModelConfig(architecture="forge", z_dim=8, img_size=32, g_widths=(8, 4), d_widths=(4, 8, 8))
+    wide = dataclasses.replace(FORGE, img_size=32)
     with pytest.raises(ValueError, match=r"--model\.img-size"):
         train_on(1, (forge_config(model=wide), tmp_path / "runs"))

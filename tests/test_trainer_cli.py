@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.sample_run import being_trained
+from trainer import launch
 from trainer.__main__ import main, parse
 from trainer.config import TrainConfig
 from trainer.data import load_dataset
@@ -50,6 +51,15 @@ def existing_run(folder: Path, config: TrainConfig) -> Run:
         (["forge", "--sampling", "random"], "sampling must be 'epoch' for networks that compare images"),
         (["forge", "--g-labels", "uniform"], "g_labels and d_fakes_labels must be 'real'"),
         (["mlp-cgan", "--optimizer", "rmsprop"], "beta1 must be 0 for rmsprop: got 0.5"),
+        (["forge", "--d-class-weight", "0"], "d_class_weight and g_class_weight go together: got True, 0.0 and 0.5"),
+        (["forge", "--model.no-classifier"], "d_class_weight and g_class_weight go together: got False, 1.0 and 0.5"),
+        (["dcgan", "--g-class-weight", "1"], "d_class_weight and g_class_weight go together: got False, 0.0 and 1.0"),
+        (["forge", "--d-class-weight", "-1"], "d_class_weight must not be negative: got -1"),
+        (["forge", "--d-update", "concatenated"], "d_class_weight needs d_update 'joint': got 'concatenated'"),
+        (["mlp-cgan", "--model.classifier"], "model.classifier needs the architecture forge and classes: got mlp"),
+        (["forge", "--metrics-every", "-1"], "metrics_every must not be negative: got -1"),
+        (["forge", "--cpu-minutes", "0"], "--cpu-minutes must be greater than 0: got 0"),
+        (["forge", "--cpu-minutes", "nan"], "--cpu-minutes must be greater than 0: got nan"),
     ],
 )
 def test_bad_input_gets_one_line(
@@ -84,7 +94,9 @@ def test_help_lists_every_recipe_and_flag() -> None:
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
 
     assert all(recipe in help_of() for recipe in RECIPES)
-    flags = "--epochs --workers --batch-size --limit-images --dtype --seed --runs --name --extend --dry-run"
+    flags = (
+        "--epochs --workers --batch-size --limit-images --dtype --seed --runs --name --extend --cpu-minutes --dry-run"
+    )
     text = help_of("forge")
     assert all(flag in text for flag in flags.split())
 
@@ -118,7 +130,7 @@ def test_every_recipe_has_a_summary_and_names_itself() -> None:
         (["--batch-size", "32"], "batch_size: 64, 32"),
         (["--model.z-dim", "32"], "model.z_dim: 64, 32"),
         (["--epochs", "99"], "--extend lengthens it"),
-        (["--epochs", "1", "--extend"], "epochs: 14, 1"),
+        (["--epochs", "1", "--extend"], "epochs: 10, 1"),
         (["--seed", "1", "--epochs", "99", "--extend"], "seed: 0, 1"),
     ],
 )
@@ -139,6 +151,25 @@ def test_a_run_is_not_continued_on_other_data(tmp_path: Path, capsys: pytest.Cap
     run.create({"config": RECIPES["forge"].to_dict(), "data": {"train-images-idx3-ubyte": "other"}})
     assert main(["forge", "--runs", str(tmp_path)]) == 2
     assert "trained on other data" in capsys.readouterr().err
+
+
+def test_a_run_that_has_used_its_cpu_minutes_starts_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def connect(*arguments: Any) -> None:
+        raise ValueError("it would start Ray")
+
+    monkeypatch.setattr(launch, "connect", connect)
+    run = existing_run(tmp_path, RECIPES["forge"])
+    fields = {"epoch": 0, "nimg": 2560, "world_size": 2, "seconds": 70.0, "cpu_seconds": 120.0}
+    run.publish_checkpoint(40, {"generator.safetensors": b"weights"}, fields)
+    command = ["forge", "--runs", str(tmp_path), "--cpu-minutes"]
+    for minutes in ("2", "1.5"):
+        assert main([*command, minutes]) == 0
+        assert f"has used its {minutes} CPU-minutes, at step 40 of 2500" in capsys.readouterr().out
+    for arguments in ([*command, "2.1"], command[:-1]):
+        assert main(arguments) == 2
+        assert capsys.readouterr().err == "trainer: it would start Ray\n"
 
 
 def test_a_run_that_trains_now_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -172,6 +203,15 @@ def test_a_run_from_before_the_classics_is_still_the_same_run() -> None:
             del fields[name]
         del fields["model"]["dropout"]
         assert TrainConfig.from_dict(fields) == config
+
+
+def test_a_classic_from_before_classes_were_read_and_epochs_scored_is_still_the_same_run() -> None:
+    for recipe in ("mlp-cgan", "dcgan", "gan"):
+        fields = RECIPES[recipe].to_dict()
+        for name in ("metrics_every", "d_class_weight", "g_class_weight"):
+            del fields[name]
+        del fields["model"]["classifier"]
+        assert TrainConfig.from_dict(fields) == RECIPES[recipe]
 
 
 def test_a_config_with_an_unknown_or_missing_field_is_refused() -> None:

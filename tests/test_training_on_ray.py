@@ -69,6 +69,38 @@ def losses_of(run: Run) -> dict[str, list[float]]:
 
 
 @pytest.mark.timeout(600)
+def test_a_run_gets_the_cpu_minutes_that_it_is_given(
+    start: Callable[..., "subprocess.Popen[str]"], tmp_path: Path
+) -> None:
+    run = open_store(tmp_path / "runs").run("forge")
+    recipe = [*RECIPE, "--metrics-every", "0", "--workers", "1", "--cpu-minutes"]
+
+    def output_of(minutes: str) -> str:
+        process = start(*recipe, minutes)
+        output, _ = process.communicate(timeout=200)
+        assert process.returncode == 0, output
+        return output
+
+    first = output_of("0.02")
+    checkpoint = run.latest_checkpoint()
+    assert checkpoint
+    assert 0 < checkpoint.step < 320
+    assert checkpoint.manifest["cpu_seconds"] >= 60 * 0.02
+    assert f"has used its 0.02 CPU-minutes, at step {checkpoint.step}." in first
+
+    again = output_of("0.02")
+    assert f"has used its 0.02 CPU-minutes, at step {checkpoint.step} of 320." in again
+    assert "Ray" not in again
+
+    assert f"Resuming run forge from step {checkpoint.step} of 320" in output_of("100")
+    final = run.latest_checkpoint()
+    assert final
+    assert final.step == 320
+    for name in ("seconds", "cpu_seconds"):
+        assert final.manifest[name] > checkpoint.manifest[name]
+
+
+@pytest.mark.timeout(600)
 def test_a_run_on_two_workers_survives_being_stopped_and_killed(
     start: Callable[..., "subprocess.Popen[str]"], tmp_path: Path
 ) -> None:

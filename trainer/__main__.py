@@ -106,6 +106,8 @@ def main(arguments: list[str]) -> int:
         command = parse(arguments)
         if command.workers is not None:
             command.config.check_workers(command.workers)
+        if command.cpu_minutes is not None and not command.cpu_minutes > 0:  # nor is a NaN
+            raise ValueError(f"--cpu-minutes must be greater than 0: got {command.cpu_minutes:g}")
         if command.dry_run:
             print(json.dumps(command.config.to_dict(), indent=2))
             return 0

@@ -136,7 +136,7 @@ def load_checkpoint_files(state: TrainState, files: dict[str, bytes]) -> None:
         raise ValueError(f"the checkpoint does not fit this run's networks ({error})") from error
     counters = json.loads(read_metadata(files[RESUME_FILE])["counters"])
     for name in COUNTERS:
-        setattr(state, name, counters[name])
+        setattr(state, name, counters.get(name, 0))  # runs of earlier versions did not count all of them
 
 
 def _prefixed(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
