@@ -93,7 +93,8 @@ def test_help_lists_every_recipe_and_flag() -> None:
         command = [sys.executable, "-m", "trainer", *arguments, "--help"]
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
 
-    assert all(recipe in help_of() for recipe in RECIPES)
+    overview = help_of()
+    assert all(recipe in overview for recipe in RECIPES)
     flags = (
         "--epochs --workers --batch-size --limit-images --dtype --seed --runs --name --extend --cpu-minutes --dry-run"
     )
