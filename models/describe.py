@@ -30,7 +30,7 @@ CONDITIONING = {
     "mlp": "label through a dense layer, in G and D",
     "conv_cgan": "one-hot beside z; label plane in D",
     "dcgan": "one-hot beside z; a map per class in D",
-    "forge": "gain and bias per class in G; projection in D",
+    "forge": "gain and bias per class in G; projection in D, which also reads the class",
 }
 """Architecture -> how its networks take the class, where they take one."""
 LATENTS = {"normal": "from N(0, 1)", "uniform": "from [-1, 1]"}

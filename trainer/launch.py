@@ -394,7 +394,11 @@ def set_snapshot_aside(run: Run) -> None:
 def _epoch_line(metrics: dict[str, Any], epochs: int) -> str:
     numbers = " ".join(f"{name} {metrics[name]:.3f}" for name in ("d_loss", "g_loss", "d_acc_real", "d_acc_fake"))
     where = f"epoch {metrics['epoch']}/{epochs}  step {metrics['step']}"
-    return f"{where}  {numbers}  {metrics['images_per_second']:.0f} images/s"
+    line = f"{where}  {numbers}  {metrics['images_per_second']:.0f} images/s"
+    if scores := metrics.get("scores"):
+        line += f"  FID {scores['fid']:.2f} (real {metrics['floor']['fid']:.2f})"
+        line += f" read as asked {scores['label_accuracy']:.1%}" if "label_accuracy" in scores else ""
+    return line
 
 
 def _accuracy_line(metrics: dict[str, Any]) -> str:
