@@ -17,8 +17,7 @@ from plotly.subplots import make_subplots
 
 from benchmarks import timed_runs
 from models.command_line import Parser
-from trainer.evaluate import evaluate
-from trainer.metrics import Reference, mnist_judge
+from trainer.metrics import EPOCH_COUNT, Reference
 from trainer.recipes import RECIPES
 from trainer.run_store import Run, open_store
 
@@ -48,8 +47,7 @@ def measure(recipe: str, seed: int, run: Run, workers: int, cpu_minutes: float, 
     checkpoints = timed_runs.within(run, cpu_minutes)
     curve = [timed_runs.score(checkpoint) for checkpoint in timed_runs.spread(checkpoints, MOST_POINTS)]
     last = checkpoints[-1]
-    print(f"{run.name}: scoring {COUNT} digits of step {last.step} ...", flush=True)
-    scores = evaluate(timed_runs.generator_of(last), mnist_judge(), COUNT, seed=0)
+    scores = timed_runs.evaluation(last, COUNT)
     final = {name: value for name, value in scores["generated"].items() if isinstance(value, float)}
     floor = {name: value for name, value in scores["floor"].items() if isinstance(value, float)}
     final["fid_ratio"] = final["fid"] / floor["fid"]
@@ -132,7 +130,7 @@ Processor time is that of all workers in the training loop; scoring comes afterw
 
 ![Label accuracy and FID against processor time](recipes.svg)
 
-The chart is of {timed_runs.EPOCH_COUNT:,} digits a point, for which the floor of FID is higher: \
+The chart is of {EPOCH_COUNT:,} digits a point, for which the floor of FID is higher: \
 {reference.floor["fid"]:.2f}, dashed.
 `recipes.json` has all figures.
 """

@@ -22,7 +22,6 @@ from torch.utils.flop_counter import flop_registry
 from benchmarks import timed_runs
 from models import sampling
 from models.command_line import Parser
-from trainer.evaluate import evaluate
 from trainer.metrics import Judge, confusion, frechet_distance, frequent_labels, label_accuracy, mnist_judge
 from trainer.recipes import RECIPES
 from trainer.run_store import Checkpoint, RunStore, open_store
@@ -157,7 +156,7 @@ def speedrun(seed: int, store: RunStore, workers: int, judge: Judge, floor: floa
         if len(reached) == len(GOALS):
             break
     last = checkpoints[-1]
-    scores = evaluate(timed_runs.generator_of(last), judge, COUNT, seed=0)["generated"]
+    scores = timed_runs.evaluation(last, COUNT)["generated"]
     final = {name: value for name, value in scores.items() if isinstance(value, float)}
     final |= {name: last.manifest[name] for name in ("seconds", "cpu_seconds", "nimg")}
     return {"recipe": "forge", "seed": seed, "reached": reached, "final": final | {"fid_ratio": final["fid"] / floor}}

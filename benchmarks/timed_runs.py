@@ -17,7 +17,8 @@ import torch
 
 from models.digit_reader import SHA256
 from models.generator_file import LoadedGenerator, read_generator
-from trainer.metrics import EPOCH_COUNT, EpochJudge
+from trainer.evaluate import evaluate
+from trainer.metrics import EpochJudge, mnist_judge
 from trainer.recipes import RECIPES
 from trainer.run_store import Checkpoint, Run, RunStore
 from trainer.state import GENERATOR_FILE
@@ -90,17 +91,23 @@ def spread(checkpoints: Sequence[Checkpoint], most: int) -> list[Checkpoint]:
 
 
 def score(checkpoint: Checkpoint) -> dict[str, float]:
-    """The scores of 2,000 digits of a checkpoint, from the run store if they are there, with `step` and times."""
-    known = checkpoint.run.read_evaluation(checkpoint.step)
-    if known is None or known.get("count") != EPOCH_COUNT or known.get("reader_sha256") != SHA256:
-        loaded = generator_of(checkpoint)
-        judge = EpochJudge(loaded.config, torch.device("cpu"))
-        known = {"step": checkpoint.step, "epoch": checkpoint.epoch, "nimg": checkpoint.nimg, "count": EPOCH_COUNT}
-        known |= {"seed": 0, "reader_sha256": SHA256, "time": time.time()}
-        known |= {"generated": judge.score(loaded.generator), "floor": judge.reference.floor}
-        checkpoint.run.write_evaluation(checkpoint.step, known)
+    """The scores of 2,000 digits of a checkpoint, with `step`, `nimg` and times."""
+    loaded = generator_of(checkpoint)
+    scores = EpochJudge(loaded.config, torch.device("cpu")).score(loaded.generator)
     times = {name: checkpoint.manifest[name] for name in ("seconds", "cpu_seconds")}
-    return {"step": checkpoint.step, "nimg": checkpoint.nimg} | times | known["generated"]
+    return {"step": checkpoint.step, "nimg": checkpoint.nimg} | times | scores
+
+
+def evaluation(checkpoint: Checkpoint, count: int) -> dict[str, Any]:
+    """What `evaluate` says of so many digits of a checkpoint: from the run store if it is there, and kept there."""
+    known = checkpoint.run.read_evaluation(checkpoint.step)
+    if known is None or (known.get("count"), known.get("seed"), known.get("reader_sha256")) != (count, 0, SHA256):
+        print(f"{checkpoint.run.name}: scoring {count} digits of step {checkpoint.step} ...", flush=True)
+        known = {"step": checkpoint.step, "epoch": checkpoint.epoch, "nimg": checkpoint.nimg, "count": count}
+        known |= {"seed": 0, "reader_sha256": SHA256, "time": time.time()}
+        known |= evaluate(generator_of(checkpoint), mnist_judge(), count, seed=0)
+        checkpoint.run.write_evaluation(checkpoint.step, known)
+    return known
 
 
 def machine() -> dict[str, Any]:
