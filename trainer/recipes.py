@@ -24,13 +24,17 @@ FORGE = TrainConfig(
     model=MODELS["forge"],
 )
 """Our own: relativistic loss with both gradient penalties (Huang et al. 2024, R3GAN, arXiv 2501.05441), projection
-discriminator, spread of a class's images in D, layer normalization in G, EMA."""
+discriminator, spread of a class's images in D, auxiliary classifier in D (Odena et al. 2016, arXiv 1610.09585), layer
+normalization in G, EMA. 160,000 images: about six minutes on two idle cores, at the rate of 447 images/s that
+docs/recipes.json has for its shorter run. docs/forge.md has trials of its settings."""
 
 QUICK = replace(FORGE, recipe="quick", epochs=12, steps_per_epoch=80, lr_warmup=250, ema=10_000)
-"""`forge` for an audience: 61,000 images, with a new picture every 5,100."""
+"""`forge` for an audience: 61,000 images, a little over two minutes on two idle cores, with a new picture every 5,100.
+A run as short in docs/recipes.md (64,000 images, another warm-up) had label accuracy 98.2 % and FID 15 x floor."""
 
 FORGE_BEST = replace(FORGE, recipe="forge-best", epochs=10, steps_per_epoch=0, lr_warmup=1000)
-"""`forge` at its full length."""
+"""`forge` at its full length: 600,000 images in 32 CPU-minutes on a 2-core machine; `pretrained/forge` is its run.
+Label accuracy 99.8 %, FID 1.03 x floor, coverage .925 (real: .954), by `python -m trainer evaluate`; one seed."""
 
 MLP_CGAN = TrainConfig(
     recipe="mlp-cgan",
