@@ -272,7 +272,7 @@ def colour_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("colours")
     model = ModelConfig(
         architecture="forge", z_dim=8, num_classes=3, img_size=32, img_channels=3, g_widths=(8, 4), d_widths=(4, 8, 8),
-        std_group=4,
+        std_group=4, classifier=True,
     )  # fmt: skip
     config = forge_config(
         dataset=str(colours(folder / "data")), limit_images=0, epochs=1, steps_per_epoch=2, batch_size=12, model=model

@@ -28,7 +28,8 @@ def test_a_shipped_run_has_all_but_what_a_resume_needs(tmp_path: Path, capsys: p
     assert (checkpoint.step, checkpoint.epoch, checkpoint.nimg) == (original.step, original.epoch, original.nimg)
     assert shipped.read_evaluation(checkpoint.step) == {"generated": {"fid": 1.0}}
     trained = shipped.read_run()["trained"]
-    assert trained["length"] == "its own full length" and trained["steps"] == trained["total_steps"] == original.step
+    assert trained["length"] == "its own full length"
+    assert trained["steps"] == trained["total_steps"] == original.step
 
     plain = train_on(1, (mlp_config(), tmp_path / "plain"))[0]
     assert main(["ship", "run", "--runs", plain.store.root, "--to", str(tmp_path / "pretrained"), "--name", "p"]) == 0
