@@ -55,8 +55,8 @@ def lerp(a: Tensor, b: Tensor, t: float) -> Tensor:
 def slerp(a: Tensor, b: Tensor, t: float) -> Tensor:
     """The arc from a (t = 0) to b (t = 1), both (D,); the length changes evenly (Shoemake 1985; White 2016).
 
-    Points of a straight line between two normal latents are shorter than any that G was trained on. Parallel, opposite
-    and zero vectors have no arc of their own, and take the line.
+    Points of a straight line between two normal latents are shorter than nearly all that G was trained on. Parallel,
+    opposite and zero vectors have no arc of their own, and take the line.
     """
     length_a, length_b = a.norm(), b.norm()
     if length_a == 0 or length_b == 0:
