@@ -5,7 +5,7 @@ from typing import Any
 
 from models.command_line import Parser
 from trainer.run_store import Checkpoint, Run, RunStoreError, open_store
-from trainer.state import GENERATOR_FILE, NETWORKS_FILE
+from trainer.state import GENERATOR_FILE
 
 DIGITS = 4
 """Significant digits of a shipped curve: enough for a chart, and a quarter of the size."""
@@ -14,9 +14,9 @@ DIGITS = 4
 def ship(run: Run, target: Run) -> str:
     """Copy a run's record, its epochs and its newest checkpoint, with its scores; the checkpoint's name.
 
-    Optimizers stay behind, and without EMA the networks as well, whose generator is the generator file's. run.json says
-    under `trained` how far it came. Raises `RunStoreError`, as for a target that exists: what is shipped is not
-    overwritten.
+    Of the checkpoint's files the generator's goes along, which is all that shows a run; a resume needs the others.
+    run.json says under `trained` how far it came. Raises `RunStoreError`, as for a target that exists: what is shipped
+    is not overwritten.
     """
     checkpoint = run.latest_checkpoint()
     if checkpoint is None:
@@ -29,8 +29,7 @@ def ship(run: Run, target: Run) -> str:
             curve = run.read_losses(epoch)
             target.write_losses(epoch, {name: [_rounded(value) for value in values] for name, values in curve.items()})
         target.write_epoch_metrics(epoch, run.read_epoch_metrics(epoch))
-    names = (GENERATOR_FILE, NETWORKS_FILE) if record["config"]["ema"] else (GENERATOR_FILE,)
-    files = {name: checkpoint.read(name) for name in names}
+    files = {GENERATOR_FILE: checkpoint.read(GENERATOR_FILE)}
     fields = {name: value for name, value in checkpoint.manifest.items() if name not in ("files", "format", "step")}
     shipped = target.publish_checkpoint(checkpoint.step, files, fields)
     target.write_progress(run.read_progress() or {})
