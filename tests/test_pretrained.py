@@ -17,8 +17,8 @@ PRETRAINED = Path(__file__).resolve().parent.parent / "pretrained"
 RUNS = open_store(PRETRAINED).list_runs()
 
 
-def test_forge_is_among_them_and_all_are_small() -> None:
-    assert "forge" in {run.name for run in RUNS}
+def test_there_is_one_of_each_system_and_all_are_small() -> None:
+    assert {run.name for run in RUNS} == RECIPES.keys() - {"quick", "forge-best"}  # `forge` at other lengths
     assert sum(path.stat().st_size for path in PRETRAINED.rglob("*") if path.is_file()) < 40e6
 
 
@@ -32,6 +32,9 @@ def test_a_shipped_run_is_whole(run: Run) -> None:
         assert epoch == 0 or len(run.read_losses(epoch)["d_loss"]) == run.read_run()["steps_per_epoch"]
     checkpoint = run.latest_checkpoint()
     assert checkpoint
+    trained = run.read_run()["trained"]
+    assert trained["steps"] == checkpoint.step
+    assert trained["steps"] == trained["total_steps"] or trained["cpu_minutes"] >= 10
     assert read_generator(checkpoint.read("generator.safetensors"), run.name).config == config.model
 
 
@@ -42,4 +45,4 @@ def test_forge_draws_the_digits_that_are_asked_for() -> None:
     images, labels = generate(loaded, list(range(10)), count=100, seed=0, truncation=1.0)
     with torch.inference_mode():
         read = load_digit_reader()(from_uint8(torch.from_numpy(images)[:, None])).argmax(1)
-    assert (read.numpy() == labels).mean() >= 0.975
+    assert (read.numpy() == labels).mean() >= 0.99
