@@ -243,7 +243,7 @@ def test_only_the_training_page_loads_plotly(context: BrowserContext, site: str)
     settle(page)
     assert not [url for url in asked if "plotly" in url.lower()]
     page.get_by_role("link", name="Training").click()
-    expect(page.locator(".js-plotly-plot")).to_have_count(3)
+    expect(page.locator(".js-plotly-plot")).to_have_count(6)  # three of scores, three of the curve
     assert [url for url in asked if "plotly" in url.lower()]
     assert page.evaluate("location.pathname") == "/training"
     page.get_by_role("link", name="Generate").click()
