@@ -23,7 +23,7 @@ train: .venv/.runtime ## one training, or its continuation (RECIPE=forge RUNS=ru
 test: .venv/.dev browser dot ## every test but those of test-recipes
 	@$(VENV) -m pytest
 
-test-recipes: .venv/.dev ## every recipe at its full size: 200 steps, a resume, the CLI, every page (20 minutes)
+test-recipes: .venv/.dev ## every recipe at its full size: 200 steps, a resume, the CLI, every page (takes long)
 	@$(VENV) -m pytest -m recipes
 
 test-fast: .venv/.dev dot ## the tests that need neither Ray, workers, S3 nor a browser

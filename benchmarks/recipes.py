@@ -148,7 +148,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--recipes", nargs="+", choices=NAMES, default=NAMES, metavar="NAME", help="default: all")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="SEED", help="default: 0")
     parser.add_argument("--workers", type=int, default=2, help="that train a run together (default: 2)")
-    parser.add_argument("--runs", default="runs/benchmarks", help="folder or URI (default: runs/benchmarks)")
+    parser.add_argument("--runs", default="runs/benchmarks", help="folder of the runs (default: runs/benchmarks)")
     parser.add_argument("--out", type=Path, default=timed_runs.ROOT / "docs", help="folder to write to (default: docs)")
     options = parser.parse_args(arguments)
     if options.cpu_minutes <= 0:

@@ -262,7 +262,7 @@ def main(arguments: list[str]) -> int:
         "--classics", nargs="*", choices=CLASSICS, default=CLASSICS, metavar="NAME", help="default: all"
     )
     parser.add_argument("--workers", type=int, default=2, help="that train a run together (default: 2)")
-    parser.add_argument("--runs", default="runs/benchmarks", help="folder or URI (default: runs/benchmarks)")
+    parser.add_argument("--runs", default="runs/benchmarks", help="folder of the runs (default: runs/benchmarks)")
     parser.add_argument("--out", type=Path, default=timed_runs.ROOT / "docs", help="folder to write to (default: docs)")
     options = parser.parse_args(arguments)
     command = shlex.join(["python", "-m", "benchmarks.speedrun", *arguments])

@@ -66,7 +66,7 @@ def fitted_schedule(recipe: str, store: RunStore, workers: int, cpu_minutes: flo
 
 
 def generator_of(checkpoint: Checkpoint) -> LoadedGenerator:
-    """The generator of a checkpoint, for pictures."""
+    """The generator of a checkpoint."""
     return read_generator(checkpoint.read(GENERATOR_FILE), f"{checkpoint.run.name}, {checkpoint.name}")
 
 

@@ -1,6 +1,6 @@
 """Every recipe at its full size on MNIST, with two workers, from the first step to the picture in the page.
 
-Not part of `make test`: `make test-recipes` takes about twenty minutes on two cores.
+Not part of `make test`: on two cores, most recipes take minutes each, and `gan` the most.
 """
 
 import os
