@@ -31,7 +31,7 @@ CLASSICS = ("mlp-cgan", "conv-cgan", "onehot-cdcgan", "dcgan", "gan", "dropout-d
 COUNT = 10_000
 TIMES = 3
 """A classic gets so many times what `forge` needed."""
-MOST_POINTS = 12
+MOST_POINTS = 6
 """Checkpoints of a classic that are scored."""
 CHECKPOINT_STEPS = 100
 """Between two checkpoints of `forge`: the resolution of its times."""

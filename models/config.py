@@ -30,6 +30,8 @@ class ModelConfig:
     """Widths of the generator's layers, from the latent to the image."""
     d_widths: tuple[int, ...]
     """Widths of the discriminator's layers, from the image to the logit."""
+    d_kernel: int = 4
+    """Height and width of the windows of forge's second convolution in D, 3 or 4: most of D's work is in it."""
     std_group: int = 0
     """Images of one class whose spread D sees (minibatch standard deviation); 0 = D sees each image alone."""
     dropout: float = 0.0
@@ -62,6 +64,8 @@ class ModelConfig:
                 f"model.classifier needs the architecture forge and classes: got {self.architecture} with "
                 f"{self.num_classes}"
             )
+        if self.d_kernel not in (3, 4):
+            raise ValueError(f"model.d_kernel must be 3 or 4: got {self.d_kernel}")
         if self.architecture in WIDTHS:
             if self.img_size % 4:
                 raise ValueError(f"model.img_size must be divisible by 4 for {self.architecture}: got {self.img_size}")

@@ -77,7 +77,7 @@ class Discriminator(nn.Module):
         self.config = config
         first, second, third = config.d_widths
         self.conv1 = nn.Conv2d(config.img_channels, first, 4, 2, 1)
-        self.conv2 = nn.Conv2d(first, second, 4, 2, 1)
+        self.conv2 = nn.Conv2d(first, second, config.d_kernel, 2, 1)
         self.conv3 = nn.Conv2d(second, third, 3, 2, 1)
         final = (config.img_size // 4 + 1) // 2
         spread = third if config.std_group else 0

@@ -10,7 +10,7 @@ from models.config import ModelConfig
 FAMILIES = {"mlp": mlp, "conv_cgan": conv_cgan, "dcgan": dcgan, "dropout_gan": dropout_gan, "forge": forge}
 
 _FORGE = ModelConfig(
-    architecture="forge", z_dim=64, g_widths=(64, 32), d_widths=(32, 64, 128), std_group=4, classifier=True
+    architecture="forge", z_dim=64, g_widths=(64, 32), d_widths=(32, 64, 128), d_kernel=3, std_group=4, classifier=True
 )
 _DCGAN = ModelConfig(architecture="dcgan", z_dim=100, num_classes=0, g_widths=(256, 128), d_widths=(64, 128))
 _GAN = ModelConfig(
@@ -20,7 +20,7 @@ _GAN = ModelConfig(
 MODELS = {
     "forge": _FORGE,
     "quick": _FORGE,
-    "forge-best": _FORGE,
+    "forge-best": replace(_FORGE, d_kernel=4),
     "mlp-cgan": ModelConfig(architecture="mlp", z_dim=100, g_widths=(256, 512, 1024), d_widths=(512, 256)),
     "conv-cgan": ModelConfig(
         architecture="conv_cgan",

@@ -69,7 +69,7 @@ def test_forge_has_the_parameters_of_its_layers() -> None:
     g = 10 * 64 + (128 * wide * 49 + wide * 49)  # class embedding; z and embedding -> 7x7
     g += (wide * wide * 9 + wide) + (wide * narrow * 16 + narrow) + (narrow * narrow * 9 + narrow) + (narrow * 16 + 1)
     g += 2 * 10 * (2 * wide + 2 * narrow)  # gain and bias of each class in four norms
-    d = (first * 16 + first) + (first * second * 16 + second) + (second * third * 9 + third)
+    d = (first * 16 + first) + (first * second * 9 + second) + (second * third * 9 + third)
     d += ((third * 4 * 4 + third) * 64 + 64) + (64 + 1) + 10 * 64  # and the spread of the group; logit; projection
     d += 64 * 10 + 10  # classifier
     assert (count_parameters(build_generator(config)), count_parameters(build_discriminator(config))) == (g, d)

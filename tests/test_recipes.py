@@ -14,7 +14,7 @@ from models.config import ModelConfig
 from models.networks import build_discriminator, build_generator
 from models.sampling import one_hot
 from tests.test_train_loop import losses_of, train_on
-from trainer import losses, state, train_loop
+from trainer import data, losses, state, train_loop
 from trainer.config import TrainConfig
 from trainer.launch import Fit, Resources
 from trainer.list_recipes import sizes
@@ -280,6 +280,38 @@ def test_one_pass_over_both_halves_is_the_loss_of_two_passes(tmp_path: Path) -> 
     assert abs(concatenated["d_loss"][0] - joint["d_loss"][0]) > 1e-3  # BatchNorm sees reals and fakes together
 
 
+@pytest.mark.parametrize("recipe", ["forge", "onehot-cdcgan"])  # without and with BatchNorm, whose statistics move
+def test_the_same_fakes_are_those_of_the_same_latents(
+    recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configs = [tiny(recipe, g_fakes=kind, dtype="float64") for kind in ("same", "fresh")]
+    same, fresh = (losses_of(train_on(1, (config, tmp_path / config.g_fakes))[0]) for config in configs)
+    assert same["d_loss"][0] == fresh["d_loss"][0]
+    assert same["g_loss"] != fresh["g_loss"]
+    monkeypatch.setattr(data, "G_LATENTS", data.D_LATENTS)
+    assert losses_of(train_on(1, (configs[1], tmp_path / "drawn twice"))[0]) == same
+
+
+def test_penalties_in_turn_are_each_twice_as_heavy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    penalized: list[tuple[bool, float]] = []
+    gradient_penalty = losses.gradient_penalty
+
+    def watched(images: Tensor, logits: Tensor) -> Tensor:
+        penalties = gradient_penalty(images, logits)
+        penalized.append((bool((images == -1).any()), penalties.mean().item()))  # real digits have black pixels
+        return penalties
+
+    monkeypatch.setattr(losses, "gradient_penalty", watched)
+    for kind, real in (("both", [True, False] * 2), ("alternate", [True, False])):
+        penalized.clear()
+        config = tiny("forge", penalties=kind, gamma=0.5, dtype="float64")
+        found = losses_of(train_on(1, (config, tmp_path / kind))[0])["penalty"]
+        assert [is_real for is_real, _ in penalized] == real
+        means = [mean for _, mean in penalized]
+        expected = means if kind == "alternate" else [(means[0] + means[1]) / 2, (means[2] + means[3]) / 2]
+        assert found == pytest.approx([0.5 * mean for mean in expected], rel=1e-9)
+
+
 def test_rmsprop_is_that_of_keras() -> None:
     config = tiny("conv-cgan", g_lr=0.1)
     s = state.new_state(config, 1, torch.device("cpu"))
@@ -310,10 +342,11 @@ def test_lengths_are_those_of_the_sources() -> None:
     assert (RECIPES["gan"].d_batch_size, RECIPES["conv-cgan"].d_batch_size) == (128, 64)
 
 
-def test_our_own_recipes_differ_in_their_schedules_only() -> None:
+def test_our_own_recipes_differ_in_their_schedules_and_in_what_forge_saves() -> None:
     schedule = {"recipe", "epochs", "steps_per_epoch", "lr_warmup", "ema"}
-    for name in ("quick", "forge-best"):
-        assert {line.split(":")[0] for line in RECIPES["forge"].differences(RECIPES[name])} <= schedule
+    savings = {"penalties", "g_fakes", "model.d_kernel"}
+    for name, fields in (("quick", schedule), ("forge-best", schedule | savings)):
+        assert {line.split(":")[0] for line in RECIPES["forge"].differences(RECIPES[name])} <= fields
     steps = [train_loop.plan(RECIPES[name], 60_000) for name in ("quick", "forge", "forge-best")]
     assert steps == sorted(steps)
     assert steps[-1][0] == 60_000 // 64  # a pass over the data

@@ -187,6 +187,7 @@ def test_a_run_that_trains_now_is_left_alone(tmp_path: Path, capsys: pytest.Capt
         {"beta1": 1.0},
         {"d_lr": 0.0},
         {"keep_checkpoints": 0},
+        {"g_fakes": "same", "d_fakes_mode": "eval"},
         {"loss": "relativistic", "d_update": "separate", "gamma": 0.0},
     ],
 )

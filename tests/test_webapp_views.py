@@ -201,6 +201,13 @@ def test_gallery_follows_a_living_run(runs: Path) -> None:
     assert "epoch" not in address(refresh(app))
 
 
+def test_gallery_of_one_grid_speaks_of_no_slider(runs: Path) -> None:
+    write_run(runs, epochs=0, phase="stopped")
+    app = open_app("gallery")
+    assert "stopped within its first epoch" in words(app)
+    assert "slider" not in words(app)
+
+
 # --- Training
 
 

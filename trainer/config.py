@@ -46,6 +46,8 @@ class TrainConfig:
     """Pair of losses in `trainer.losses`."""
     gamma: float = 0.0
     """Weight of the zero-centered gradient penalties on real and fake images (R1 + R2); 0 = none."""
+    penalties: Literal["both", "alternate"] = "both"
+    """Both penalties in each step, or one at a time, twice as heavy: R1, R2, R1 and so on."""
     d_class_weight: float = 0.0
     """Weight in D's loss of the cross-entropy of the classes that D reads in real images; 0 = D reads none."""
     g_class_weight: float = 0.0
@@ -65,6 +67,8 @@ class TrainConfig:
     """Classes of the fakes that D learns from: those of the real images, or uniformly random ones."""
     g_labels: Literal["real", "uniform"] = "real"
     """Classes that G draws for its own update: those of the real images, or uniformly random ones."""
+    g_fakes: Literal["fresh", "same"] = "fresh"
+    """Fakes of G's own update: newly drawn, or the same that D has just learned from, which saves a pass of G."""
     optimizer: Literal["adam", "rmsprop"] = "adam"
     """Of both networks."""
     g_lr: float
@@ -137,6 +141,10 @@ class TrainConfig:
                 "loss 'relativistic' compares images of one class, so g_labels and d_fakes_labels must be 'real': "
                 f"got {self.g_labels!r} and {self.d_fakes_labels!r}"
             )
+        others = {"d_batch": "whole", "d_fakes_mode": "train", "d_fakes_labels": "real", "g_labels": "real"}
+        for field, value in others.items():
+            if self.g_fakes == "same" and getattr(self, field) != value:
+                raise ValueError(f"{field} must be {value!r} for g_fakes 'same': got {getattr(self, field)!r}")
 
     @property
     def d_batch_size(self) -> int:

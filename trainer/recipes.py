@@ -12,8 +12,10 @@ FORGE = TrainConfig(
     batch_size=64,
     loss="relativistic",
     gamma=1.0,
+    penalties="alternate",
     d_class_weight=1.0,
     g_class_weight=0.5,
+    g_fakes="same",
     g_lr=2e-3,
     d_lr=2e-3,
     beta1=0.0,
@@ -32,7 +34,16 @@ QUICK = replace(FORGE, recipe="quick", epochs=12, steps_per_epoch=80, lr_warmup=
 """`forge` for an audience: 61,000 images, a little over two minutes on two idle cores, with a new picture every 5,100.
 A run as short in docs/recipes.md (64,000 images, another warm-up) had label accuracy 98.2 % and FID 15 x floor."""
 
-FORGE_BEST = replace(FORGE, recipe="forge-best", epochs=10, steps_per_epoch=0, lr_warmup=1000)
+FORGE_BEST = replace(
+    FORGE,
+    recipe="forge-best",
+    epochs=10,
+    steps_per_epoch=0,
+    lr_warmup=1000,
+    penalties="both",
+    g_fakes="fresh",
+    model=MODELS["forge-best"],
+)
 """`forge` at its full length: 600,000 images in 32 CPU-minutes on a 2-core machine; `pretrained/forge` is its run.
 Label accuracy 99.8 %, FID 1.03 x floor, coverage .925 (real: .954), by `python -m trainer evaluate`; one seed."""
 

@@ -148,8 +148,9 @@ def train(
         if config.d_fakes_labels == "uniform":
             fake_c = random_classes(config, data.D_LABELS, s.step, d_part, device)
         s.G.train(config.d_fakes_mode == "train")
-        with torch.no_grad():
-            fake_images = s.G(random_latents(config, data.D_LATENTS, s.step, d_part, device), fake_c)
+        with torch.set_grad_enabled(config.g_fakes == "same"):
+            drawn = s.G(random_latents(config, data.D_LATENTS, s.step, d_part, device), fake_c)
+        fake_images = drawn.detach()
         s.G.train()
         if model.dropout:
             share_masks(s.D, dropout_masks(config, data.D_DROPOUT, s.step, d_part, device))
@@ -173,9 +174,11 @@ def train(
                 real_logits, fake_logits = s.D(torch.cat([real_images, fake_images]), torch.cat([c, fake_c])).chunk(2)
             d_loss = loss.d(real_logits, fake_logits).sum() / d_batch_size
             if config.gamma:
-                penalties = losses.gradient_penalty(real_images, real_logits)
-                penalties = penalties + losses.gradient_penalty(fake_images, fake_logits)
-                penalty = config.gamma / 2 * penalties.sum() / d_batch_size
+                sides = [(real_images, real_logits), (fake_images, fake_logits)]
+                if config.penalties == "alternate":
+                    sides = [sides[s.step % 2]]
+                penalties = [losses.gradient_penalty(*side).sum() / d_batch_size for side in sides]
+                penalty = config.gamma * torch.stack(penalties).mean()
             real_logits = logits_to_count(config, s.D, real_images, c, real_logits)
             fake_logits = logits_to_count(config, s.D, fake_images, fake_c, fake_logits)
             numbers = [flags, d_loss, penalty, _scattered(real_logits, d_part, d_batch_size)]
@@ -199,7 +202,10 @@ def train(
         # G step: raise the logits of fakes.
         if config.g_labels == "uniform":
             c = random_classes(config, data.G_LABELS, s.step, part, device)
-        fake_images = s.G(random_latents(config, data.G_LATENTS, s.step, part, device), c)
+        if config.g_fakes == "same":
+            fake_images = drawn
+        else:
+            fake_images = s.G(random_latents(config, data.G_LATENTS, s.step, part, device), c)
         if model.dropout:
             share_masks(s.D, dropout_masks(config, data.G_DROPOUT, s.step, part, device))
         class_loss = fake_images.new_zeros(())

@@ -55,7 +55,12 @@ def _show(scene: Scene[GalleryView]) -> None:
             + (f"Each row is one {classes.noun}, each column one latent. " if classes.number else "")
             + "Epoch 0 is before training: noise."
         )
-        st.caption("Drag the slider, press play, or use the arrow keys.")
+        if len(epochs) > 1:
+            st.caption("Drag the slider, press play, or use the arrow keys.")
+        elif entry.progress.is_live:
+            st.caption("The first epoch has not ended yet: its grid will appear here.")
+        else:
+            st.caption("This run stopped within its first epoch. Generate shows what it had learned by then.")
         with st.container(horizontal=True, key="actions"):
             pinned = view if view.epoch is not None else dataclasses.replace(view, epoch=epochs[-1])
             copy_link(address.relative_url(pinned), key="gallery.link")
@@ -70,6 +75,7 @@ def _show(scene: Scene[GalleryView]) -> None:
                 on_click="ignore",
                 key="gallery.gif",
                 help="Every epoch's grid as one GIF",
+                disabled=len(epochs) == 1,
             )
     address.publish(view)
 
