@@ -21,7 +21,7 @@ train: .venv/.runtime ## one training, or its continuation (RECIPE=forge RUNS=ru
 	@exec $(VENV) -m trainer $(RECIPE) --runs "$(RUNS)" $(ARGS)
 
 test: .venv/.dev browser dot ## every test but those of test-recipes
-	@$(VENV) -m pytest
+	@$(VENV) -m pytest -n 2 --dist worksteal
 
 test-recipes: .venv/.dev ## every recipe at its full size: 200 steps, a resume, the CLI, every page (takes long)
 	@$(VENV) -m pytest -m recipes

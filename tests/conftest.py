@@ -1,4 +1,4 @@
-"""What all tests share: the fast ones come first, and where the browser is."""
+"""What all tests share: their order, and where the browser is."""
 
 import os
 
@@ -13,8 +13,16 @@ settings.load_profile("no deadline")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the slow tests last, so that a plain mistake shows within seconds."""
-    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+    """Fast tests first, so that a plain mistake shows within seconds; then those that may take longest.
+
+    Two processes share the tests (`make test`), and both are to end at about the same time.
+    """
+
+    def order(item: pytest.Item) -> tuple[bool, float]:
+        timeout = item.get_closest_marker("timeout")
+        return item.get_closest_marker("slow") is not None, -timeout.args[0] if timeout else 0
+
+    items.sort(key=order)
 
 
 @pytest.fixture(scope="session")
