@@ -61,7 +61,7 @@ class Goal:
         return accuracy >= self.label_accuracy and scores["fid_ratio"] <= self.fid_ratio
 
     def __str__(self) -> str:
-        return f"{self.label_accuracy:.1%} and {self.fid_ratio:g} x floor"
+        return f"label accuracy {self.label_accuracy:.1%}, FID {self.fid_ratio:g} x floor"
 
 
 GOALS = (Goal(0.97, 15), Goal(0.989, 5))
@@ -183,9 +183,9 @@ def _scores(scores: dict[str, float]) -> str:
     return f"{accuracy}FID {scores['fid_ratio']:.1f} x floor after {scores['cpu_seconds']:.0f} CPU-seconds"
 
 
-def _spread(values: list[float], form: str = "{:.0f}") -> str:
-    low, median, high = min(values), statistics.median(values), max(values)
-    return f"{form.format(median)} ({form.format(low)} to {form.format(high)})"
+def _spread(values: list[float], form: str = "{:,.0f}") -> str:
+    low, median, high = (form.format(value) for value in (min(values), statistics.median(values), max(values)))
+    return median if low == high else f"{median} ({low} to {high})"
 
 
 def report(
@@ -233,12 +233,11 @@ def report(
         + _spread([final["recall"] for final in finals], "{:.3f}")
         + ".",
         "",
-        f"Training reached {speed['reached']:.0f} GFLOP/s in products and convolutions, of which an image needs",
-        f"{speed['per_image'] / 1e6:.0f} MFLOP (counted): {speed['reached'] / speed['ceiling']:.0%} of the",
-        f"{speed['ceiling']:.0f} GFLOP/s of products of {MATRIX} x {MATRIX} matrices on as many threads.",
-        "Where a worker's time goes, by a profile of one thread: "
-        + ", ".join(f"{kind} {share:.0%}" for kind, share in profile.items())
-        + ".",
+        f"Training reached {speed['reached']:.0f} GFLOP/s in products and convolutions, of which an image needs "
+        f"{speed['per_image'] / 1e6:.0f} MFLOP (counted):",
+        f"{speed['reached'] / speed['ceiling']:.0%} of the {speed['ceiling']:.0f} GFLOP/s of products of "
+        f"{MATRIX} x {MATRIX} matrices on as many threads. Where a worker's time goes,",
+        "by a profile of one thread: " + ", ".join(f"{kind} {share:.0%}" for kind, share in profile.items()) + ".",
     ]
     if classics:
         lines += ["", f"What each classic reaches in {TIMES} times the CPU-seconds of the second goal, seed 0:", ""]
@@ -247,7 +246,7 @@ def report(
         final = result["final"]
         accuracy = f"{final['label_accuracy']:.1%}" if "label_accuracy" in final else "-"
         met = "; ".join(
-            f"{goal} after {point['cpu_seconds']:.0f}" for goal, point in zip(GOALS, result["reached"], strict=False)
+            f"{goal}: after {point['cpu_seconds']:.0f}" for goal, point in zip(GOALS, result["reached"], strict=False)
         )
         numbers = f"{final['fid_ratio']:.1f} | {final['cpu_seconds']:.0f}"
         lines.append(f"| `{result['recipe']}` | {accuracy} | {numbers} | {met or 'none'} |")

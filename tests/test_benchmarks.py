@@ -81,6 +81,23 @@ def test_a_goal_needs_label_accuracy_and_fid() -> None:
     assert not goal.is_met({"fid_ratio": 1.0})
 
 
+def point(seconds: float, nimg: int = 1000) -> dict[str, float]:
+    return {"seconds": seconds, "cpu_seconds": 2 * seconds, "nimg": nimg, "label_accuracy": 0.5, "fid_ratio": 90.0}
+
+
+def test_the_report_has_medians_and_says_who_did_not_get_there() -> None:
+    final = point(300, 2000) | {"coverage": 0.9, "recall": 0.8}
+    reached = ([point(100), point(150)], [point(90), point(200)], [point(110)])
+    forges = [{"seed": seed, "reached": points, "final": final} for seed, points in enumerate(reached)]
+    classics = [{"recipe": "gan", "reached": [], "final": {"fid_ratio": 900.0, "cpu_seconds": 60.0}}]
+    text = speedrun.report(forges, classics, {"reached": 50, "per_image": 9e7, "ceiling": 200}, {"all": 1.0}, "cmd")
+    assert "| label accuracy 97.0%, FID 15 x floor | 100 (90 to 110) | 200 (180 to 220) | 1,000 |" in text
+    assert "FID 5 x floor (2 of 3 seeds) | 175 (150 to 200) | 350 (300 to 400) | 1,000 |" in text
+    assert "| its whole length | 300 | 600 | 2,000 |" in text
+    assert "90 MFLOP (counted):\n25% of the 200 GFLOP/s" in text
+    assert "| `gan` | - | 900.0 | 60 | none |" in text
+
+
 def test_operations_of_a_product_and_of_its_gradients_are_counted() -> None:
     a, b = torch.ones(3, 5, requires_grad=True), torch.ones(5, 7, requires_grad=True)
     with speedrun._Flops() as flops:
