@@ -1,7 +1,7 @@
 """`python -m benchmarks.recipes`: every recipe trained for the same processor time, and judged in the same way.
 
 Writes docs/recipes.md (a table), docs/recipes.svg (the way there) and docs/recipes.json (all figures). The runs stay in
-the run store, where the same command goes on with them: with more minutes, the classics continue.
+the run store, where the same command goes on with them, and with more minutes further.
 """
 
 import argparse
@@ -41,9 +41,9 @@ UNCONDITIONAL = ("fid", "fid_ratio", "precision", "recall")
 """What a net is judged on that draws digits unasked."""
 
 
-def measure(recipe: str, seed: int, run: Run, workers: int, cpu_minutes: float, options: list[str]) -> dict[str, Any]:
+def measure(recipe: str, seed: int, run: Run, workers: int, cpu_minutes: float) -> dict[str, Any]:
     """Train one run for its time, and score it: `curve` (2,000 digits each) and `final` (10,000 digits)."""
-    timed_runs.train(recipe, run, workers, cpu_minutes, [*timed_runs.KEEP_ALL, "--seed", str(seed), *options])
+    timed_runs.train(recipe, run, workers, cpu_minutes, [*timed_runs.KEEP_ALL, "--seed", str(seed)])
     checkpoints = timed_runs.within(run, cpu_minutes)
     curve = [timed_runs.score(checkpoint) for checkpoint in timed_runs.spread(checkpoints, MOST_POINTS)]
     last = checkpoints[-1]
@@ -124,8 +124,8 @@ shorter, on {options.workers} workers. {where}.
 {table(results)}
 
 The table is of {COUNT:,} digits with seeds 0 to {COUNT - 1}, without truncation, of the last checkpoint; figures and
-floors as `trainer/metrics.py` defines them. Networks that draw digits unasked have no label accuracy. `forge` ran with
-its schedule fitted to this time; the classics' schedules do not depend on it, and were stopped when it was up.
+floors as `trainer/metrics.py` defines them. Networks that draw digits unasked have no label accuracy. No schedule was
+fitted to this time: a recipe that is longer was stopped when it was up.
 Processor time is that of all workers in the training loop; scoring comes afterwards.
 
 ![Label accuracy and FID against processor time](recipes.svg)
@@ -158,10 +158,9 @@ def main(arguments: list[str]) -> int:
     results = []
     try:
         for recipe in options.recipes:
-            schedule = timed_runs.fitted_schedule(recipe, store, options.workers, options.cpu_minutes)
             for seed in options.seeds:
-                run = store.run(f"{recipe}-{seed}-{options.cpu_minutes:g}" if schedule else f"{recipe}-{seed}")
-                results.append(measure(recipe, seed, run, options.workers, options.cpu_minutes, schedule))
+                run = store.run(f"{recipe}-{seed}")
+                results.append(measure(recipe, seed, run, options.workers, options.cpu_minutes))
                 write(options.out, results, options, command)  # after each run: a long benchmark may be interrupted
     except (RuntimeError, ValueError) as error:
         print(f"benchmarks.recipes: {error}", file=sys.stderr)

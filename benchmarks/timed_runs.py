@@ -19,21 +19,12 @@ from models.digit_reader import SHA256
 from models.generator_file import LoadedGenerator, read_generator
 from trainer.evaluate import evaluate
 from trainer.metrics import EpochJudge, mnist_judge
-from trainer.recipes import RECIPES
 from trainer.run_store import Checkpoint, Run, RunStore
 from trainer.state import GENERATOR_FILE
-from trainer.train_loop import plan
 
 ROOT = Path(__file__).resolve().parent.parent
 KEEP_ALL = ("--keep-checkpoints", "1000", "--metrics-every", "0")
 """Options of every run: all checkpoints stay to be scored afterwards, and none is scored in the run's own time."""
-CALIBRATION_MINUTES = 0.5
-"""Processor time of the short run that tells how many steps a budget is good for."""
-SAFETY = 0.93
-"""Share of the budget that a schedule is made for: it must be over before the budget is."""
-WARMUP_SHARE = 0.2
-"""Of a schedule that is shorter than the recipe's own, at most so much is warm-up."""
-NUM_IMAGES = 60_000
 
 
 def train(recipe: str, run: Run, workers: int, cpu_minutes: float, options: Sequence[str] = ()) -> None:
@@ -47,22 +38,6 @@ def train(recipe: str, run: Run, workers: int, cpu_minutes: float, options: Sequ
     environment = {"RAY_worker_niceness": "0"} | os.environ
     if subprocess.run(command, cwd=ROOT, env=environment).returncode:
         raise RuntimeError(f"the training {run.name} did not end well; the same command goes on with it")
-
-
-def fitted_schedule(recipe: str, store: RunStore, workers: int, cpu_minutes: float) -> list[str]:
-    """Options for a recipe whose learning rates fall to 0 at its end: as many epochs as the budget is good for."""
-    config = RECIPES[recipe]
-    if config.lr_decay == "none":
-        return []
-    run = store.run(f"{recipe}-calibration")
-    train(recipe, run, workers, CALIBRATION_MINUTES, KEEP_ALL)
-    checkpoint = run.latest_checkpoint()
-    assert checkpoint, "a run that has used its time has a checkpoint"
-    steps_per_epoch, total_steps = plan(config, NUM_IMAGES)
-    steps = SAFETY * 60 * cpu_minutes * checkpoint.step / checkpoint.manifest["cpu_seconds"]
-    epochs = max(1, int(min(steps, total_steps) / steps_per_epoch))
-    warmup = min(config.lr_warmup, int(WARMUP_SHARE * epochs * steps_per_epoch))
-    return ["--epochs", str(epochs), "--lr-warmup", str(warmup)]
 
 
 def generator_of(checkpoint: Checkpoint) -> LoadedGenerator:

@@ -32,10 +32,6 @@ def test_checkpoints_are_chosen_evenly_and_the_last_one_always(run: Run) -> None
     assert timed_runs.spread(checkpoints, 100) == checkpoints
 
 
-def test_only_a_falling_learning_rate_needs_a_schedule_of_its_own(run: Run) -> None:
-    assert timed_runs.fitted_schedule("gan", run.store, workers=1, cpu_minutes=1) == []
-
-
 def result(recipe: str, seed: int, fid: float) -> dict[str, Any]:
     conditional = recipe != "gan"
     scores = {"fid": fid, "fid_ratio": fid / 0.1, "precision": 0.9, "recall": 0.8}

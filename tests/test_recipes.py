@@ -343,7 +343,7 @@ def test_lengths_are_those_of_the_sources() -> None:
 
 
 def test_our_own_recipes_differ_in_their_schedules_and_in_what_forge_saves() -> None:
-    schedule = {"recipe", "epochs", "steps_per_epoch", "lr_warmup", "ema"}
+    schedule = {"recipe", "epochs", "steps_per_epoch", "lr_warmup", "lr_decay", "ema"}
     savings = {"penalties", "g_fakes", "model.d_kernel"}
     for name, fields in (("quick", schedule), ("forge-best", schedule | savings)):
         assert {line.split(":")[0] for line in RECIPES["forge"].differences(RECIPES[name])} <= fields

@@ -31,9 +31,9 @@ normalization in G, EMA. 160,000 images in five minutes on two cores: 299 s (285
 99.5 %, FID 4.0 x floor, coverage .90 (real: .954); 98.9 % and 5 x floor after 169 s (144 to 182). docs/speedrun.md has
 these figures and their command, docs/forge.md how the settings were found."""
 
-QUICK = replace(FORGE, recipe="quick", epochs=12, steps_per_epoch=80, lr_warmup=250, ema=10_000)
-"""`forge` for an audience: 61,000 images, a little over two minutes on two idle cores, with a new picture every 5,100.
-A run as short in docs/recipes.md (64,000 images, another warm-up) had label accuracy 98.2 % and FID 15 x floor."""
+QUICK = replace(FORGE, recipe="quick", epochs=12, steps_per_epoch=80, lr_warmup=250, lr_decay="none", ema=10_000)
+"""`forge` for an audience: 61,000 images in two minutes on two cores, with a new picture every 5,100. Over so short a
+run, a learning rate that falls costs more than it gives: docs/forge.md, section 7."""
 
 FORGE_BEST = replace(
     FORGE,
