@@ -19,7 +19,7 @@ from models.digit_reader import SHA256
 from models.generator_file import LoadedGenerator, read_generator
 from trainer.evaluate import evaluate
 from trainer.metrics import EpochJudge, mnist_judge
-from trainer.run_store import Checkpoint, Run, RunStore
+from trainer.run_store import Checkpoint, Run
 from trainer.state import GENERATOR_FILE
 
 ROOT = Path(__file__).resolve().parent.parent
