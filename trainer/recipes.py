@@ -33,8 +33,8 @@ these figures and their command, docs/forge.md how the settings were found."""
 
 QUICK = replace(FORGE, recipe="quick", epochs=12, steps_per_epoch=80, lr_warmup=250, lr_decay="none", ema=10_000)
 """`forge` for an audience: 61,000 images in 134 s on two cores, with a new picture every 5,100. Label accuracy 99.3 %,
-FID 7 x floor, coverage .85 (real: .954), by `python -m trainer evaluate`, one seed. Over so short a run, a learning rate
-that falls costs more than it gives: docs/forge.md, section 7."""
+FID 7 x floor, coverage .85 (real: .954), by `python -m trainer evaluate`, one seed. Over so short a run, a learning
+rate that falls costs more than it gives: docs/forge.md, section 7."""
 
 FORGE_BEST = replace(
     FORGE,
