@@ -240,7 +240,8 @@ def report(
         "by a profile of one thread: " + ", ".join(f"{kind} {share:.0%}" for kind, share in profile.items()) + ".",
     ]
     if classics:
-        lines += ["", f"What each classic reaches in {TIMES} times the CPU-seconds of the second goal, seed 0:", ""]
+        lines += ["", f"What each classic reaches in {TIMES} times the CPU-seconds of the second goal, seed 0 (a run"]
+        lines += ["that is in the run store already goes on, and its earlier time counts):", ""]
         lines += ["| recipe | label accuracy | FID / floor | CPU-seconds | goals met |", "|---|---|---|---|---|"]
     for result in classics:
         final = result["final"]

@@ -64,8 +64,9 @@ class ModelConfig:
                 f"model.classifier needs the architecture forge and classes: got {self.architecture} with "
                 f"{self.num_classes}"
             )
-        if self.d_kernel not in (3, 4):
-            raise ValueError(f"model.d_kernel must be 3 or 4: got {self.d_kernel}")
+        if self.d_kernel not in ((3, 4) if self.architecture == "forge" else (4,)):
+            allowed = "3 or 4" if self.architecture == "forge" else f"4 for {self.architecture}"
+            raise ValueError(f"model.d_kernel must be {allowed}: got {self.d_kernel}")
         if self.architecture in WIDTHS:
             if self.img_size % 4:
                 raise ValueError(f"model.img_size must be divisible by 4 for {self.architecture}: got {self.img_size}")

@@ -56,6 +56,8 @@ def existing_run(folder: Path, config: TrainConfig) -> Run:
         (["dcgan", "--g-class-weight", "1"], "d_class_weight and g_class_weight go together: got False, 0.0 and 1.0"),
         (["forge", "--d-class-weight", "-1"], "d_class_weight must not be negative: got -1"),
         (["forge", "--d-update", "concatenated"], "d_class_weight needs d_update 'joint': got 'concatenated'"),
+        (["forge", "--model.d-kernel", "5"], "model.d_kernel must be 3 or 4: got 5"),
+        (["dcgan", "--model.d-kernel", "3"], "model.d_kernel must be 4 for dcgan: got 3"),
         (["mlp-cgan", "--model.classifier"], "model.classifier needs the architecture forge and classes: got mlp"),
         (["forge", "--metrics-every", "-1"], "metrics_every must not be negative: got -1"),
         (["forge", "--cpu-minutes", "0"], "--cpu-minutes must be greater than 0: got 0"),

@@ -203,8 +203,12 @@ def test_gallery_follows_a_living_run(runs: Path) -> None:
 
 def test_gallery_of_one_grid_speaks_of_no_slider(runs: Path) -> None:
     write_run(runs, epochs=0, phase="stopped")
-    app = open_app("gallery")
+    write_run(runs, "quick-2", epochs=0, phase="training")
+    app = open_app("gallery", run="runs/quick-1")
     assert "stopped within its first epoch" in words(app)
+    assert "slider" not in words(app)
+    app = open_app("gallery", run="runs/quick-2")
+    assert "first epoch has not ended yet" in words(app)
     assert "slider" not in words(app)
 
 

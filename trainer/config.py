@@ -141,10 +141,11 @@ class TrainConfig:
                 "loss 'relativistic' compares images of one class, so g_labels and d_fakes_labels must be 'real': "
                 f"got {self.g_labels!r} and {self.d_fakes_labels!r}"
             )
-        others = {"d_batch": "whole", "d_fakes_mode": "train", "d_fakes_labels": "real", "g_labels": "real"}
-        for field, value in others.items():
-            if self.g_fakes == "same" and getattr(self, field) != value:
-                raise ValueError(f"{field} must be {value!r} for g_fakes 'same': got {getattr(self, field)!r}")
+        if self.g_fakes == "same":
+            shared = {"d_batch": "whole", "d_fakes_mode": "train", "d_fakes_labels": "real", "g_labels": "real"}
+            for field, value in shared.items():
+                if getattr(self, field) != value:
+                    raise ValueError(f"{field} must be {value!r} for g_fakes 'same': got {getattr(self, field)!r}")
 
     @property
     def d_batch_size(self) -> int:

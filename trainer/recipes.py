@@ -25,11 +25,12 @@ FORGE = TrainConfig(
     ema=30_000,
     model=MODELS["forge"],
 )
-"""Our own: relativistic loss with both gradient penalties (Huang et al. 2024, R3GAN, arXiv 2501.05441), projection
-discriminator, spread of a class's images in D, auxiliary classifier in D (Odena et al. 2016, arXiv 1610.09585), layer
-normalization in G, EMA. 160,000 images in five minutes on two cores: 299 s (285 to 347 in three seeds), label accuracy
-99.5 %, FID 4.0 x floor, coverage .90 (real: .954); 98.9 % and 5 x floor after 169 s (144 to 182). docs/speedrun.md has
-these figures and their command, docs/forge.md how the settings were found."""
+"""Our own: relativistic loss with gradient penalties on real images and fakes in turn (after Huang et al. 2024, R3GAN,
+arXiv 2501.05441, which has both at once), projection discriminator, spread of a class's images in D, auxiliary
+classifier in D (Odena et al. 2016, arXiv 1610.09585), layer normalization in G, EMA. 160,000 images in five minutes
+on two cores: 299 s (285 to 347 in three seeds), label accuracy 99.5 %, FID 4.0 x floor, coverage .90
+(real: .954); 98.9 % and 5 x floor after 169 s (144 to 182). docs/speedrun.md has these figures and their command,
+docs/forge.md how the settings were found."""
 
 QUICK = replace(FORGE, recipe="quick", epochs=12, steps_per_epoch=80, lr_warmup=250, lr_decay="none", ema=10_000)
 """`forge` for an audience: 61,000 images in 134 s on two cores, with a new picture every 5,100. Label accuracy 99.3 %,
@@ -46,7 +47,8 @@ FORGE_BEST = replace(
     g_fakes="fresh",
     model=MODELS["forge-best"],
 )
-"""`forge` at its full length: 600,000 images in 32 CPU-minutes on a 2-core machine; `pretrained/forge` is its run.
+"""`forge` at its full length, without what `forge` saves for each image: 600,000 images in 32 CPU-minutes on a 2-core
+machine; `pretrained/forge` is its run, which was trained so.
 Label accuracy 99.8 %, FID 1.03 x floor, coverage .925 (real: .954), by `python -m trainer evaluate`; one seed."""
 
 MLP_CGAN = TrainConfig(
@@ -163,7 +165,7 @@ RECIPES = {
 SUMMARIES = {
     "forge": "our own: good digits in minutes",
     "quick": "our own, short: a pleasing demo in about two minutes",
-    "forge-best": "our own, at its full length",
+    "forge-best": "our own, at its full length and with nothing saved",
     "mlp-cgan": "the classic dense conditional GAN",
     "conv-cgan": "the classic convolutional conditional GAN",
     "dcgan": "DCGAN, unconditional",
