@@ -20,8 +20,8 @@ from models import generate
 from models.config import ModelConfig
 from models.generator_file import read_generator
 from tests.test_data import idx, pixels, write_dataset
-from tests.test_train_loop import forge_config, train_here
 from tests.test_webapp_views import address, html, open_app, words
+from tests.training import forge_config, train_here
 from trainer import fetch, launch
 from trainer.__main__ import main, parse
 from trainer.data import ROOT, load_dataset

@@ -1,7 +1,6 @@
 """Each classic recipe against numbers worked out by hand from its source, and every recipe's networks at learning."""
 
 import math
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,31 +12,12 @@ from tqdm import tqdm
 from models.config import ModelConfig
 from models.networks import build_discriminator, build_generator
 from models.sampling import one_hot
-from tests.test_train_loop import losses_of, train_on
+from tests.training import losses_of, tiny, train_on
 from trainer import data, losses, state, train_loop
-from trainer.config import TrainConfig
 from trainer.launch import Fit, Resources
 from trainer.list_recipes import sizes
 from trainer.recipes import RECIPES
 from trainer.run_store import open_store
-
-TINY: dict[str, dict[str, Any]] = {
-    "mlp": {"g_widths": (16, 32), "d_widths": (32, 16)},
-    "conv_cgan": {"g_widths": (8, 8, 8, 4), "d_widths": (4, 8, 8, 8)},
-    "dcgan": {"g_widths": (16, 8), "d_widths": (8, 16)},
-    "dropout_gan": {"g_widths": (16, 8, 8), "d_widths": (8, 16)},
-    "forge": {"g_widths": (8, 4), "d_widths": (4, 8, 8)},
-}
-"""Widths that train in a moment."""
-
-
-def tiny(recipe: str, **fields: Any) -> TrainConfig:
-    """A recipe with narrow networks, for few steps on few images."""
-    config = RECIPES[recipe]
-    model = replace(config.model, z_dim=8, **TINY[config.model.architecture])
-    size: dict[str, Any] = {"epochs": 1, "steps_per_epoch": 2, "batch_size": 16, "limit_images": 300, "lr_warmup": 0}
-    size |= {"metrics_every": 0}
-    return replace(config, model=model, **(size | fields))
 
 
 def conv(inputs: int, outputs: int, kernel: int, bias: bool = True) -> int:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_train_loop import mlp_config, train_on
+from tests.training import mlp_config, train_on
 from trainer.__main__ import main
 from trainer.run_store import open_store
 from trainer.state import GENERATOR_FILE

@@ -1,0 +1,179 @@
+"""Short trainings for tests: tiny configs, and runs in this process or in several that talk over gloo."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+from models.config import ModelConfig
+from trainer.config import TrainConfig
+from trainer.recipes import RECIPES
+from trainer.recorder import Recorder
+from trainer.run_store import Run, open_store
+from trainer.train_loop import load_images, plan, train
+
+FORGE = ModelConfig(architecture="forge", z_dim=8, g_widths=(8, 4), d_widths=(4, 8, 8), std_group=4, classifier=True)
+MLP = ModelConfig(architecture="mlp", z_dim=8, g_widths=(16, 32), d_widths=(32, 16))
+CONV = ModelConfig(architecture="conv_cgan", z_dim=8, g_widths=(4, 8, 4, 4), d_widths=(4, 4, 8, 8))
+DROPOUT = ModelConfig(
+    architecture="dropout_gan", z_dim=8, num_classes=0, g_widths=(8, 8, 4), d_widths=(8, 8), dropout=0.4
+)
+
+
+def forge_config(**fields: Any) -> TrainConfig:
+    defaults: dict[str, Any] = {
+        "recipe": "forge",
+        "epochs": 2,
+        "steps_per_epoch": 15,
+        "batch_size": 24,
+        "limit_images": 300,
+        "metrics_every": 0,  # scoring takes longer than all else here
+        "loss": "relativistic",
+        "gamma": 1.0,
+        "d_class_weight": 1.0,
+        "g_class_weight": 0.5,
+        "g_lr": 1e-3,
+        "d_lr": 1e-3,
+        "beta1": 0.0,
+        "beta2": 0.99,
+        "lr_decay": "cosine",
+        "ema": 500,
+        "model": FORGE,
+    }
+    return TrainConfig(**(defaults | fields))
+
+
+def mlp_config(**fields: Any) -> TrainConfig:
+    defaults: dict[str, Any] = {
+        "recipe": "mlp-cgan",
+        "epochs": 2,
+        "steps_per_epoch": 10,
+        "batch_size": 24,
+        "limit_images": 300,
+        "metrics_every": 0,
+        "loss": "bce",
+        "d_update": "separate",
+        "d_fakes_mode": "eval",
+        "g_labels": "uniform",
+        "g_lr": 1e-3,
+        "d_lr": 1e-3,
+        "beta1": 0.5,
+        "beta2": 0.999,
+        "model": MLP,
+    }
+    return TrainConfig(**(defaults | fields))
+
+
+def dropout_config(**fields: Any) -> TrainConfig:
+    """Everything at once that the classics without BatchNorm do."""
+    defaults: dict[str, Any] = {
+        "recipe": "gan",
+        "sampling": "random",
+        "d_batch": "halves",
+        "d_update": "concatenated",
+        "d_acc_mode": "eval",
+        "g_decay": 1e-3,
+        "d_decay": 2e-3,
+        "model": DROPOUT,
+    }
+    return mlp_config(**(defaults | fields))
+
+
+def rmsprop_config(**fields: Any) -> TrainConfig:
+    """RMSprop on networks with BatchNorm, and random classes."""
+    defaults: dict[str, Any] = {
+        "recipe": "conv-cgan",
+        "sampling": "random",
+        "d_update": "concatenated",
+        "d_fakes_labels": "uniform",
+        "optimizer": "rmsprop",
+        "beta1": 0.0,
+        "beta2": 0.9,
+        "model": CONV,
+    }
+    return mlp_config(**(defaults | fields))
+
+
+TINY: dict[str, dict[str, Any]] = {
+    "mlp": {"g_widths": (16, 32), "d_widths": (32, 16)},
+    "conv_cgan": {"g_widths": (8, 8, 8, 4), "d_widths": (4, 8, 8, 8)},
+    "dcgan": {"g_widths": (16, 8), "d_widths": (8, 16)},
+    "dropout_gan": {"g_widths": (16, 8, 8), "d_widths": (8, 16)},
+    "forge": {"g_widths": (8, 4), "d_widths": (4, 8, 8)},
+}
+"""Widths that train in a moment."""
+
+
+def tiny(recipe: str, **fields: Any) -> TrainConfig:
+    """A recipe with narrow networks, for few steps on few images."""
+    config = RECIPES[recipe]
+    model = replace(config.model, z_dim=8, **TINY[config.model.architecture])
+    size: dict[str, Any] = {"epochs": 1, "steps_per_epoch": 2, "batch_size": 16, "limit_images": 300, "lr_warmup": 0}
+    size |= {"metrics_every": 0}
+    return replace(config, model=model, **(size | fields))
+
+
+class KilledError(Exception):
+    """Stands for a process that dies right after a checkpoint."""
+
+
+def train_here(config: TrainConfig, run: Run, die_at: int = -1, cpu_minutes: float = math.inf) -> None:
+    """Train in this process and its process group, without Ray."""
+    rank = dist.get_rank() if dist.is_initialized() else 0
+    if rank == 0 and not run.exists():
+        _, total_steps = plan(config, len(load_images(config).images))
+        run.create({"recipe": config.recipe, "config": config.to_dict(), "total_steps": total_steps})
+
+    def report(step: int, files: dict[str, bytes] | None, fields: dict[str, Any]) -> None:
+        if files:
+            run.publish_checkpoint(step, files, fields)
+        if dist.is_initialized():
+            dist.barrier()
+        if step == die_at:
+            raise KilledError
+
+    torch.set_num_threads(1)
+    if rank == 0:
+        with Recorder(run, "a launch") as recorder:
+            train(config, run, report, recorder, torch.device("cpu"), cpu_minutes)
+    else:
+        train(config, run, report, None, torch.device("cpu"), cpu_minutes)
+
+
+def _worker(rank: int, world_size: int, jobs: list[tuple[TrainConfig, Path]]) -> None:
+    rendezvous = f"file://{jobs[0][1].parent}/rendezvous-{world_size}"
+    dist.init_process_group("gloo", init_method=rendezvous, rank=rank, world_size=world_size)
+    try:
+        for config, folder in jobs:
+            train_here(config, open_store(folder).run("run"))
+    finally:
+        dist.destroy_process_group()
+
+
+def train_on(world_size: int, *jobs: tuple[TrainConfig, Path]) -> list[Run]:
+    """Train each config into its folder on several processes that talk over gloo."""
+    if world_size == 1:
+        for config, folder in jobs:
+            train_here(config, open_store(folder).run("run"))
+    else:
+        mp.spawn(_worker, (world_size, list(jobs)), nprocs=world_size)
+    return [open_store(folder).run("run") for _, folder in jobs]
+
+
+def losses_of(run: Run) -> dict[str, list[float]]:
+    """A run's whole curve."""
+    curves = [run.read_losses(epoch) for epoch in run.epochs() if epoch]
+    return {
+        name: [value for curve in curves for value in curve[name]] for name in ("step", "d_loss", "g_loss", "penalty")
+    }
+
+
+def tensors_of(run: Run, file: str) -> dict[str, torch.Tensor]:
+    checkpoint = run.latest_checkpoint()
+    assert checkpoint
+    return safetensors.torch.load(checkpoint.read(file))
