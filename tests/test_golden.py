@@ -1,0 +1,61 @@
+"""What must stay from version to version: training's numbers, the shipped generators' pictures, and stored runs."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from models.sampling import image_grid
+from tests import golden
+from trainer.recipes import RECIPES
+
+TOLERANCE = 1e-10
+"""Relative, in float64: the order of a sum may change, and nothing else."""
+
+
+def assert_same_curve(found: dict[str, list[float]], expected: dict[str, list[float]]) -> None:
+    assert found.keys() == expected.keys()
+    for name in expected:
+        assert found[name] == pytest.approx(expected[name], rel=TOLERANCE, abs=0), name
+
+
+def assert_same_weights(
+    found: dict[str, list[float]], expected: dict[str, list[float]], tolerance: float = TOLERANCE
+) -> None:
+    assert found.keys() == expected.keys()
+    for name, numbers in expected.items():
+        scale = max(map(abs, numbers))  # a sum may be near 0 where the tensor is not
+        assert found[name] == pytest.approx(numbers, rel=0, abs=tolerance * scale), name
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_recipe_trains_as_it_always_did(recipe: str) -> None:
+    expected: dict[str, Any] = json.loads((golden.CURVES / f"{recipe}.json").read_text())
+    found = golden.measure(golden.golden_config(recipe))
+    assert_same_weights(found["initial"], expected["initial"], tolerance=1e-5)  # drawn in float32
+    assert_same_curve(found["curve"], expected["curve"])
+    assert_same_weights(found["weights"], expected["weights"])
+
+
+@pytest.mark.parametrize("name", ["forge", "gan", "conv-cgan"])
+def test_a_run_that_earlier_code_began_ends_as_it_would_have_ended_there(name: str, tmp_path: Path) -> None:
+    expected: dict[str, Any] = json.loads((golden.RESUMED / f"{name}.json").read_text())
+    run = golden.resume(name, tmp_path)
+    assert_same_curve(golden.curve_of(run), expected["curve"])
+    assert_same_weights(golden.weights_of(run), expected["weights"])
+
+
+@pytest.mark.parametrize("name", golden.shipped_generators())
+def test_a_shipped_generator_draws_the_same_pixels(name: str) -> None:
+    digests = json.loads((golden.PICTURES / "digests.json").read_text())
+    pictures = golden.draw_hundred(golden.shipped_generators()[name])
+    if golden.processor() == digests["processor"]:
+        assert golden.digest(pictures) == digests[name]
+    with Image.open(golden.PICTURES / f"{name}.png") as image:
+        expected = np.asarray(image).astype(int)
+    difference = np.abs(image_grid(pictures, 10) - expected)
+    assert difference.max() <= 1
+    assert (difference > 0).sum() <= 10  # of 78,400
