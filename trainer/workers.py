@@ -3,6 +3,7 @@
 All communication between workers goes through this module.
 """
 
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
 
 import torch
@@ -23,7 +24,8 @@ class Share(NamedTuple):
         return self.rows.stop - self.rows.start
 
 
-class Workers(NamedTuple):
+@dataclass(frozen=True)
+class Workers:
     """This process among the workers of its process group; a process without a group is the only worker."""
 
     rank: int = 0
@@ -52,7 +54,7 @@ class Workers(NamedTuple):
             return tensors
         flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
         dist.all_reduce(flat)
-        parts = flat.split([tensor.numel() for tensor in tensors])
+        parts = torch.split(flat, [tensor.numel() for tensor in tensors])
         return [part.view_as(tensor) for part, tensor in zip(parts, tensors, strict=True)]
 
     def from_rank_zero(self, value: Any) -> Any:
