@@ -24,17 +24,17 @@ def test_there_is_one_of_each_system_and_all_are_small() -> None:
 
 @pytest.mark.parametrize("run", RUNS, ids=lambda run: run.name)
 def test_a_shipped_run_is_whole(run: Run) -> None:
-    config = TrainConfig.from_dict(run.read_run()["config"])
+    record = run.read_run()
+    config = TrainConfig.from_dict(dict(record.config))
     assert config.recipe in RECIPES
     assert run.epochs() == list(range(run.epochs()[-1] + 1))
     for epoch in run.epochs():
         assert run.read_samples(epoch).startswith(b"\x89PNG")
-        assert epoch == 0 or len(run.read_losses(epoch)["d_loss"]) == run.read_run()["steps_per_epoch"]
+        assert epoch == 0 or len(run.read_losses(epoch)["d_loss"]) == record.steps_per_epoch
     checkpoint = run.latest_checkpoint()
     assert checkpoint
-    trained = run.read_run()["trained"]
-    assert trained["steps"] == checkpoint.step
-    assert trained["steps"] == trained["total_steps"] or trained["cpu_minutes"] >= 10
+    assert run.read_progress().step == checkpoint.step
+    assert checkpoint.step == record.total_steps or checkpoint.manifest.cpu_seconds >= 600
     assert read_generator(checkpoint.read("generator.safetensors"), run.name).config == config.model
 
 

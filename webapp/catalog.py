@@ -7,76 +7,31 @@ here and never used as a path. Reads of the store are kept for a moment, so that
 import os
 import time
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import streamlit as st
 
 from models.generator_file import usable_class_names
-from trainer.run_store import Checkpoint, DamagedError, Run, RunStore, RunStoreError, open_store
+from trainer.run_store import (
+    GENERATOR_FILE,
+    Curve,
+    DamagedError,
+    EpochSummary,
+    Evaluation,
+    Progress,
+    Run,
+    RunRecord,
+    RunStore,
+    RunStoreError,
+    open_store,
+)
 from webapp.classes import Classes
 from webapp.environment import RUNS_VARIABLE
 
 PRETRAINED = Path(__file__).resolve().parent.parent / "pretrained"
 DEFAULT_RUN = "pretrained/forge"
-STALE_SECONDS = 30
-"""A run that trains writes its heartbeat every second or two."""
 RETRY_SECONDS = 20
 """Pause before an unreadable store is asked again."""
-ENDED = ("finished", "stopped", "failed")
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a run has come; what its progress.json does not say is 0, "" or None."""
-
-    phase: str = "starting"
-    step: int = 0
-    total_steps: int = 0
-    epoch: int = 0
-    epochs: int = 0
-    nimg: int = 0
-    images_per_second: float | None = None
-    eta: float | None = None
-    """Seconds to the end."""
-    world_size: int = 0
-    heartbeat: float | None = None
-    """When it was written, in seconds since 1970."""
-    message: str = ""
-
-    @classmethod
-    def of(cls, fields: dict[str, Any] | None) -> "Progress":
-        """Read leniently: another version may have written it."""
-        values: dict[str, Any] = {}
-        for name, kind in cls.__annotations__.items():
-            value = (fields or {}).get(name)
-            fits = isinstance(value, str) if kind is str else isinstance(value, int | float)
-            if value is not None and fits:
-                values[name] = int(value) if kind is int else value
-        return cls(**values)
-
-    @property
-    def age(self) -> float | None:
-        """Seconds since the heartbeat."""
-        return None if self.heartbeat is None else max(time.time() - self.heartbeat, 0.0)
-
-    @property
-    def is_stale(self) -> bool:
-        """Whether it claims to train, but has not said so for long."""
-        return self.phase not in ENDED and self.age is not None and self.age > STALE_SECONDS
-
-    @property
-    def is_live(self) -> bool:
-        """Whether it is under way, as far as one can tell."""
-        return self.phase not in ENDED and not self.is_stale
-
-    @property
-    def share(self) -> float:
-        """The part of the run that is done, from 0 to 1."""
-        if self.phase == "finished":
-            return 1.0
-        return min(self.step / self.total_steps, 1.0) if self.total_steps else 0.0
 
 
 @dataclass(frozen=True)
@@ -178,35 +133,21 @@ def _runs_of(store: str, path_or_uri: str) -> list[RunEntry]:
     entries = []
     for run in _opened(path_or_uri).list_runs():
         try:
-            fields = run.read_run()
-            progress = Progress.of(run.read_progress())
+            record, progress = run.read_run(), run.read_progress()
         except RunStoreError:  # removed meanwhile, or damaged: the others are still worth a list
             continue
-        started = _seconds(fields.get("started"))
-        entries.append(RunEntry(f"{store}/{run.name}", str(fields.get("recipe", "")), started, progress))
+        entries.append(RunEntry(f"{store}/{run.name}", record.recipe, record.started, progress))
     return sorted(entries, key=lambda entry: entry.started, reverse=True)
-
-
-def _seconds(started: object) -> float:
-    """Seconds since 1970, of such a number or of an ISO time; 0 for anything else."""
-    if isinstance(started, int | float):
-        return float(started)
-    try:
-        return datetime.fromisoformat(started).timestamp() if isinstance(started, str) else 0.0
-    except ValueError:
-        return 0.0
 
 
 @st.cache_data(ttl=2, max_entries=64, show_spinner=False)
 def checkpoints(key: str) -> list[CheckpointEntry]:
     """The checkpoints of a run that a visitor can choose, ascending by step."""
-    found = run_of(key).checkpoints()
-    return [_entry(checkpoint) for checkpoint in found if "generator.safetensors" in checkpoint.manifest["files"]]
-
-
-def _entry(checkpoint: Checkpoint) -> CheckpointEntry:
-    sha256 = checkpoint.manifest["files"]["generator.safetensors"].get("sha256", "")
-    return CheckpointEntry(checkpoint.step, checkpoint.epoch, checkpoint.nimg, sha256)
+    return [
+        CheckpointEntry(each.step, each.epoch, each.nimg, each.manifest.files[GENERATOR_FILE].sha256)
+        for each in run_of(key).checkpoints()
+        if GENERATOR_FILE in each.manifest.files
+    ]
 
 
 @st.cache_data(ttl=2, max_entries=64, show_spinner=False)
@@ -222,13 +163,13 @@ def samples(key: str, started: float, epoch: int) -> bytes:
 
 
 @st.cache_data(max_entries=1024, show_spinner=False)
-def epoch_metrics(key: str, started: float, epoch: int) -> dict[str, Any]:
+def epoch_metrics(key: str, started: float, epoch: int) -> EpochSummary:
     """The summary of a complete epoch."""
     return run_of(key).read_epoch_metrics(epoch)
 
 
 @st.cache_data(ttl=30, max_entries=64, show_spinner=False)
-def evaluation(key: str, step: int) -> dict[str, Any] | None:
+def evaluation(key: str, step: int) -> Evaluation | None:
     """The scores of a checkpoint, which may be written at any time; None without readable ones."""
     try:
         return run_of(key).read_evaluation(step)
@@ -237,12 +178,12 @@ def evaluation(key: str, step: int) -> dict[str, Any] | None:
 
 
 @st.cache_data(max_entries=1024, show_spinner=False)
-def losses(key: str, started: float, epoch: int) -> dict[str, list[Any]]:
+def losses(key: str, started: float, epoch: int) -> Curve:
     """The curve of a complete epoch; without its epoch 0, which has none."""
     return run_of(key).read_losses(epoch)
 
 
-def running_losses(key: str) -> dict[str, list[Any]]:
+def running_losses(key: str) -> Curve:
     """The curve of the epoch under way; empty if there is none."""
     run = run_of(key)
     epoch = run.running_epoch()
@@ -251,12 +192,12 @@ def running_losses(key: str) -> dict[str, list[Any]]:
 
 def classes(key: str) -> Classes:
     """What the networks of a run can be asked for, as its run.json says."""
-    fields = run_fields(key)
-    number = fields.get("config", {}).get("model", {}).get("num_classes", 0)
-    return Classes(number, usable_class_names(fields.get("class_names"), number))
+    record = run_record(key)
+    number = record.config.get("model", {}).get("num_classes", 0)
+    return Classes(number, usable_class_names(list(record.class_names), number))
 
 
 @st.cache_data(ttl=30, max_entries=64, show_spinner=False)
-def run_fields(key: str) -> dict[str, Any]:
+def run_record(key: str) -> RunRecord:
     """What run.json says."""
     return run_of(key).read_run()
