@@ -73,7 +73,7 @@ class Recorder:
 
     def _work(self) -> None:
         flushes: list[threading.Event] = []
-        complaint = ""
+        is_failing = False
         while not self._closing:
             with suppress(queue.Empty):
                 flushes.append(self._flushes.get(timeout=INTERVAL))
@@ -81,11 +81,11 @@ class Recorder:
                 self._write()
                 self.stop_requested = self.stop_requested or self._run.stop_requested(self._launch_id)
             except RunStoreError as error:
-                if str(error) != complaint:
-                    complaint = str(error)
+                if not is_failing:
                     print(f"recorder: {error}; will try again", flush=True)
+                is_failing = True
             else:
-                complaint = ""
+                is_failing = False
                 for written in flushes:
                     written.set()
                 flushes.clear()

@@ -104,46 +104,35 @@ class Storage:
 
         On a disk a reader may see a part of it: write it into a folder that readers ignore, then rename the folder.
         """
-        full, size, sha256 = self.full_path(path), 0, hashlib.sha256()
+        full = self.full_path(path)
         with self._errors(full, "written"):
-            if self.is_local:
-                os.makedirs(os.path.dirname(full), exist_ok=True)
-            with open(full, "xb") if self.is_local else self.fs.open_output_stream(full, compression=None) as out:
-                for chunk in _chunks_of(source):
-                    out.write(chunk)
-                    size += len(chunk)
-                    sha256.update(chunk)
-                if self.is_local:
-                    out.flush()
-                    os.fsync(out.fileno())
-        return FileEntry(size, sha256.hexdigest())
+            return self._put(full, source)
 
     def write(self, path: str, data: bytes) -> None:
         """Write or replace a file. Readers get the old bytes or the new ones, never a mixture."""
-        if not self.is_local:
-            self.put(path, data)
-            return
-        folder, name = os.path.split(path)
-        stage = os.path.join(folder, f".{name}-{uuid.uuid4().hex}")
-        try:
-            self.put(stage, data)
-            self.rename(stage, path)
-        except BaseException:
-            with suppress(OSError):
-                os.unlink(self.full_path(stage))
-            raise
+        full = self.full_path(path)
+        with self._errors(full, "written"):
+            if not self.is_local:
+                self._put(full, data)
+                return
+            folder, name = os.path.split(full)
+            stage = os.path.join(folder, f".{name}-{uuid.uuid4().hex}")
+            try:
+                self._put(stage, data)
+                _rename(stage, full)
+            except BaseException:
+                with suppress(OSError):
+                    os.unlink(stage)
+                raise
 
     def rename(self, path: str, new_path: str) -> None:
         """Rename a file or a folder and make the names durable. Works on a disk only.
 
         A file at the new path is replaced; a folder with files in it is not.
         """
-        full, new_full = self.full_path(path), self.full_path(new_path)
+        new_full = self.full_path(new_path)
         with self._errors(new_full, "written"):
-            if os.path.isdir(full):
-                _sync_folder(full)
-            os.replace(full, new_full)
-            _sync_folder(os.path.dirname(new_full))
+            _rename(self.full_path(path), new_full)
 
     def remove_file(self, path: str) -> None:
         """Delete a file, if it is there."""
@@ -181,6 +170,20 @@ class Storage:
         full = self.full_path(path)
         with self._errors(full, "listed"):
             return list(self.fs.get_file_info(FileSelector(full, allow_not_found=True, recursive=recursive)))
+
+    def _put(self, full_path: str, source: bytes | Path) -> FileEntry:
+        size, sha256 = 0, hashlib.sha256()
+        if self.is_local:
+            os.makedirs(os.path.dirname(full_path), exist_ok=True)
+        with open(full_path, "xb") if self.is_local else self.fs.open_output_stream(full_path, compression=None) as out:
+            for chunk in _chunks_of(source):
+                out.write(chunk)
+                size += len(chunk)
+                sha256.update(chunk)
+            if self.is_local:
+                out.flush()
+                os.fsync(out.fileno())
+        return FileEntry(size, sha256.hexdigest())
 
     def _chunks(self, path: str) -> Iterator[bytes]:
         full = self.full_path(path)
@@ -237,6 +240,13 @@ def _chunks_of(source: bytes | Path) -> Iterator[bytes]:
     with open(source, "rb") as file:
         while chunk := file.read(CHUNK_BYTES):
             yield chunk
+
+
+def _rename(path: str, new_path: str) -> None:
+    if os.path.isdir(path):
+        _sync_folder(path)
+    os.replace(path, new_path)
+    _sync_folder(os.path.dirname(new_path))
 
 
 def _sync_folder(folder: str) -> None:

@@ -1,7 +1,7 @@
-"""What there is to show: the stores, their runs, and how far each run has come.
+"""Lists the stores and their runs, and reads what the pages show of a run.
 
-A run is known to the app and in its addresses by a key such as `runs/quick-1` or `pretrained/forge`, which is looked up
-here and never used as a path. Reads of the store are kept for a moment, so that many visitors cost no more than one.
+The app and its addresses name a run by a key such as `runs/quick-1` or `pretrained/forge`. Keys are looked up here and
+never used as paths. Results are cached for a moment, so that many visitors cost no more reads than one.
 """
 
 import os
@@ -31,38 +31,38 @@ from webapp.environment import RUNS_VARIABLE
 PRETRAINED = Path(__file__).resolve().parent.parent / "pretrained"
 DEFAULT_RUN = "pretrained/forge"
 RETRY_SECONDS = 20
-"""Pause before an unreadable store is asked again."""
+"""Seconds before an unreadable store is tried again."""
 
 
 @dataclass(frozen=True)
 class RunEntry:
-    """A run as the lists show it."""
+    """A run in a list."""
 
     key: str
     recipe: str
     started: float
-    """Seconds since 1970."""
+    """When the run was created, in seconds since 1970."""
     progress: Progress
 
     @property
     def name(self) -> str:
-        """Its name without the store's."""
+        """Name of the run, without the store."""
         return self.key.partition("/")[2]
 
 
 @dataclass(frozen=True)
 class CheckpointEntry:
-    """A checkpoint as the lists show it."""
+    """A checkpoint in a list."""
 
     step: int
     epoch: int
     nimg: int
     generator_sha256: str
-    """Of its generator file; empty if it has none."""
+    """SHA-256 of its generator file."""
 
 
 def stores() -> dict[str, str]:
-    """Path or URI of each store, by the first half of the keys of its runs."""
+    """Return the path or URI of each store, by the first half of the keys of its runs."""
     return {"runs": os.environ.get(RUNS_VARIABLE) or "runs", "pretrained": str(PRETRAINED)}
 
 
@@ -72,7 +72,7 @@ def _opened(path_or_uri: str) -> RunStore:
 
 
 def run_of(key: str) -> Run:
-    """The run of a key from a listing; raises `RunStoreError` for a key of no store."""
+    """Return the run of a key; raises `RunStoreError` if its store is unknown or its name invalid."""
     store, _, name = key.partition("/")
     if store not in stores():
         raise RunStoreError(f"there is no store {store!r}, only {' and '.join(stores())}")
@@ -81,27 +81,27 @@ def run_of(key: str) -> Run:
 
 @dataclass(frozen=True)
 class Listing:
-    """All runs that could be listed, and one line for each store that could not."""
+    """The runs of all readable stores, and one line for each store that could not be read."""
 
     runs: tuple[RunEntry, ...]
     problems: tuple[str, ...]
 
     def find(self, key: str) -> RunEntry | None:
-        """The run of this key."""
+        """Return the run of this key; None if it is not listed."""
         return next((entry for entry in self.runs if entry.key == key), None)
 
     def default(self) -> RunEntry | None:
-        """The run that a visitor sees first: the shipped one, else a finished one, else the newest."""
+        """Return the run to show first: `DEFAULT_RUN`, else a finished one, else the newest."""
         finished = (entry for entry in self.runs if entry.progress.phase == "finished")
         return self.find(DEFAULT_RUN) or next(finished, None) or next(iter(self.runs), None)
 
     def live(self) -> RunEntry | None:
-        """The newest run that trains now."""
+        """Return the newest run that is being trained."""
         return next((entry for entry in self.runs if entry.progress.is_live), None)
 
 
 def list_runs() -> Listing:
-    """All runs of all stores: those of `runs` newest first, then the shipped ones."""
+    """List the runs of all stores: those of `runs` newest first, then the shipped ones."""
     found: list[RunEntry] = []
     problems: list[str] = []
     for store, path_or_uri in stores().items():
@@ -115,7 +115,7 @@ def list_runs() -> Listing:
 
 @st.cache_resource(show_spinner=False)
 def _failures() -> dict[str, tuple[float, str]]:
-    """When and why each unreadable store failed last: a dead server takes long to give up on, so rarely ask again."""
+    """Return when and why each unreadable store failed last. A dead server takes seconds to time out: ask it rarely."""
     return {}
 
 
@@ -134,7 +134,7 @@ def _runs_of(store: str, path_or_uri: str) -> list[RunEntry]:
     for run in _opened(path_or_uri).list_runs():
         try:
             record, progress = run.read_run(), run.read_progress()
-        except RunStoreError:  # removed meanwhile, or damaged: the others are still worth a list
+        except RunStoreError:  # removed meanwhile, or damaged: list the others
             continue
         entries.append(RunEntry(f"{store}/{run.name}", record.recipe, record.started, progress))
     return sorted(entries, key=lambda entry: entry.started, reverse=True)
@@ -142,7 +142,7 @@ def _runs_of(store: str, path_or_uri: str) -> list[RunEntry]:
 
 @st.cache_data(ttl=2, max_entries=64, show_spinner=False)
 def checkpoints(key: str) -> list[CheckpointEntry]:
-    """The checkpoints of a run that a visitor can choose, ascending by step."""
+    """Return the checkpoints of a run that have a generator, ascending by step."""
     return [
         CheckpointEntry(each.step, each.epoch, each.nimg, each.manifest.files[GENERATOR_FILE].sha256)
         for each in run_of(key).checkpoints()
@@ -152,46 +152,46 @@ def checkpoints(key: str) -> list[CheckpointEntry]:
 
 @st.cache_data(ttl=2, max_entries=64, show_spinner=False)
 def epochs(key: str) -> list[int]:
-    """The epochs of a run whose pictures are there, ascending."""
+    """Return the complete epochs of a run, ascending."""
     return run_of(key).epochs()
 
 
 @st.cache_data(max_entries=1024, show_spinner=False)
 def samples(key: str, started: float, epoch: int) -> bytes:
-    """The sample grid of a complete epoch, a PNG, which never changes within a run (hence `started`)."""
+    """Return the sample grid of a complete epoch, a PNG. It never changes: `started` tells runs of one name apart."""
     return run_of(key).read_samples(epoch)
 
 
 @st.cache_data(max_entries=1024, show_spinner=False)
 def epoch_metrics(key: str, started: float, epoch: int) -> EpochSummary:
-    """The summary of a complete epoch."""
+    """Return the summary of a complete epoch."""
     return run_of(key).read_epoch_metrics(epoch)
 
 
 @st.cache_data(ttl=30, max_entries=64, show_spinner=False)
 def evaluation(key: str, step: int) -> Evaluation | None:
-    """The scores of a checkpoint, which may be written at any time; None without readable ones."""
+    """Return the scores of a checkpoint; None if there are none or they cannot be read. They may come at any time."""
     try:
         return run_of(key).read_evaluation(step)
-    except DamagedError:  # they come on top: the page is whole without them
+    except DamagedError:  # the page works without them
         return None
 
 
 @st.cache_data(max_entries=1024, show_spinner=False)
 def losses(key: str, started: float, epoch: int) -> Curve:
-    """The curve of a complete epoch; without its epoch 0, which has none."""
+    """Return the curve of a complete epoch; epoch 0 has none."""
     return run_of(key).read_losses(epoch)
 
 
 def running_losses(key: str) -> Curve:
-    """The curve of the epoch under way; empty if there is none."""
+    """Return the curve of the epoch under way; empty if there is none."""
     run = run_of(key)
     epoch = run.running_epoch()
     return {} if epoch is None else run.read_losses(epoch)
 
 
 def classes(key: str) -> Classes:
-    """What the networks of a run can be asked for, as its run.json says."""
+    """Return the classes that the networks of a run can draw, as run.json says."""
     record = run_record(key)
     number = record.config.get("model", {}).get("num_classes", 0)
     return Classes(number, usable_class_names(list(record.class_names), number))
@@ -199,5 +199,5 @@ def classes(key: str) -> Classes:
 
 @st.cache_data(ttl=30, max_entries=64, show_spinner=False)
 def run_record(key: str) -> RunRecord:
-    """What run.json says."""
+    """Return what run.json says."""
     return run_of(key).read_run()
