@@ -48,14 +48,13 @@ def measure(recipe: str, seed: int, run: Run, workers: int, cpu_minutes: float) 
     curve = [timed_runs.score(checkpoint) for checkpoint in timed_runs.spread(checkpoints, MOST_POINTS)]
     last = checkpoints[-1]
     scores = timed_runs.evaluation(last, COUNT)
-    final = {name: value for name, value in scores["generated"].items() if isinstance(value, float)}
-    floor = {name: value for name, value in scores["floor"].items() if isinstance(value, float)}
+    final = {name: value for name, value in scores.generated.items() if isinstance(value, float)}
+    floor = {name: value for name, value in scores.floor.items() if isinstance(value, float)}
     final["fid_ratio"] = final["fid"] / floor["fid"]
     if not RECIPES[recipe].model.num_classes:
         final = {name: final[name] for name in UNCONDITIONAL}
-    times = {name: last.manifest[name] for name in ("seconds", "cpu_seconds")}
-    ended = run.read_progress() or {}
-    lengths = {"step": last.step, "total_steps": ended.get("total_steps"), "nimg": last.nimg}
+    times = {"seconds": last.manifest.seconds, "cpu_seconds": last.manifest.cpu_seconds}
+    lengths = {"step": last.step, "total_steps": run.read_progress().total_steps, "nimg": last.nimg}
     return {"recipe": recipe, "seed": seed, **times, **lengths, "curve": curve, "final": final, "floor": floor}
 
 

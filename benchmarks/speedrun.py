@@ -76,7 +76,8 @@ def score(checkpoint: Checkpoint, judge: Judge, floor: float) -> dict[str, float
     labels = frequent_labels(COUNT, judge.class_shares)
     z, c = sampling.latents(range(COUNT), loaded.config), sampling.one_hot(labels, loaded.config.num_classes)
     reading = judge.look(sampling.draw(loaded.generator, z, c))
-    scores = {name: checkpoint.manifest[name] for name in ("seconds", "cpu_seconds", "nimg")}
+    manifest = checkpoint.manifest
+    scores = {"seconds": manifest.seconds, "cpu_seconds": manifest.cpu_seconds, "nimg": manifest.nimg}
     scores["fid_ratio"] = frechet_distance(reading.features, judge.training.features) / floor
     if loaded.config.num_classes:
         per_digit = label_accuracy(confusion(torch.tensor(labels), reading.read))[1]
@@ -156,9 +157,9 @@ def speedrun(seed: int, store: RunStore, workers: int, judge: Judge, floor: floa
         if len(reached) == len(GOALS):
             break
     last = checkpoints[-1]
-    scores = timed_runs.evaluation(last, COUNT)["generated"]
-    final = {name: value for name, value in scores.items() if isinstance(value, float)}
-    final |= {name: last.manifest[name] for name in ("seconds", "cpu_seconds", "nimg")}
+    generated = timed_runs.evaluation(last, COUNT).generated
+    final = {name: value for name, value in generated.items() if isinstance(value, float)}
+    final |= {"seconds": last.manifest.seconds, "cpu_seconds": last.manifest.cpu_seconds, "nimg": last.nimg}
     return {"recipe": "forge", "seed": seed, "reached": reached, "final": final | {"fid_ratio": final["fid"] / floor}}
 
 

@@ -19,8 +19,7 @@ from models.digit_reader import SHA256
 from models.generator_file import LoadedGenerator, read_generator
 from trainer.evaluate import evaluate
 from trainer.metrics import EpochJudge, mnist_judge
-from trainer.run_store import Checkpoint, Run
-from trainer.state import GENERATOR_FILE
+from trainer.run_store import GENERATOR_FILE, Checkpoint, Evaluation, Run
 
 ROOT = Path(__file__).resolve().parent.parent
 KEEP_ALL = ("--keep-checkpoints", "1000", "--metrics-every", "0")
@@ -49,7 +48,7 @@ def within(run: Run, cpu_minutes: float) -> list[Checkpoint]:
     """The checkpoints of a run up to the one that used up this time, for it may have gone on since."""
     found: list[Checkpoint] = []
     for checkpoint in run.checkpoints():
-        if found and found[-1].manifest["cpu_seconds"] >= 60 * cpu_minutes:
+        if found and found[-1].manifest.cpu_seconds >= 60 * cpu_minutes:
             break
         found.append(checkpoint)
     return found
@@ -57,10 +56,10 @@ def within(run: Run, cpu_minutes: float) -> list[Checkpoint]:
 
 def spread(checkpoints: Sequence[Checkpoint], most: int) -> list[Checkpoint]:
     """At most so many checkpoints, about evenly apart in processor time, and always the last one."""
-    last = checkpoints[-1].manifest["cpu_seconds"]
+    last = checkpoints[-1].manifest.cpu_seconds
     chosen = {}
     for place in range(1, most + 1):
-        near = min(checkpoints, key=lambda checkpoint: abs(checkpoint.manifest["cpu_seconds"] - last * place / most))
+        near = min(checkpoints, key=lambda checkpoint: abs(checkpoint.manifest.cpu_seconds - last * place / most))
         chosen[near.step] = near
     return list(chosen.values())
 
@@ -69,19 +68,26 @@ def score(checkpoint: Checkpoint) -> dict[str, float]:
     """The scores of 2,000 digits of a checkpoint, with `step`, `nimg` and times."""
     loaded = generator_of(checkpoint)
     scores = EpochJudge(loaded.config, torch.device("cpu")).score(loaded.generator)
-    times = {name: checkpoint.manifest[name] for name in ("seconds", "cpu_seconds")}
+    times = {"seconds": checkpoint.manifest.seconds, "cpu_seconds": checkpoint.manifest.cpu_seconds}
     return {"step": checkpoint.step, "nimg": checkpoint.nimg} | times | scores
 
 
-def evaluation(checkpoint: Checkpoint, count: int) -> dict[str, Any]:
+def evaluation(checkpoint: Checkpoint, count: int) -> Evaluation:
     """What `evaluate` says of so many digits of a checkpoint: from the run store if it is there, and kept there."""
     known = checkpoint.run.read_evaluation(checkpoint.step)
-    if known is None or (known.get("count"), known.get("seed"), known.get("reader_sha256")) != (count, 0, SHA256):
+    if known is None or (known.count, known.seed, known.reader_sha256) != (count, 0, SHA256):
         print(f"{checkpoint.run.name}: scoring {count} digits of step {checkpoint.step} ...", flush=True)
-        known = {"step": checkpoint.step, "epoch": checkpoint.epoch, "nimg": checkpoint.nimg, "count": count}
-        known |= {"seed": 0, "reader_sha256": SHA256, "time": time.time()}
-        known |= evaluate(generator_of(checkpoint), mnist_judge(), count, seed=0)
-        checkpoint.run.write_evaluation(checkpoint.step, known)
+        known = Evaluation(
+            step=checkpoint.step,
+            epoch=checkpoint.epoch,
+            nimg=checkpoint.nimg,
+            count=count,
+            seed=0,
+            reader_sha256=SHA256,
+            time=time.time(),
+            **evaluate(generator_of(checkpoint), mnist_judge(), count, seed=0),
+        )
+        checkpoint.run.write_evaluation(known)
     return known
 
 

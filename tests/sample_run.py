@@ -1,4 +1,4 @@
-"""A small run, written through the run store as the trainer does it, with generators that were never trained."""
+"""A small run, written through the run store as the trainer does, with generators that were never trained."""
 
 import dataclasses
 import math
@@ -15,17 +15,55 @@ from models.config import ModelConfig
 from models.generator_file import generator_bytes
 from models.networks import build_generator
 from models.sampling import draw, image_grid, latents, one_hot, to_png
-from trainer.run_store import Run, open_store
+from trainer.run_store import (
+    GENERATOR_FILE,
+    Curve,
+    EpochSummary,
+    Evaluation,
+    Manifest,
+    Phase,
+    Progress,
+    Run,
+    RunRecord,
+    Scores,
+    open_store,
+)
 
 STEPS_PER_EPOCH = 50
 BATCH_SIZE = 64
-FLOOR = {"fid": 0.42, "precision": 0.95, "recall": 0.94, "density": 1.0, "coverage": 0.97, "diversity": 0.99}
+FLOOR: dict[str, float] = {
+    "fid": 0.42,
+    "precision": 0.95,
+    "recall": 0.94,
+    "density": 1.0,
+    "coverage": 0.97,
+    "diversity": 0.99,
+}
 FLOOR |= {"label_accuracy": 0.998}
-"""What real digits score."""
+"""Scores of real digits."""
+
+
+def run_record(**fields: Any) -> RunRecord:
+    """Return the record of a run of three epochs, with these fields changed."""
+    values: dict[str, Any] = {"recipe": "quick", "config": {}, "data": {}, "steps_per_epoch": STEPS_PER_EPOCH}
+    return RunRecord(**{**values, "total_steps": 3 * STEPS_PER_EPOCH, **fields})
+
+
+def manifest(step: int, **fields: Any) -> Manifest:
+    """Return the manifest of a checkpoint, with these fields changed."""
+    values = {"step": step, "epoch": step // STEPS_PER_EPOCH, "nimg": step * BATCH_SIZE, "world_size": 2}
+    return Manifest(**{**values, **fields})
+
+
+def evaluation(step: int, **fields: Any) -> Evaluation:
+    """Return the evaluation of a checkpoint that is as good as real digits, with these fields changed."""
+    values: dict[str, Any] = {"step": step, "epoch": step // STEPS_PER_EPOCH, "nimg": step * BATCH_SIZE}
+    values |= {"count": 10_000, "seed": 0, "reader_sha256": "0" * 64, "time": time.time()}
+    return Evaluation(**{**values, "generated": FLOOR, "floor": FLOOR, **fields})
 
 
 def model_config(num_classes: int = 10) -> ModelConfig:
-    """The smallest networks that draw at 28x28."""
+    """Return the smallest networks that draw at 28x28."""
     return ModelConfig(architecture="forge", z_dim=16, num_classes=num_classes, g_widths=(16, 8), d_widths=(8, 8, 8))
 
 
@@ -35,7 +73,7 @@ def write_run(
     *,
     epochs: int = 3,
     total_epochs: int = 3,
-    phase: str = "finished",
+    phase: Phase = "finished",
     num_classes: int = 10,
     checkpoints: bool = True,
     scored: Collection[int] = (),
@@ -43,33 +81,36 @@ def write_run(
 ) -> Run:
     """Write a run with `epochs` complete epochs, and a checkpoint at the end of each, into the store `runs`.
 
-    Those epochs that are in `scored` have scores.
+    The epochs in `scored` have scores. `progress` changes fields of progress.json.
     """
     config = model_config(num_classes)
     run = open_store(runs).run(name)
-    run.create(
-        {
-            "recipe": "quick",
-            "config": {"epochs": total_epochs, "batch_size": BATCH_SIZE, "model": dataclasses.asdict(config)},
-            "total_steps": total_epochs * STEPS_PER_EPOCH,
-            "steps_per_epoch": STEPS_PER_EPOCH,
-            "workers": 2,
-        }
-    )
+    total_steps = total_epochs * STEPS_PER_EPOCH
+    fields = {"epochs": total_epochs, "batch_size": BATCH_SIZE, "model": dataclasses.asdict(config)}
+    run.create(run_record(config=fields, total_steps=total_steps))
     for epoch in range(epochs + 1):
         write_epoch(run, epoch, config, epoch in scored)
         if epoch and checkpoints:
             write_checkpoint(run, epoch, config)
     step = epochs * STEPS_PER_EPOCH
-    state = {"step": step, "total_steps": total_epochs * STEPS_PER_EPOCH, "epoch": min(epochs + 1, total_epochs)}
-    state |= {"epochs": total_epochs, "nimg": step * BATCH_SIZE, "images_per_second": 1500.0, "eta": 75.0}
-    state |= {"world_size": 2, "heartbeat": time.time(), "phase": phase, "message": ""}
-    run.write_progress(state | progress)
+    state = Progress(
+        phase=phase,
+        step=step,
+        total_steps=total_steps,
+        epoch=min(epochs + 1, total_epochs),
+        epochs=total_epochs,
+        nimg=step * BATCH_SIZE,
+        images_per_second=1500.0,
+        eta=75.0,
+        world_size=2,
+        heartbeat=time.time(),
+    )
+    run.write_progress(dataclasses.replace(state, **progress))
     return run
 
 
 def generator(epoch: int, config: ModelConfig) -> torch.nn.Module:
-    """Another one for each epoch, always the same one for the same epoch; it draws something, though no digits."""
+    """Return an untrained generator: a different one for each epoch, always the same one for the same epoch."""
     with torch.random.fork_rng():
         torch.manual_seed(epoch)
         network = build_generator(config)
@@ -80,7 +121,7 @@ def generator(epoch: int, config: ModelConfig) -> torch.nn.Module:
 
 
 def write_epoch(run: Run, epoch: int, config: ModelConfig, scored: bool = False) -> None:
-    """The sample grid, the curve (but of epoch 0) and the summary of an epoch, with scores if it was scored."""
+    """Write the sample grid, the curve (epoch 0 has none) and the summary of an epoch, with scores if `scored`."""
     rows = max(config.num_classes, 1)
     columns = 100 // rows
     z = latents(range(columns), config).repeat(rows, 1)
@@ -88,23 +129,25 @@ def write_epoch(run: Run, epoch: int, config: ModelConfig, scored: bool = False)
     images = draw(generator(epoch, config), z, one_hot(labels, config.num_classes))
     run.write_samples(epoch, to_png(image_grid(images, 10)))
     step = epoch * STEPS_PER_EPOCH
-    metrics: dict[str, Any] = {"epoch": epoch, "step": step, "nimg": step * BATCH_SIZE, "time": time.time()}
+    summary = EpochSummary(epoch=epoch, step=step, nimg=step * BATCH_SIZE, time=time.time())
     if epoch:
         run.write_losses(epoch, curve(epoch))
-        metrics |= {"d_loss": 1.2, "g_loss": 0.9, "d_acc_real": 0.7, "d_acc_fake": 0.6, "seconds": 2.0}
+        summary = dataclasses.replace(
+            summary, d_loss=1.2, g_loss=0.9, d_acc_real=0.7, d_acc_fake=0.6, seconds=2.0, images_per_second=1600.0
+        )
     if scored:
-        metrics |= {"scores": scores(epoch, config), "floor": FLOOR}
-    run.write_epoch_metrics(epoch, metrics)
+        summary = dataclasses.replace(summary, scores=scores(epoch, config), floor=FLOOR)
+    run.write_epoch_metrics(summary)
 
 
-def scores(epoch: int, config: ModelConfig) -> dict[str, float]:
-    """Of an epoch's generator, nearer to those of real digits with each; without classes no label accuracy."""
+def scores(epoch: int, config: ModelConfig) -> Scores:
+    """Return the scores of an epoch's generator, closer to `FLOOR` each epoch; without classes no label accuracy."""
     found = {name: value * (1 - 0.5**epoch) for name, value in FLOOR.items()} | {"fid": FLOOR["fid"] * (1 + 9 / epoch)}
     return found if config.num_classes else {name: found[name] for name in found if name != "label_accuracy"}
 
 
-def curve(epoch: int) -> dict[str, list[Any]]:
-    """The records of an epoch's steps."""
+def curve(epoch: int) -> Curve:
+    """Return the curve of an epoch."""
     steps = list(range((epoch - 1) * STEPS_PER_EPOCH + 1, epoch * STEPS_PER_EPOCH + 1))
     return {
         "step": steps,
@@ -117,21 +160,20 @@ def curve(epoch: int) -> dict[str, list[Any]]:
 
 
 def write_checkpoint(run: Run, epoch: int, config: ModelConfig) -> None:
-    """A checkpoint at the end of an epoch."""
+    """Write a checkpoint at the end of an epoch."""
     step = epoch * STEPS_PER_EPOCH
     provenance = {"run": run.name, "recipe": "quick", "step": step, "epoch": epoch, "nimg": step * BATCH_SIZE}
     content = generator_bytes(generator(epoch, config), config, provenance)
-    fields = {"epoch": epoch, "nimg": step * BATCH_SIZE, "world_size": 2}
-    run.publish_checkpoint(step, {"generator.safetensors": content}, fields)
+    run.publish_checkpoint(manifest(step), {GENERATOR_FILE: content})
 
 
 @contextmanager
 def being_trained(run: Run) -> Iterator[None]:
-    """A heartbeat that goes on, as that of a run in training does."""
+    """Keep a heartbeat going, as a run that is being trained does."""
     over = threading.Event()
 
     def beat() -> None:
-        run.write_progress({"phase": "training", "heartbeat": time.time()})
+        run.write_progress(Progress(phase="training", heartbeat=time.time()))
 
     def beat_on() -> None:
         while not over.wait(0.5):

@@ -7,17 +7,17 @@ import pytest
 import torch
 
 from benchmarks import recipes, speedrun, timed_runs
-from trainer.run_store import Run, open_store
+from tests.sample_run import manifest, run_record
+from trainer.run_store import GENERATOR_FILE, Run, open_store
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
     """A run with a checkpoint every 30 CPU-seconds."""
     run = open_store(tmp_path).run("mlp-cgan-0")
-    run.create({"recipe": "mlp-cgan"})
+    run.create(run_record(recipe="mlp-cgan"))
     for step in range(1, 9):
-        fields = {"epoch": 0, "nimg": step, "world_size": 1, "seconds": 20.0 * step, "cpu_seconds": 30.0 * step}
-        run.publish_checkpoint(step, {"generator.safetensors": b""}, fields)
+        run.publish_checkpoint(manifest(step, seconds=20.0 * step, cpu_seconds=30.0 * step), {GENERATOR_FILE: b""})
     return run
 
 

@@ -220,7 +220,7 @@ def test_a_submitted_training_stops_on_request_goes_on_when_submitted_again_and_
 
     first = head.run(SUBMIT.replace("submit", "submit --submission-id first"), *command)
     run, deadline = open_store(runs).run("forge"), time.monotonic() + 240
-    while not (run.exists() and (run.read_progress() or {}).get("step", 0)):
+    while not (run.exists() and run.read_progress().step):
         assert first.poll() is None, first.stdout and first.stdout.read()
         assert time.monotonic() < deadline, "the job does not train"
         time.sleep(0.2)

@@ -19,6 +19,7 @@ from ray._private.runtime_env.packaging import create_package
 from models import generate
 from models.config import ModelConfig
 from models.generator_file import read_generator
+from tests.sample_run import run_record
 from tests.test_data import idx, pixels, write_dataset
 from tests.test_webapp_views import address, html, open_app, words
 from tests.training import forge_config, train_here
@@ -279,14 +280,15 @@ def colour_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     )
     run = open_store(folder / "runs").run("colours")
     dataset = launch.load_images(config)
-    fields = {"recipe": "forge", "config": config.to_dict(), "data": dataset.sha256, "steps_per_epoch": 2}
-    run.create(fields | {"class_names": list(dataset.class_names), "total_steps": 2})
+    lengths = {"steps_per_epoch": 2, "total_steps": 2}
+    names = tuple(dataset.class_names)
+    run.create(run_record(config=config.to_dict(), data=dataset.sha256, class_names=names, **lengths))
     train_here(config, run)
     return run
 
 
 def test_colour_images_train_and_their_names_stay_with_the_generator(colour_run: Run, tmp_path: Path) -> None:
-    assert colour_run.read_epoch_metrics(1)["step"] == 2
+    assert colour_run.read_epoch_metrics(1).step == 2
     checkpoint = colour_run.latest_checkpoint()
     assert checkpoint
     content = checkpoint.read("generator.safetensors")

@@ -67,7 +67,7 @@ def test_a_demo_shows_digits_trains_live_and_ends_cleanly(
 
     run = open_store(tmp_path / "runs").run("quick-1")
     deadline = time.monotonic() + 240
-    while (run.read_progress() or {}).get("step", 0) < 3:
+    while run.read_progress().step < 3:
         assert time.monotonic() < deadline, (tmp_path / "runs" / "quick-1.log").read_text()
         time.sleep(0.5)
     expect(page.get_by_text(re.compile("quick-1 is training"))).to_be_visible(timeout=30_000)
@@ -82,4 +82,4 @@ def test_a_demo_shows_digits_trains_live_and_ends_cleanly(
     checkpoint = run.latest_checkpoint()
     assert checkpoint
     assert checkpoint.step >= 3
-    assert (run.read_progress() or {})["phase"] == "stopped"
+    assert run.read_progress().phase == "stopped"

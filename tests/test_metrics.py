@@ -20,10 +20,11 @@ from models.digit_reader import SHA256, load_digit_reader
 from models.generator_file import LoadedGenerator, generator_bytes
 from models.networks import build_generator
 from models.sampling import from_uint8
+from tests.sample_run import manifest, run_record
 from trainer import data, evaluate, metrics, train_digit_reader
 from trainer.__main__ import main
 from trainer.metrics import EpochJudge, Judge, Reference
-from trainer.run_store import Run, open_store
+from trainer.run_store import GENERATOR_FILE, Run, open_store
 
 COUNT = 1000
 
@@ -342,8 +343,8 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, judge: Judge) -> Run:
     """A run with a checkpoint, and a judge that is quick to ask."""
     monkeypatch.setattr(evaluate, "mnist_judge", lambda: judge)
     run = open_store(tmp_path / "runs").run("tiny")
-    run.create({"data": {"train-images-idx3-ubyte": data.MNIST_SHA256["train-images-idx3-ubyte"]}})
-    run.publish_checkpoint(40, {"generator.safetensors": tiny()}, {"epoch": 2, "nimg": 640, "world_size": 1})
+    run.create(run_record(data={"train-images-idx3-ubyte": data.MNIST_SHA256["train-images-idx3-ubyte"]}))
+    run.publish_checkpoint(manifest(40, epoch=2, nimg=640), {GENERATOR_FILE: tiny()})
     return run
 
 
@@ -363,7 +364,9 @@ def test_a_run_is_scored_and_the_scores_are_kept_beside_it(run: Run, capsys: pyt
 
     path = Path(run.path, "evaluations", "step_00000040.json")
     kept = json.loads(path.read_text())
-    assert kept == run.read_evaluation(40)
+    stored = run.read_evaluation(40)
+    assert stored
+    assert kept == stored.to_json()
     expected = {"step": 40, "epoch": 2, "nimg": 640, "count": 200, "seed": 7, "reader_sha256": SHA256}
     assert expected.items() <= kept.items()
     for side in ("generated", "floor"):
@@ -421,7 +424,7 @@ def test_a_full_evaluation_trains_classifiers_too(
     assert "GAN-train on real digits, epoch 1/1: loss" in printed
     kept = run.read_evaluation(40)
     assert kept
-    shares = [kept[side]["gan_train"] for side in ("generated", "floor")]
+    shares = [side["gan_train"] for side in (kept.generated, kept.floor)]
     assert all(0 <= share <= 1 for share in shares)
     (row,) = [line for line in printed.splitlines() if line.startswith("GAN-train: accuracy on real test digits")]
     assert row.split()[-2:] == [f"{share:.2%}" for share in shares]
@@ -452,13 +455,11 @@ def test_scores_are_shown_where_they_cannot_be_kept(run: Run, capsys: pytest.Cap
 def test_what_cannot_be_scored_is_said_in_one_line(
     run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run.store.run("empty").create({})
-    run.store.run("fashion").create({"data": {"train-images-idx3-ubyte": "0" * 64}})
+    run.store.run("empty").create(run_record())
+    run.store.run("fashion").create(run_record(data={"train-images-idx3-ubyte": "0" * 64}))
     damaged = run.store.run("damaged")
-    damaged.create({})
-    checkpoint = damaged.publish_checkpoint(
-        5, {"generator.safetensors": tiny()}, {"epoch": 1, "nimg": 1, "world_size": 1}
-    )
+    damaged.create(run_record())
+    checkpoint = damaged.publish_checkpoint(manifest(5), {GENERATOR_FILE: tiny()})
     Path(damaged.path, checkpoint.name, "generator.safetensors").write_bytes(b"nothing")
     broken, colour, unconditional = (tmp_path / f"{name}.safetensors" for name in ("broken", "colour", "unconditional"))
     unconditional.write_bytes(tiny(num_classes=0))

@@ -72,7 +72,7 @@ def test_the_tour_runs_anywhere_inside_a_clone(tmp_path: Path, chromium_path: st
     assert pictures(notebook, "curves") == 2
     run = open_store(clone / "runs").run("tour")
     assert run.epochs() == list(range(7))
-    assert (run.read_progress() or {})["phase"] == "finished"
+    assert run.read_progress().phase == "finished"
     checkpoint = run.latest_checkpoint()
     assert checkpoint
     assert checkpoint.step == SHORT["STEPS"]

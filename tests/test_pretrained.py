@@ -1,5 +1,6 @@
 """The runs that come with the repository: whole, small, and as good as the README says."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -24,18 +25,35 @@ def test_there_is_one_of_each_system_and_all_are_small() -> None:
 
 @pytest.mark.parametrize("run", RUNS, ids=lambda run: run.name)
 def test_a_shipped_run_is_whole(run: Run) -> None:
-    config = TrainConfig.from_dict(run.read_run()["config"])
+    record = run.read_run()
+    config = TrainConfig.from_dict(dict(record.config))
     assert config.recipe in RECIPES
     assert run.epochs() == list(range(run.epochs()[-1] + 1))
     for epoch in run.epochs():
         assert run.read_samples(epoch).startswith(b"\x89PNG")
-        assert epoch == 0 or len(run.read_losses(epoch)["d_loss"]) == run.read_run()["steps_per_epoch"]
+        assert epoch == 0 or len(run.read_losses(epoch)["d_loss"]) == record.steps_per_epoch
     checkpoint = run.latest_checkpoint()
     assert checkpoint
-    trained = run.read_run()["trained"]
-    assert trained["steps"] == checkpoint.step
-    assert trained["steps"] == trained["total_steps"] or trained["cpu_minutes"] >= 10
+    assert run.read_progress().step == checkpoint.step
+    assert checkpoint.step == record.total_steps or checkpoint.manifest.cpu_seconds >= 600
     assert read_generator(checkpoint.read("generator.safetensors"), run.name).config == config.model
+
+
+@pytest.mark.parametrize("run", RUNS, ids=lambda run: run.name)
+def test_the_types_of_the_store_hold_all_that_a_shipped_run_says(run: Run) -> None:
+    (checkpoint,) = run.checkpoints()
+    evaluation = run.read_evaluation(checkpoint.step)
+    assert evaluation
+    records = {
+        "run.json": run.read_run(),
+        "progress.json": run.read_progress(),
+        f"{checkpoint.name}/MANIFEST.json": checkpoint.manifest,
+        f"evaluations/{checkpoint.name}.json": evaluation,
+        **{f"epochs/{epoch:04d}/metrics.json": run.read_epoch_metrics(epoch) for epoch in run.epochs()},
+    }
+    for file, record in records.items():
+        assert json.loads(Path(run.path, file).read_text()) == json.loads(json.dumps(record.to_json()))
+        assert record.extra.keys() <= {"trained"}  # which nothing writes any more
 
 
 def test_forge_draws_the_digits_that_are_asked_for() -> None:

@@ -1,6 +1,7 @@
 """Each classic recipe against numbers worked out by hand from its source, and every recipe's networks at learning."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,13 @@ from tqdm import tqdm
 from models.config import ModelConfig
 from models.networks import build_discriminator, build_generator
 from models.sampling import one_hot
+from tests.sample_run import run_record
 from tests.training import losses_of, tiny, train_on
 from trainer import data, losses, state, train_loop
 from trainer.launch import Fit, Resources
 from trainer.list_recipes import sizes
 from trainer.recipes import RECIPES
-from trainer.run_store import open_store
+from trainer.run_store import EpochSummary, open_store
 
 
 def conv(inputs: int, outputs: int, kernel: int, bias: bool = True) -> int:
@@ -336,10 +338,11 @@ def test_gan_prints_the_accuracy_in_per_cent_every_ten_epochs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = open_store(tmp_path).run("gan")
-    run.create({})
+    run.create(run_record())
     numbers = {"d_loss": 0.7, "g_loss": 0.7, "d_acc_real": 0.514, "d_acc_fake": 0.7, "images_per_second": 1.0}
+    summary = EpochSummary(epoch=0, step=0, nimg=0, time=0.0, **numbers)
     for epoch in range(21):
-        run.write_epoch_metrics(epoch, {"epoch": epoch, "step": epoch} | numbers)
+        run.write_epoch_metrics(replace(summary, epoch=epoch, step=epoch))
     Fit(RECIPES["gan"], run, Resources(workers=1, gpu=False, cpus_per_worker=1), 0, 20, math.inf)._show(
         tqdm(disable=True), -1
     )

@@ -44,12 +44,13 @@ def test_a_recipe_trains_resumes_generates_and_is_shown(
     run = open_store(tmp_path).run(recipe)
     assert run.epochs() == [0, 1, 2]
     assert run.read_losses(2)["step"] == list(range(STEPS + 1, 2 * STEPS + 1))
-    scores = run.read_epoch_metrics(2)["scores"]
+    scores = run.read_epoch_metrics(2).scores
+    assert scores
     assert ("label_accuracy" in scores) == bool(num_classes)
     assert np.isfinite(scores["fid"])
     checkpoint = run.latest_checkpoint()
     assert checkpoint
-    assert (checkpoint.step, checkpoint.manifest["world_size"]) == (2 * STEPS, 2)
+    assert (checkpoint.step, checkpoint.manifest.world_size) == (2 * STEPS, 2)
 
     generator = f"{run.path}/{checkpoint.name}/generator.safetensors"
     digit = ["--digit", "6"] if num_classes else []

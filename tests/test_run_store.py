@@ -1,6 +1,7 @@
 """The run store keeps what is written, shows nothing half written, and says clearly what is broken."""
 
 import json
+import math
 import os
 import pickle
 import shutil
@@ -11,16 +12,46 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pyarrow.fs import FileSelector, S3FileSystem
 
-from trainer import run_store
-from trainer.run_store import Checkpoint, DamagedError, MissingError, Run, RunStore, RunStoreError, open_store
+from tests.sample_run import evaluation, run_record
+from trainer import run_store, storage
+from trainer.run_store import (
+    GENERATOR_FILE,
+    RESUME_FILE,
+    Checkpoint,
+    Curve,
+    DamagedError,
+    EpochSummary,
+    FileEntry,
+    Manifest,
+    MissingError,
+    Phase,
+    Progress,
+    Run,
+    RunStore,
+    RunStoreError,
+    open_store,
+)
+from trainer.storage import Storage
 
 FIELDS = {"epoch": 3, "nimg": 6400, "world_size": 2}
-FILES = {"generator.safetensors": b"weights " * 100, "resume.safetensors": b"moments " * 300}
+FILES: dict[str, bytes | Path] = {GENERATOR_FILE: b"weights " * 100, RESUME_FILE: b"moments " * 300}
+
+
+def manifest(step: int, **fields: Any) -> Manifest:
+    """Return the manifest of a checkpoint to publish."""
+    return Manifest(**{**FIELDS, "step": step, **fields})
+
+
+def summary(epoch: int, **fields: Any) -> EpochSummary:
+    """Return the summary of an epoch."""
+    return EpochSummary(epoch=epoch, step=epoch * 10, nimg=epoch * 640, time=5.0, **fields)
 
 
 @pytest.fixture(scope="module")
@@ -53,64 +84,81 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> RunStore:
 def run(store: RunStore) -> Run:
     """A run that has begun."""
     run = store.run("forge")
-    run.create({"recipe": "forge"})
+    run.create(run_record(recipe="forge"))
     return run
 
 
 def put(run: Run, path: str, data: bytes) -> None:
     """Write into a run's folder behind the store's back."""
     full = f"{run.path}/{path}"
-    if run.store.is_local:
+    if run.storage.is_local:
         os.makedirs(os.path.dirname(full), exist_ok=True)
-    with run.store.fs.open_output_stream(full) as file:
+    with run.storage.fs.open_output_stream(full) as file:
         file.write(data)
+
+
+def get(run: Run, path: str) -> dict[str, Any]:
+    """Read a JSON file in a run's folder behind the store's back."""
+    with run.storage.fs.open_input_file(f"{run.path}/{path}") as file:
+        return json.loads(file.read())
 
 
 def names(run: Run, folder: str = "") -> list[str]:
     """What lies in a run's folder, or in one of its folders."""
-    return sorted(info.base_name for info in run.store.fs.get_file_info(FileSelector(f"{run.path}/{folder}")))
+    return sorted(info.base_name for info in run.storage.fs.get_file_info(FileSelector(f"{run.path}/{folder}")))
 
 
 def test_a_run_reads_back_what_was_written(store: RunStore) -> None:
     run = store.run("forge-1.0")
     assert store.list_runs() == []
     assert not run.exists()
-    run.create({"recipe": "forge", "started": 5.0, "config": {"betas": (0.0, 0.9)}})
+    record = run_record(recipe="forge", started=5.0, config={"betas": (0.0, 0.9)}, class_names=("a", "b"))
+    run.create(record)
     assert run.exists()
     assert store.list_runs() == [run]
-    wanted = {"name": "forge-1.0", "format": 1, "started": 5.0, "recipe": "forge", "config": {"betas": [0.0, 0.9]}}
-    assert run.read_run() == wanted
+    assert run.read_run() == replace(record, name="forge-1.0", config={"betas": [0.0, 0.9]})
+    wanted = {"name": "forge-1.0", "format": 1, "started": 5.0, "recipe": "forge", "class_names": ["a", "b"]}
+    assert get(run, "run.json").items() >= wanted.items()
 
-    assert run.read_progress() is None
+    assert run.read_progress() == Progress()
     for step in (1, 2):
-        run.write_progress({"step": step, "phase": "training"})
-        assert run.read_progress() == {"step": step, "phase": "training"}
+        run.write_progress(Progress(step=step, phase="training"))
+        assert run.read_progress() == Progress(step=step, phase="training")
 
     assert (run.epochs(), run.running_epoch()) == ([], None)
     run.write_samples(0, b"\x89PNG")
-    run.write_epoch_metrics(0, {"fid": 90.5})
+    run.write_epoch_metrics(summary(0))
+    assert get(run, "epochs/0000/metrics.json") == {"epoch": 0, "step": 0, "nimg": 0, "time": 5.0}
     for length in (1, 2):
-        curve = {"step": [1.0, 2.0][:length], "d_loss": [0.7, 0.6][:length]}
+        curve: Curve = {"step": [1.0, 2.0][:length], "d_loss": [0.7, 0.6][:length]}
         run.write_losses(1, curve)
         assert run.read_losses(1) == curve
     assert (run.epochs(), run.running_epoch()) == ([0], 1)
-    run.write_epoch_metrics(1, {"fid": 40.5})
+    run.write_epoch_metrics(summary(1, d_loss=0.65, scores={"fid": 40.5}, floor={"fid": 0.4}))
     assert (run.epochs(), run.running_epoch()) == ([0, 1], None)
     assert run.read_samples(0) == b"\x89PNG"
-    assert run.read_epoch_metrics(1) == {"fid": 40.5}
+    assert run.read_epoch_metrics(0) == summary(0)
+    assert run.read_epoch_metrics(1) == summary(1, d_loss=0.65, scores={"fid": 40.5}, floor={"fid": 0.4})
+
+    assert run.read_evaluation(10) is None
+    scores = evaluation(
+        10, generated={"fid": 1.5, "label_accuracy_per_digit": [1.0, 0.5], "confusion": [[2, 0], [1, 1]]}
+    )
+    run.write_evaluation(scores)
+    assert run.read_evaluation(10) == scores
 
 
 def test_a_checkpoint_reads_back_what_was_published(run: Run, tmp_path: Path) -> None:
     large = tmp_path / "large"
-    large.write_bytes(os.urandom(run_store.CHUNK + 1))
+    large.write_bytes(os.urandom(storage.CHUNK_BYTES + 1))
     assert run.latest_checkpoint() is None
-    published = run.publish_checkpoint(6566, {**FILES, "large.gz": large}, {**FIELDS, "fid": 12.5})
+    published = run.publish_checkpoint(manifest(6566, fid=12.5), {**FILES, "large.gz": large})
     assert run.checkpoints() == [published]
     checkpoint = run.latest_checkpoint()
     assert checkpoint is not None
     checkpoint.verify()
     assert (checkpoint.name, checkpoint.step, checkpoint.epoch, checkpoint.nimg) == ("step_00006566", 6566, 3, 6400)
-    assert checkpoint.manifest.items() >= {"format": 1, "world_size": 2, "fid": 12.5}.items()
+    assert (checkpoint.manifest.format, checkpoint.manifest.world_size, checkpoint.manifest.fid) == (1, 2, 12.5)
     assert {name: checkpoint.read(name) for name in FILES} == FILES
     assert checkpoint.read("large.gz") == large.read_bytes()
     assert names(run) == ["run.json", "step_00006566"]
@@ -118,40 +166,96 @@ def test_a_checkpoint_reads_back_what_was_published(run: Run, tmp_path: Path) ->
 
 def test_checkpoints_and_epochs_are_ordered_by_number(run: Run) -> None:
     for step in (99_999_999, 5, 100_000_000):  # the last needs a ninth digit
-        run.publish_checkpoint(step, FILES, FIELDS)
+        run.publish_checkpoint(manifest(step), FILES)
     assert [checkpoint.step for checkpoint in run.checkpoints()] == [5, 99_999_999, 100_000_000]
     for epoch in (10_000, 2, 9_999):
-        run.write_epoch_metrics(epoch, {})
+        run.write_epoch_metrics(summary(epoch))
     assert run.epochs() == [2, 9_999, 10_000]
 
 
 def test_runs_are_listed_newest_start_first_and_bad_ones_skipped(store: RunStore) -> None:
     for name, started in (("older", 1.0), ("newest", 3.0), ("old", 2.0)):
-        store.run(name).create({"started": started})
+        store.run(name).create(run_record(started=started))
     put(store.run("torn"), "run.json", b'{"format": 1, "na')
     put(store.run("a-list"), "run.json", b"[1]")
     put(store.run("from-the-future"), "run.json", b'{"format": 2, "name": "from-the-future"}')
-    put(store.run("odd-start"), "run.json", b'{"format": 1, "started": "noon"}')
+    put(store.run("no-config"), "run.json", b'{"format": 1, "recipe": "forge", "started": 4.0}')
+    odd = run_record().to_json() | {"started": "noon"}
+    put(store.run("odd-start"), "run.json", json.dumps(odd).encode())
     put(store.run("not-begun"), "progress.json", b"{}")
     put(store.run("older"), "../No Run/run.json", b'{"format": 1}')
     assert [run.name for run in store.list_runs()] == ["newest", "old", "older", "odd-start"]
     with pytest.raises(DamagedError, match=r"torn/run\.json: is damaged \(17 bytes"):
         store.run("torn").read_run()
+    with pytest.raises(DamagedError, match=r"no-config/run\.json: has no usable config, data, .* of another version"):
+        store.run("no-config").read_run()
     with pytest.raises(RunStoreError, match="newer version"):
         store.run("from-the-future").read_run()
 
 
 def test_a_run_is_created_once(run: Run) -> None:
     with pytest.raises(RunStoreError, match="this run exists"):
-        run.create({"recipe": "another"})
-    assert run.read_run()["recipe"] == "forge"
-    assert abs(run.read_run()["started"] - time.time()) < 60
+        run.create(run_record(recipe="another"))
+    assert run.read_run().recipe == "forge"
+    assert abs(run.read_run().started - time.time()) < 60
 
 
-def test_a_run_is_extended_in_the_fields_given(run: Run) -> None:
-    before = run.read_run()
-    run.extend({"epochs": 40})
-    assert run.read_run() == before | {"epochs": 40}
+def test_a_run_is_extended_and_keeps_all_else(run: Run) -> None:
+    put(run, "run.json", json.dumps(get(run, "run.json") | {"of_tomorrow": {"x": [1, None]}}).encode())
+    before = get(run, "run.json")
+    run.extend({"epochs": 40}, 2000)
+    assert get(run, "run.json") == before | {"config": {"epochs": 40}, "total_steps": 2000}
+    assert (run.read_run().config, run.read_run().total_steps) == ({"epochs": 40}, 2000)
+
+
+@pytest.mark.parametrize(
+    ("values", "progress"),
+    [
+        ({}, Progress()),
+        ({"phase": "stopping", "message": None, "step": "x", "epoch": 2.0, "nimg": 2.5}, Progress(epoch=2)),
+        ({"phase": 7, "world_size": True, "eta": [1], "heartbeat": 5}, Progress(heartbeat=5)),
+        ({"phase": "failed", "of_tomorrow": 1}, Progress(phase="failed", extra={"of_tomorrow": 1})),
+    ],
+)
+def test_progress_of_another_version_is_read_as_far_as_it_fits(
+    tmp_path: Path, values: dict[str, Any], progress: Progress
+) -> None:
+    run = open_store(tmp_path).run("forge")
+    put(run, "progress.json", json.dumps(values).encode())
+    assert run.read_progress() == progress
+    run.write_progress(run.read_progress())
+    assert run.read_progress() == progress
+
+
+@pytest.mark.parametrize(
+    ("phase", "age", "state"),
+    [
+        ("starting", None, "live"),
+        ("training", 20, "live"),
+        ("training", 40, "stale"),
+        ("starting", 40, "stale"),
+        ("finished", 40, "ended"),
+        ("stopped", 0, "ended"),
+        ("failed", None, "ended"),
+    ],
+)
+def test_a_run_is_live_until_it_ends_or_falls_silent(phase: Phase, age: float | None, state: str) -> None:
+    progress = Progress(phase=phase, heartbeat=None if age is None else time.time() - age)
+    assert (progress.is_live, progress.is_stale) == (state == "live", state == "stale")
+    assert progress.age == (None if age is None else pytest.approx(age, abs=10))
+
+
+def test_the_share_of_a_run_that_is_done() -> None:
+    shares = [Progress(step=step, total_steps=8).share for step in (0, 2, 9)]
+    assert [*shares, Progress(step=2).share, Progress(phase="finished").share] == [0, 0.25, 1, 0, 1]
+
+
+@pytest.mark.parametrize("curve", [{"step": [1], "d_loss": []}, {"step": 1}, {"step": ["1"]}, {"step": [[1]]}])
+def test_a_curve_has_lists_of_numbers_of_equal_length(tmp_path: Path, curve: dict[str, Any]) -> None:
+    run = open_store(tmp_path).run("forge")
+    put(run, "epochs/0001/losses.json", json.dumps(curve).encode())
+    with pytest.raises(DamagedError, match=r"forge/epochs/0001/losses\.json: is damaged"):
+        run.read_losses(1)
 
 
 def test_a_stop_is_for_one_launch(run: Run) -> None:
@@ -168,10 +272,13 @@ def test_what_is_not_written_yet_is_missing(run: Run) -> None:
 
 
 def test_non_finite_numbers_become_null(run: Run) -> None:
-    run.write_losses(0, {"d_loss": [0.5, float("nan"), float("inf")], "nested": [{"x": (float("-inf"), 1)}]})
-    assert run.read_losses(0) == {"d_loss": [0.5, None, None], "nested": [{"x": [None, 1]}]}
-    checkpoint = run.publish_checkpoint(1, FILES, {**FIELDS, "fid": float("nan")})
-    assert checkpoint.manifest["fid"] is None
+    run.write_losses(0, {"d_loss": [0.5, float("nan"), float("inf")], "g_loss": [float("-inf"), 1, None]})
+    assert run.read_losses(0) == {"d_loss": [0.5, None, None], "g_loss": [None, 1, None]}
+    run.write_epoch_metrics(summary(0, scores={"fid": float("nan"), "kid": 1.0}, extra={"nested": [{"x": math.inf}]}))
+    assert get(run, "epochs/0000/metrics.json")["nested"] == [{"x": None}]
+    assert run.read_epoch_metrics(0).scores == {"fid": None, "kid": 1.0}
+    checkpoint = run.publish_checkpoint(manifest(1, fid=float("nan")), FILES)
+    assert checkpoint.manifest.fid is None
     assert run.checkpoints() == [checkpoint]
 
 
@@ -196,8 +303,9 @@ def test_steps_and_epochs_are_integers(number: int, tmp_path: Path) -> None:
         lambda: run.read_samples(number),
         lambda: run.write_losses(number, {}),
         lambda: run.checkpoint(number),
-        lambda: run.set_aside(number),
-        lambda: run.publish_checkpoint(number, FILES, FIELDS),
+        lambda: run.write_epoch_metrics(replace(summary(1), epoch=number)),
+        lambda: run.read_evaluation(number),
+        lambda: run.publish_checkpoint(manifest(number), FILES),
     )
     for call in calls:
         with pytest.raises(RunStoreError, match="must be an integer of at least 0"):
@@ -209,22 +317,34 @@ def test_steps_and_epochs_are_integers(number: int, tmp_path: Path) -> None:
 def test_files_of_a_checkpoint_stay_in_its_folder(name: str, tmp_path: Path) -> None:
     run = open_store(tmp_path / "runs").run("forge")
     with pytest.raises(RunStoreError, match="cannot be a file of a checkpoint"):
-        run.publish_checkpoint(1, {name: b"x"}, FIELDS)
+        run.publish_checkpoint(manifest(1), {name: b"x"})
     assert list(tmp_path.iterdir()) == []
 
-    checkpoint = run.publish_checkpoint(1, FILES, FIELDS)
+    checkpoint = run.publish_checkpoint(manifest(1), FILES)
     with pytest.raises(RunStoreError, match="has no such file"):
         checkpoint.read(name)
-    manifest = checkpoint.manifest["files"] | {name: {"bytes": 0, "sha256": ""}}
-    put(run, "step_00000001/MANIFEST.json", json.dumps(checkpoint.manifest | {"files": manifest}).encode())
+    values = get(run, "step_00000001/MANIFEST.json")
+    values["files"][name] = {"bytes": 0, "sha256": ""}
+    put(run, "step_00000001/MANIFEST.json", json.dumps(values).encode())
     assert run.checkpoints() == []
 
 
-def test_a_manifest_needs_its_fields(run: Run) -> None:
-    for missing in FIELDS:
-        with pytest.raises(RunStoreError, match="epoch, nimg, world_size"):
-            run.publish_checkpoint(1, FILES, {key: value for key, value in FIELDS.items() if key != missing})
+def test_a_checkpoint_has_files(run: Run) -> None:
+    with pytest.raises(RunStoreError, match="needs at least one file"):
+        run.publish_checkpoint(manifest(1), {})
     assert names(run) == ["run.json"]
+
+
+@pytest.mark.parametrize("unfit", ["missing", None, "1", 1.5, {}, {"generator.safetensors": {"bytes": 1}}])
+@pytest.mark.parametrize("name", ["step", *FIELDS, "files"])
+def test_a_manifest_needs_its_fields(name: str, unfit: Any, tmp_path: Path) -> None:
+    run = open_store(tmp_path).run("forge")
+    checkpoint = run.publish_checkpoint(manifest(1), FILES)
+    values = get(run, f"{checkpoint.name}/MANIFEST.json") | {name: unfit}
+    if unfit == "missing":
+        del values[name]
+    put(run, f"{checkpoint.name}/MANIFEST.json", json.dumps(values).encode())
+    assert run.checkpoints() == []
 
 
 def damage_by_truncation(run: Run, folder: str) -> None:
@@ -238,7 +358,7 @@ def damage_by_flipped_bit(run: Run, folder: str) -> None:
 
 
 def damage_by_lost_file(run: Run, folder: str) -> None:
-    run.store.fs.delete_file(f"{run.path}/{folder}/generator.safetensors")
+    run.storage.fs.delete_file(f"{run.path}/{folder}/generator.safetensors")
 
 
 Damage = Callable[[Run, str], None]
@@ -247,7 +367,7 @@ DAMAGES = pytest.mark.parametrize("damage", [damage_by_truncation, damage_by_fli
 
 @DAMAGES
 def test_a_damaged_file_is_named_and_the_checkpoint_before_it_is_used(run: Run, damage: Damage) -> None:
-    older, newer = (run.publish_checkpoint(step, FILES, FIELDS) for step in (100, 200))
+    older, newer = (run.publish_checkpoint(manifest(step), FILES) for step in (100, 200))
     damage(run, newer.name)
     for check in (newer.verify, lambda: newer.read("generator.safetensors")):
         with pytest.raises(DamagedError, match=r"forge/step_00000200/generator\.safetensors"):
@@ -259,50 +379,50 @@ def test_a_damaged_file_is_named_and_the_checkpoint_before_it_is_used(run: Run, 
 
 @DAMAGES
 def test_publishing_again_replaces_a_damaged_checkpoint(run: Run, damage: Damage) -> None:
-    old = run.publish_checkpoint(100, {**FILES, "old": b"old"}, FIELDS)
+    old = run.publish_checkpoint(manifest(100), {**FILES, "old": b"old"})
     damage(run, old.name)
-    new = run.publish_checkpoint(100, FILES, {**FIELDS, "nimg": 7})
+    new = run.publish_checkpoint(manifest(100, nimg=7), FILES)
     new.verify()
     assert [checkpoint.nimg for checkpoint in run.checkpoints()] == [7]
     assert names(run, new.name) == ["MANIFEST.json", *FILES]
     aside = [name for name in names(run) if name.startswith("set-aside-step_00000100-")]
-    assert len(aside) == run.store.is_local  # kept for a later look only where that costs a rename
+    assert len(aside) == run.storage.is_local  # kept for a later look only where that costs a rename
 
 
 def test_publishing_again_keeps_an_intact_checkpoint(run: Run) -> None:
-    first = run.publish_checkpoint(100, FILES, FIELDS)
-    again = run.publish_checkpoint(100, {"generator.safetensors": b"another"}, {**FIELDS, "nimg": 7})
+    first = run.publish_checkpoint(manifest(100), FILES)
+    again = run.publish_checkpoint(manifest(100, nimg=7), {GENERATOR_FILE: b"another"})
     assert again == first
     assert again.read("generator.safetensors") == FILES["generator.safetensors"]
 
 
-@pytest.mark.parametrize("manifest", [None, b"", b'{"format": 1, "st', b"{}", b'{"format": 1, "step": 100}', b"[]"])
-def test_without_a_readable_manifest_there_is_no_checkpoint(run: Run, manifest: bytes | None) -> None:
+@pytest.mark.parametrize("content", [None, b"", b'{"format": 1, "st', b"{}", b'{"format": 1, "step": 100}', b"[]"])
+def test_without_a_readable_manifest_there_is_no_checkpoint(run: Run, content: bytes | None) -> None:
     put(run, "step_00000100/generator.safetensors", b"torn")
     put(run, "step_00000100/left_over", b"torn")
-    if manifest is not None:
-        put(run, "step_00000100/MANIFEST.json", manifest)
+    if content is not None:
+        put(run, "step_00000100/MANIFEST.json", content)
     assert run.checkpoints() == []
     assert run.latest_checkpoint() is None
-    run.publish_checkpoint(100, FILES, FIELDS).verify()
+    run.publish_checkpoint(manifest(100), FILES).verify()
     assert names(run, "step_00000100") == ["MANIFEST.json", *FILES]
 
 
 def test_a_folder_copied_by_hand_is_no_checkpoint(tmp_path: Path) -> None:
     run = open_store(tmp_path).run("forge")
-    checkpoint = run.publish_checkpoint(100, FILES, FIELDS)
+    checkpoint = run.publish_checkpoint(manifest(100), FILES)
     for name in ("step_00000200", "step_100", "step_000000100", "step_0000010\N{ARABIC-INDIC DIGIT ZERO}"):
         shutil.copytree(tmp_path / "forge" / checkpoint.name, tmp_path / "forge" / name)
     assert run.checkpoints() == [checkpoint]
 
 
 def test_a_newer_format_is_refused_and_not_touched(run: Run) -> None:
-    checkpoint = run.publish_checkpoint(100, FILES, FIELDS)
-    put(run, "step_00000100/MANIFEST.json", json.dumps(checkpoint.manifest | {"format": 2}).encode())
+    checkpoint = run.publish_checkpoint(manifest(100), FILES)
+    put(run, "step_00000100/MANIFEST.json", json.dumps(checkpoint.manifest.to_json() | {"format": 2}).encode())
     calls = (
         run.checkpoints,
         run.latest_checkpoint,
-        lambda: run.publish_checkpoint(100, FILES, FIELDS),
+        lambda: run.publish_checkpoint(manifest(100), FILES),
         lambda: run.prune_checkpoints(1),
     )
     for call in calls:
@@ -312,13 +432,12 @@ def test_a_newer_format_is_refused_and_not_touched(run: Run) -> None:
 
 
 def test_set_aside_takes_a_checkpoint_out_of_the_list(run: Run) -> None:
-    first, second, third = (run.publish_checkpoint(step, FILES, FIELDS) for step in (100, 200, 300))
+    first, second, third = (run.publish_checkpoint(manifest(step), FILES) for step in (100, 200, 300))
     run.set_aside(third)
-    run.set_aside(200)
+    run.set_aside(second)
     assert run.checkpoints() == [first]
     assert {"step_00000200", "step_00000300"}.isdisjoint(names(run))
-    run.publish_checkpoint(200, FILES, FIELDS)
-    run.set_aside(200)  # a second time for the same step
+    run.set_aside(run.publish_checkpoint(manifest(200), FILES))  # a second time for the same step
     assert run.latest_checkpoint() == first
     assert second.name not in names(run)
 
@@ -338,7 +457,7 @@ def test_prune_keeps_the_newest_and_the_best(
 ) -> None:
     run = open_store(tmp_path).run("forge")
     for step in (100, 200, 300, 400, 500):
-        run.publish_checkpoint(step, FILES, FIELDS)
+        run.publish_checkpoint(manifest(step), FILES)
     assert run.prune_checkpoints(keep_newest, keep_best) == removed
     kept = [step for step in (100, 200, 300, 400, 500) if step not in removed]
     assert [checkpoint.step for checkpoint in run.checkpoints()] == kept
@@ -346,14 +465,14 @@ def test_prune_keeps_the_newest_and_the_best(
 
 
 def test_prune_removes_what_killed_writers_left(run: Run) -> None:
-    run.write_epoch_metrics(0, {})
+    run.write_epoch_metrics(summary(0))
     put(run, "step_00000050/generator.safetensors", b"no manifest")
     put(run, "step_00000060/MANIFEST.json", b"torn")
     put(run, ".stage-step_00000100-0123/generator.safetensors", b"staged")
     put(run, "notes/keep.txt", b"not ours")
     assert run.prune_checkpoints(1) == []  # no checkpoint is newer than these
     assert "step_00000050" in names(run)
-    run.publish_checkpoint(100, FILES, FIELDS)
+    run.publish_checkpoint(manifest(100), FILES)
     put(run, "step_00000200/generator.safetensors", b"on its way")
     put(run, ".stage-step_00000200-0123/generator.safetensors", b"on its way")
     assert run.prune_checkpoints(1) == []
@@ -366,38 +485,38 @@ def test_prune_removes_what_killed_writers_left(run: Run) -> None:
 def test_a_failed_publish_leaves_nothing_visible_and_can_be_repeated(run: Run, tmp_path: Path) -> None:
     late = tmp_path / "late"
     with pytest.raises(RunStoreError, match="late"):
-        run.publish_checkpoint(100, {**FILES, "late": late}, FIELDS)
+        run.publish_checkpoint(manifest(100), {**FILES, "late": late})
     assert run.checkpoints() == []
-    if run.store.is_local:
+    if run.storage.is_local:
         assert names(run) == ["run.json"]
     late.write_bytes(b"here now")
-    assert run.publish_checkpoint(100, {**FILES, "late": late}, FIELDS).read("late") == b"here now"
+    assert run.publish_checkpoint(manifest(100), {**FILES, "late": late}).read("late") == b"here now"
 
 
 def test_a_failed_write_keeps_the_old_file_and_leaves_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = open_store(tmp_path).run("forge")
-    run.write_progress({"step": 1})
+    run.write_progress(Progress(step=1))
 
     def full_disk(handle: int) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full_disk)
     with pytest.raises(RunStoreError, match=r"progress\.json.*No space left on device"):
-        run.write_progress({"step": 2})
+        run.write_progress(Progress(step=2))
     with pytest.raises(RunStoreError, match="No space left on device"):
-        run.publish_checkpoint(1, FILES, FIELDS)
+        run.publish_checkpoint(manifest(1), FILES)
     assert names(run) == ["progress.json"]
-    assert run.read_progress() == {"step": 1}
+    assert run.read_progress().step == 1
 
 
 def test_readers_see_whole_checkpoints_only(run: Run) -> None:
-    steps = range(100, 2100 if run.store.is_local else 600, 100)
+    steps = range(100, 2100 if run.storage.is_local else 600, 100)
     files = {name: os.urandom(300_000) for name in FILES}
 
     def write() -> None:
         for step in steps:
-            run.publish_checkpoint(step, files, {**FIELDS, "nimg": step})
-            run.write_progress({"step": step, "padding": "x" * (step % 700)})
+            run.publish_checkpoint(manifest(step, nimg=step), files)
+            run.write_progress(Progress(step=step, message="x" * (step % 700)))
 
     writer = threading.Thread(target=write)
     writer.start()
@@ -410,18 +529,18 @@ def test_readers_see_whole_checkpoints_only(run: Run) -> None:
                 assert checkpoint.nimg == checkpoint.step
                 seen.add(checkpoint.step)
         progress = run.read_progress()
-        assert progress is None or len(progress["padding"]) == progress["step"] % 700
+        assert len(progress.message) == progress.step % 700
         assert alive or len(seen) == len(steps), "the writer failed"
     writer.join()
 
 
 def test_readers_survive_pruning(tmp_path: Path) -> None:
     run = open_store(tmp_path).run("forge")
-    run.publish_checkpoint(1, FILES, FIELDS)
+    run.publish_checkpoint(manifest(1), FILES)
 
     def write() -> None:
         for step in range(2, 60):
-            run.publish_checkpoint(step, FILES, FIELDS)
+            run.publish_checkpoint(manifest(step), FILES)
             run.prune_checkpoints(1, keep_best=1)
 
     writer = threading.Thread(target=write)
@@ -439,16 +558,16 @@ def test_readers_survive_pruning(tmp_path: Path) -> None:
 def test_a_file_that_is_being_replaced_is_read_again(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     put(run, "progress.json", b'{"step": 1')
     monkeypatch.setattr(time, "sleep", lambda seconds: put(run, "progress.json", b'{"step": 12}'))
-    assert run.read_progress() == {"step": 12}
+    assert run.read_progress().step == 12
 
 
 def test_a_killed_writer_publishes_nothing(tmp_path: Path) -> None:
     run = open_store(tmp_path).run("forge")
     os.mkfifo(tmp_path / "endless")  # whoever reads it waits for ever
     code = (
-        "import pathlib, sys; from trainer.run_store import open_store\n"
+        "import pathlib, sys; from trainer.run_store import Manifest, open_store\n"
         "files = {'generator.safetensors': b'x' * 1000, 'resume.safetensors': pathlib.Path(sys.argv[1], 'endless')}\n"
-        f"open_store(sys.argv[1]).run('forge').publish_checkpoint(100, files, {FIELDS})"
+        f"open_store(sys.argv[1]).run('forge').publish_checkpoint(Manifest(step=100, **{FIELDS}), files)"
     )
     root = Path(run_store.__file__).parent.parent
     process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], cwd=root)
@@ -462,13 +581,13 @@ def test_a_killed_writer_publishes_nothing(tmp_path: Path) -> None:
         process.kill()
         process.wait()
     assert run.checkpoints() == []
-    run.publish_checkpoint(100, FILES, FIELDS)
+    run.publish_checkpoint(manifest(100), FILES)
     run.prune_checkpoints(1)
     assert names(run) == ["step_00000100"]
 
 
 def test_a_store_travels_to_other_processes(run: Run) -> None:
-    checkpoint = run.publish_checkpoint(100, FILES, FIELDS)
+    checkpoint = run.publish_checkpoint(manifest(100), FILES)
     copy = pickle.loads(pickle.dumps(checkpoint))
     assert copy == checkpoint
     assert hash(copy) == hash(checkpoint)
@@ -478,7 +597,7 @@ def test_a_store_travels_to_other_processes(run: Run) -> None:
 def test_local_paths_and_file_uris_open_the_same_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
-    wanted = RunStore(open_store(tmp_path).fs, f"{tmp_path}/my runs")
+    wanted = RunStore(Storage(open_store(tmp_path).storage.fs, f"{tmp_path}/my runs"))
     places = ("my runs", "./x/../my runs", "~/my runs", tmp_path / "my runs", f"file://{tmp_path}/my%20runs")
     assert [open_store(place) for place in places] == [wanted] * len(places)
     assert wanted.list_runs() == []
@@ -525,7 +644,7 @@ def test_a_missing_bucket_is_an_error(s3_uri: str) -> None:
     with pytest.raises(RunStoreError, match="there is no bucket 'another'"):
         store.list_runs()
     with pytest.raises(RunStoreError, match="cannot be written") as caught:
-        store.run("forge").create({})
+        store.run("forge").create(run_record())
     assert "\n" not in str(caught.value)
 
 
@@ -537,8 +656,8 @@ def test_a_server_that_does_not_answer_is_an_error_within_seconds(s3_uri: str) -
         store = open_store(f"s3://digits/runs?scheme=http&region=us-east-1&endpoint_override={endpoint}")
         start = time.monotonic()
         run = store.run("forge")
-        checkpoint = Checkpoint(run, 1, {"files": {"generator.safetensors": {"bytes": 1, "sha256": ""}}})
-        for call in (store.list_runs, checkpoint.is_intact, lambda: run.write_progress({})):
+        checkpoint = Checkpoint(run, manifest(1, files={GENERATOR_FILE: FileEntry(1, "")}))
+        for call in (store.list_runs, checkpoint.is_intact, lambda: run.write_progress(Progress())):
             with pytest.raises(RunStoreError, match="cannot be") as caught:
                 call()
             assert not isinstance(caught.value, DamagedError)  # or a resume would set good checkpoints aside

@@ -1,35 +1,42 @@
 """`python -m trainer ship`: a run small enough to be given away."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from tests.sample_run import evaluation
 from tests.training import mlp_config, train_on
 from trainer.__main__ import main
-from trainer.run_store import open_store
-from trainer.state import GENERATOR_FILE
+from trainer.run_store import GENERATOR_FILE, open_store
 
 
 def test_a_shipped_run_has_all_but_what_a_resume_needs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (run,) = train_on(1, (mlp_config(ema=1000), tmp_path / "runs"))
-    run.write_evaluation(run.checkpoints()[-1].step, {"generated": {"fid": 1.0}})
+    scores = evaluation(run.checkpoints()[-1].step)
+    run.write_evaluation(scores)
+    for file in ("run.json", "progress.json", "epochs/0002/metrics.json"):  # as if another version had written them
+        path = Path(run.path, file)
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"of_tomorrow": [1, 2]}))
     command = ["ship", "run", "--runs", str(tmp_path / "runs"), "--to", str(tmp_path / "pretrained"), "--name", "q"]
     assert main(command) == 0
     shipped = open_store(tmp_path / "pretrained").run("q")
     assert shipped.epochs() == run.epochs() == [0, 1, 2]
     assert shipped.read_samples(2) == run.read_samples(2)
     assert shipped.read_losses(2)["d_loss"] == pytest.approx(run.read_losses(2)["d_loss"], rel=1e-3)
-    assert shipped.read_run()["config"] == run.read_run()["config"]
+    assert shipped.read_run() == replace(run.read_run(), name="q")
+    assert shipped.read_progress() == run.read_progress()
+    assert shipped.read_epoch_metrics(2) == run.read_epoch_metrics(2)
+    for record in (shipped.read_run(), shipped.read_progress(), shipped.read_epoch_metrics(2)):
+        assert record.extra == {"of_tomorrow": [1, 2]}
     (checkpoint,) = shipped.checkpoints()
     original = run.latest_checkpoint()
     assert original
-    assert checkpoint.manifest["files"].keys() == {GENERATOR_FILE}
+    assert checkpoint.manifest.files.keys() == {GENERATOR_FILE}
     assert checkpoint.read(GENERATOR_FILE) == original.read(GENERATOR_FILE)
-    assert (checkpoint.step, checkpoint.epoch, checkpoint.nimg) == (original.step, original.epoch, original.nimg)
-    assert shipped.read_evaluation(checkpoint.step) == {"generated": {"fid": 1.0}}
-    trained = shipped.read_run()["trained"]
-    assert trained["length"] == "its own full length"
-    assert trained["steps"] == trained["total_steps"] == original.step
+    assert checkpoint.manifest == replace(original.manifest, files=checkpoint.manifest.files)
+    assert shipped.read_evaluation(checkpoint.step) == scores
 
     capsys.readouterr()
     assert main(command) == 2  # a shipped run is not overwritten

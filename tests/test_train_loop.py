@@ -15,6 +15,7 @@ import torch
 from models.generator_file import read_generator
 from models.networks import build_discriminator
 from models.sampling import from_uint8, one_hot
+from tests.sample_run import run_record
 from tests.training import (
     DROPOUT,
     FORGE,
@@ -31,8 +32,7 @@ from tests.training import (
 from trainer import data, metrics, state
 from trainer.config import TrainConfig
 from trainer.launch import publish_patiently
-from trainer.run_store import open_store
-from trainer.state import GENERATOR_FILE, NETWORKS_FILE, RESUME_FILE
+from trainer.run_store import GENERATOR_FILE, NETWORKS_FILE, RESUME_FILE, Manifest, open_store
 from trainer.train_loop import NotFiniteError, load_images, plan, worker_slice
 
 
@@ -63,7 +63,7 @@ def test_the_number_of_workers_does_not_change_forge(tmp_path: Path, world_size:
             assert found[name] == pytest.approx(expected[name], rel=tolerance), f"{name} in {dtype}"
         assert len(set(expected["d_loss"])) > steps / 2  # a curve that stands still would prove nothing
     # The workers share the pictures that are scored, too. (In float32 a pixel may round to another byte.)
-    scores = [runs[0].read_epoch_metrics(1)["scores"] for runs in (alone, together)]
+    scores = [runs[0].read_epoch_metrics(1).scores for runs in (alone, together)]
     assert scores[1] == pytest.approx(scores[0], rel=1e-3, abs=1e-3)
 
 
@@ -174,17 +174,16 @@ def test_a_request_to_stop_ends_training_after_a_checkpoint(tmp_path: Path) -> N
     train_here(config, run)
     progress = run.read_progress()
     checkpoint = run.latest_checkpoint()
-    assert progress
     assert checkpoint
-    assert progress["phase"] == "stopped"
-    assert 0 < checkpoint.step == progress["step"] < progress["total_steps"]
+    assert progress.phase == "stopped"
+    assert 0 < checkpoint.step == progress.step < progress.total_steps
 
 
 def test_a_request_to_stop_another_launch_is_not_heard(tmp_path: Path) -> None:
     run = open_store(tmp_path).run("run")
     run.request_stop("an earlier launch")
     train_here(mlp_config(), run)
-    assert (run.read_progress() or {})["phase"] == "finished"
+    assert run.read_progress().phase == "finished"
 
 
 @pytest.fixture
@@ -197,17 +196,17 @@ def cpu_clock(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("cpu_clock")
 def test_a_run_ends_after_a_checkpoint_when_its_cpu_minutes_are_used(tmp_path: Path) -> None:
     config, run = forge_config(), open_store(tmp_path / "runs").run("run")
-    found: list[dict[str, Any]] = []
+    found: list[Manifest] = []
     for cpu_minutes, steps in ((7 / 60, 7), (19 / 60, 19), (100 / 60, 30)):
         train_here(config, run, cpu_minutes=cpu_minutes)
         checkpoint = run.latest_checkpoint()
         assert checkpoint
-        assert (checkpoint.step, checkpoint.manifest["cpu_seconds"]) == (steps, steps)  # of all sittings
-        progress = run.read_progress() or {}
-        assert progress["phase"] == ("finished" if steps == 30 else "stopped")
-        assert progress["cpu_seconds"] == steps
+        assert (checkpoint.step, checkpoint.manifest.cpu_seconds) == (steps, steps)  # of all sittings
+        progress = run.read_progress()
+        assert progress.phase == ("finished" if steps == 30 else "stopped")
+        assert progress.cpu_seconds == steps
         found.append(checkpoint.manifest)
-    assert 0 < found[0]["seconds"] < found[1]["seconds"] < found[2]["seconds"]
+    assert 0 < found[0].seconds < found[1].seconds < found[2].seconds
     assert losses_of(run)["step"] == list(range(1, 31))
 
 
@@ -237,26 +236,26 @@ def test_epochs_are_scored_as_often_as_asked_and_at_the_end(
     for epoch in (0, 1, 2, 3):
         summary = run.read_epoch_metrics(epoch)
         if epoch < 2:
-            assert not {"scores", "floor"} & summary.keys()
+            assert (summary.scores, summary.floor) == (None, None)
             continue
-        assert summary["floor"] == floor
-        assert summary["scores"].keys() == floor.keys() - (set() if config.model.num_classes else {"label_accuracy"})
-        assert summary["scores"]["fid"] > 10 * floor["fid"]
+        assert summary.scores
+        assert summary.floor == floor
+        assert summary.scores.keys() == floor.keys() - (set() if config.model.num_classes else {"label_accuracy"})
+        assert summary.scores["fid"] > 10 * floor["fid"]
         checkpoint = run.checkpoint(2 * epoch)
         assert checkpoint
-        assert checkpoint.manifest["fid"] == summary["scores"]["fid"]
-    scored = [checkpoint.step for checkpoint in run.checkpoints() if "fid" in checkpoint.manifest]
+        assert checkpoint.manifest.fid == summary.scores["fid"]
+    scored = [checkpoint.step for checkpoint in run.checkpoints() if checkpoint.manifest.fid is not None]
     assert scored == [4, 6]
 
 
 def test_the_checkpoint_of_the_lowest_fid_is_kept_beside_the_newest(tmp_path: Path) -> None:
     run = open_store(tmp_path).run("run")
-    run.create({})
+    run.create(run_record())
     kept = []
     for step, fid in enumerate((None, 30.0, 9.0, 20.0, None, 8.0, 10.0, 11.0), 1):
-        fields: dict[str, Any] = {"epoch": 0, "nimg": step, "world_size": 1}
-        fields |= {} if fid is None else {"fid": fid}
-        publish_patiently(run, step, {"generator.safetensors": b"weights"}, fields, keep=2)
+        manifest = Manifest(step=step, epoch=0, nimg=step, world_size=1, fid=fid)
+        publish_patiently(run, manifest, {GENERATOR_FILE: b"weights"}, keep=2)
         kept.append([checkpoint.step for checkpoint in run.checkpoints()])
     assert kept == [[1], [1, 2], [2, 3], [3, 4], [3, 4, 5], [5, 6], [6, 7], [6, 7, 8]]
 
@@ -270,8 +269,8 @@ def test_a_run_leaves_epochs_and_a_generator(tmp_path: Path, config: TrainConfig
         assert {len(values) for values in curve.values()} == {config.steps_per_epoch}
         assert all(0 <= share <= 1 for share in curve["d_acc_real"] + curve["d_acc_fake"])
         summary = run.read_epoch_metrics(epoch)
-        assert summary["step"] == epoch * config.steps_per_epoch
-        assert summary["d_loss"] == pytest.approx(sum(curve["d_loss"]) / len(curve["d_loss"]), rel=1e-5)
+        assert summary.step == epoch * config.steps_per_epoch
+        assert summary.d_loss == pytest.approx(sum(curve["d_loss"]) / len(curve["d_loss"]), rel=1e-5)
     assert run.read_samples(0) != run.read_samples(2)
     checkpoint = run.latest_checkpoint()
     assert checkpoint

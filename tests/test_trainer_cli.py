@@ -8,20 +8,20 @@ from typing import Any
 
 import pytest
 
-from tests.sample_run import being_trained
+from tests.sample_run import being_trained, manifest, run_record
 from trainer import launch
 from trainer.__main__ import main, parse
 from trainer.config import TrainConfig
 from trainer.data import load_dataset
 from trainer.recipes import RECIPES, SOURCES, SUMMARIES
-from trainer.run_store import Run, open_store
+from trainer.run_store import GENERATOR_FILE, Run, open_store
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
 def existing_run(folder: Path, config: TrainConfig) -> Run:
     run = open_store(folder).run("forge")
-    run.create({"config": config.to_dict(), "data": load_dataset().sha256})
+    run.create(run_record(config=config.to_dict(), data=load_dataset().sha256))
     return run
 
 
@@ -151,7 +151,7 @@ def test_a_run_is_not_continued_with_another_config(
 
 def test_a_run_is_not_continued_on_other_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = open_store(tmp_path).run("forge")
-    run.create({"config": RECIPES["forge"].to_dict(), "data": {"train-images-idx3-ubyte": "other"}})
+    run.create(run_record(config=RECIPES["forge"].to_dict(), data={"train-images-idx3-ubyte": "other"}))
     assert main(["forge", "--runs", str(tmp_path)]) == 2
     assert "trained on other data" in capsys.readouterr().err
 
@@ -164,8 +164,7 @@ def test_a_run_that_has_used_its_cpu_minutes_starts_nothing(
 
     monkeypatch.setattr(launch, "connect", connect)
     run = existing_run(tmp_path, RECIPES["forge"])
-    fields = {"epoch": 0, "nimg": 2560, "world_size": 2, "seconds": 70.0, "cpu_seconds": 120.0}
-    run.publish_checkpoint(40, {"generator.safetensors": b"weights"}, fields)
+    run.publish_checkpoint(manifest(40, seconds=70.0, cpu_seconds=120.0), {GENERATOR_FILE: b"weights"})
     command = ["forge", "--runs", str(tmp_path), "--cpu-minutes"]
     for minutes in ("2", "1.5"):
         assert main([*command, minutes]) == 0

@@ -16,7 +16,7 @@ import torch
 from models.generate import main as generate
 from trainer.__main__ import parse
 from trainer.recorder import Recorder
-from trainer.run_store import Run, open_store
+from trainer.run_store import Manifest, Run, open_store
 from trainer.train_loop import train
 
 pytestmark = pytest.mark.slow
@@ -57,7 +57,7 @@ def kill_all(process: "subprocess.Popen[str]") -> None:
 
 def wait_for_step(process: "subprocess.Popen[str]", run: Run, step: int) -> None:
     deadline = time.monotonic() + 180
-    while (run.read_progress() or {}).get("step", 0) < step:
+    while run.read_progress().step < step:
         assert process.poll() is None, process.stdout and process.stdout.read()
         assert time.monotonic() < deadline, f"no step {step} within 180 s"
         time.sleep(0.2)
@@ -85,7 +85,7 @@ def test_a_run_gets_the_cpu_minutes_that_it_is_given(
     checkpoint = run.latest_checkpoint()
     assert checkpoint
     assert 0 < checkpoint.step < 320
-    assert checkpoint.manifest["cpu_seconds"] >= 60 * 0.02
+    assert checkpoint.manifest.cpu_seconds >= 60 * 0.02
     assert f"has used its 0.02 CPU-minutes, at step {checkpoint.step}." in first
 
     again = output_of("0.02")
@@ -96,8 +96,8 @@ def test_a_run_gets_the_cpu_minutes_that_it_is_given(
     final = run.latest_checkpoint()
     assert final
     assert final.step == 320
-    for name in ("seconds", "cpu_seconds"):
-        assert final.manifest[name] > checkpoint.manifest[name]
+    assert final.manifest.seconds > checkpoint.manifest.seconds
+    assert final.manifest.cpu_seconds > checkpoint.manifest.cpu_seconds
 
 
 @pytest.mark.timeout(600)
@@ -115,7 +115,7 @@ def test_a_run_on_two_workers_survives_being_stopped_and_killed(
     assert stopped.returncode == 128 + signal.SIGINT, output
     assert f"Stopped at step {checkpoint.step} of 320" in output
     assert "-m trainer forge --dtype float64" in output
-    assert (run.read_progress() or {})["phase"] == "stopped"
+    assert run.read_progress().phase == "stopped"
 
     killed = start(*RECIPE, "--workers", "2")
     wait_for_step(killed, run, checkpoint.step + 50)
@@ -138,7 +138,7 @@ def test_a_run_on_two_workers_survives_being_stopped_and_killed(
     # The same run in this process, never interrupted and without Ray, has the same losses.
     whole = open_store(tmp_path / "whole").run("forge")
 
-    def report(step: int, files: dict[str, bytes] | None, fields: dict[str, object]) -> None:
+    def report(manifest: Manifest, files: dict[str, bytes] | None) -> None:
         pass
 
     torch.set_num_threads(1)

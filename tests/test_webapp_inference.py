@@ -12,8 +12,8 @@ from PIL import Image
 
 from models.generator_file import GeneratorFileError
 from models.view_link import GenerateView, encode, parse
-from tests.sample_run import STEPS_PER_EPOCH, curve, model_config, write_checkpoint, write_run
-from trainer.run_store import DamagedError, Run
+from tests.sample_run import STEPS_PER_EPOCH, curve, manifest, model_config, write_checkpoint, write_run
+from trainer.run_store import GENERATOR_FILE, DamagedError, Run
 from webapp import catalog, charts, export, inference, picture_html, wording
 from webapp.classes import Classes, plain, slug
 from webapp.environment import RUNS_VARIABLE
@@ -69,8 +69,8 @@ def test_a_generator_in_memory_outlives_its_checkpoint(run: Run) -> None:
 
 def test_another_file_in_the_same_place_is_noticed(run: Run) -> None:
     old = key_of(2)
-    run.store._remove(f"{run.path}/step_{2 * STEPS_PER_EPOCH:08d}")
-    run.publish_checkpoint(2 * STEPS_PER_EPOCH, {"generator.safetensors": b"x" * 50}, fields_of(2))
+    run.storage.remove_folder(f"{run.name}/step_{2 * STEPS_PER_EPOCH:08d}")
+    run.publish_checkpoint(manifest(2 * STEPS_PER_EPOCH), {GENERATOR_FILE: b"x" * 50})
     with pytest.raises(inference.CheckpointGoneError, match="replaced"):
         inference.load(old)
     st.cache_data.clear()
@@ -81,10 +81,6 @@ def test_another_file_in_the_same_place_is_noticed(run: Run) -> None:
     st.cache_data.clear()
     with pytest.raises(DamagedError, match=r"step_00000150/generator\.safetensors"):
         inference.load(key_of(3))
-
-
-def fields_of(epoch: int) -> dict[str, int]:
-    return {"epoch": epoch, "nimg": 1, "world_size": 1}
 
 
 def frames_of(colour: bool = False) -> NDArray[np.uint8]:
@@ -189,11 +185,3 @@ def test_classes_in_words() -> None:
     markup = picture_html.picture_rows(np.zeros((1, 1, 28, 28), np.uint8), (0,), 0, Classes(1, ('<b>"x"',)))
     assert "<b>" not in markup
     assert 'alt="&lt;b&gt;&quot;x&quot;, seed 0"' in markup
-
-
-def test_progress_is_read_leniently() -> None:
-    assert catalog.Progress.of(None).phase == "starting"
-    odd = catalog.Progress.of({"phase": 7, "step": "x", "eta": None, "epoch": 2.0, "more": 1, "heartbeat": 5})
-    assert (odd.phase, odd.step, odd.eta, odd.epoch) == ("starting", 0, None, 2)
-    assert odd.is_stale
-    assert not odd.is_live

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.sample_run import being_trained, write_run
+from tests.sample_run import being_trained, run_record, write_run
 from trainer.recipes import RECIPES
-from trainer.run_store import open_store
+from trainer.run_store import Progress, open_store
 from webapp import training_child
 from webapp.training_child import TrainingChild, choose_run_name
 
@@ -95,7 +95,7 @@ def test_it_serves_says_where_and_ends(tmp_path: Path, end: signal.Signals) -> N
         headers = answer(f"{url}/healthz").headers
         assert "default-src 'self'" in headers["Content-Security-Policy"]
         assert headers["X-Content-Type-Options"] == "nosniff"
-        check_samples_route(url, open_store(tmp_path).run("quick-1").read_run()["started"])
+        check_samples_route(url, open_store(tmp_path).run("quick-1").read_run().started)
     finally:
         process.send_signal(end)
         output, _ = process.communicate(timeout=30)
@@ -123,8 +123,8 @@ def test_a_training_that_fails_shows_why_and_the_app_goes_on(tmp_path: Path) -> 
 def test_a_run_that_the_trainer_refuses_to_go_on_with_gets_a_successor(tmp_path: Path) -> None:
     config = dataclasses.replace(RECIPES["quick"], g_lr=0.5)
     run = open_store(tmp_path).run("quick-1")
-    run.create({"recipe": "quick", "config": config.to_dict()})
-    run.write_progress({"phase": "stopped"})
+    run.create(run_record(config=config.to_dict()))
+    run.write_progress(Progress(phase="stopped"))
     before = run.read_run()
     process = start("--port", "0", "--runs", str(tmp_path), "--train", "quick")
     try:
@@ -295,20 +295,20 @@ def store(tmp_path: Path) -> Iterator[Path]:
 def test_a_demo_resumes_what_is_unfinished(store: Path, phases: dict[str, tuple], name: str) -> None:
     for run_name, (phase, age) in phases.items():
         run = open_store(store).run(run_name)
-        run.create({"recipe": "quick"})
+        run.create(run_record())
         if phase:
-            run.write_progress({"phase": phase, "heartbeat": time.time() - age})
+            run.write_progress(Progress(phase=phase, heartbeat=time.time() - age))
     assert choose_run_name(open_store(store), "quick") == name
 
 
 def test_a_demo_starts_a_new_run_in_place_of_one_that_cannot_go_on(store: Path) -> None:
-    open_store(store).run("quick-3").create({"recipe": "quick"})
+    open_store(store).run("quick-3").create(run_record())
     assert choose_run_name(open_store(store), "quick") == "quick-3"
     assert choose_run_name(open_store(store), "quick", resume=False) == "quick-4"
 
 
 def test_a_demo_leaves_a_run_alone_that_another_one_trains(store: Path) -> None:
     run = open_store(store).run("quick-1")
-    run.create({"recipe": "quick"})
+    run.create(run_record())
     with being_trained(run):
         assert choose_run_name(open_store(store), "quick") == "quick-2"

@@ -13,10 +13,19 @@ from streamlit.util import calc_hash
 
 from models.describe import DIAGRAMS, dot_source, sizes
 from models.networks import MODELS
-from tests.sample_run import FLOOR, STEPS_PER_EPOCH, model_config, write_checkpoint, write_epoch, write_run
+from tests.sample_run import (
+    FLOOR,
+    STEPS_PER_EPOCH,
+    evaluation,
+    model_config,
+    run_record,
+    write_checkpoint,
+    write_epoch,
+    write_run,
+)
 from trainer.evaluate import ROWS
 from trainer.metrics import EPOCH_COUNT
-from trainer.run_store import Run, open_store
+from trainer.run_store import EpochSummary, Progress, Run, open_store
 from webapp import catalog, charts, wording
 from webapp.environment import RUNS_VARIABLE
 
@@ -262,10 +271,10 @@ def test_a_generator_without_classes_has_no_label_accuracy(runs: Path) -> None:
 
 def test_training_shows_the_evaluation_of_the_newest_checkpoint(runs: Path) -> None:
     run = write_run(runs)
-    run.write_evaluation(100, {"count": 10_000, "generated": FLOOR, "floor": FLOOR})
+    run.write_evaluation(evaluation(100))
     assert not open_app("training").table  # of an older one
     generated = FLOOR | {"kid": 0.001, "nearest_median": 4.4, "recall": float("nan")}
-    run.write_evaluation(150, {"count": 10_000, "generated": generated, "floor": FLOOR | {"kid": 0, "recall": 0.9}})
+    run.write_evaluation(evaluation(150, generated=generated, floor=FLOOR | {"kid": 0, "recall": 0.9}))
     app = refresh(open_app("training"))
     assert "**Evaluation** - epoch 3, step 150" in words(app)
     assert "Of 10,000 generated digits" in words(app)
@@ -284,8 +293,8 @@ def test_the_app_shows_every_score_as_evaluate_does() -> None:
 
 def test_charts_of_scores_have_the_floor_from_the_start_and_gaps_where_a_score_is_missing() -> None:
     summaries = [
-        {"epoch": 2, "scores": {"fid": 40.0, "label_accuracy": 0.5}, "floor": FLOOR},
-        {"epoch": 4, "scores": {"fid": None, "label_accuracy": 0.9}, "floor": FLOOR},
+        EpochSummary(epoch=epoch, step=0, nimg=0, time=0.0, scores=scores, floor=FLOOR)
+        for epoch, scores in ((2, {"fid": 40.0, "label_accuracy": 0.5}), (4, {"fid": None, "label_accuracy": 0.9}))
     ]
     floor, curve = charts.fid(summaries).data
     assert (list(floor.x), list(floor.y)) == ([0, 2, 4], [0.42] * 3)
@@ -320,7 +329,7 @@ def test_a_failed_run_says_why(runs: Path) -> None:
 @pytest.mark.parametrize("name", MODELS)
 def test_architecture_shows_the_networks_of_every_recipe_before_the_first_checkpoint(runs: Path, name: str) -> None:
     config = MODELS[name]
-    open_store(runs).run("run-1").create({"recipe": name, "config": {"model": dataclasses.asdict(config)}})
+    open_store(runs).run("run-1").create(run_record(recipe=name, config={"model": dataclasses.asdict(config)}))
     app = open_app("architecture")
     assert address(app) == {"run": "runs/run-1"}
     figures = {metric.label: metric.value for metric in app.metric}
@@ -347,7 +356,7 @@ def test_architecture_follows_the_chosen_run(runs: Path) -> None:
 
 
 def test_a_model_of_another_version_is_named(runs: Path) -> None:
-    open_store(runs).run("run-1").create({"recipe": "x", "config": {"model": {"architecture": "of tomorrow"}}})
+    open_store(runs).run("run-1").create(run_record(config={"model": {"architecture": "of tomorrow"}}))
     assert "The networks are not known" in words(open_app("architecture"))
 
 
@@ -407,11 +416,11 @@ def test_no_run_at_all(runs: Path, kind: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_run_that_has_just_started(runs: Path, kind: str) -> None:
     run = open_store(runs).run("quick-1")
-    run.create({"recipe": "quick"})
+    run.create(run_record())
     text = words(open_app(kind))
     assert "quick-1" in text
     assert "start" in text
-    run.write_progress({"phase": "training", "step": 3, "total_steps": 150, "heartbeat": time.time(), "epochs": 3})
+    run.write_progress(Progress(phase="training", step=3, total_steps=150, heartbeat=time.time(), epochs=3))
     st.cache_data.clear()
     assert "quick-1" in words(open_app(kind))
 

@@ -11,10 +11,11 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from models.config import ModelConfig
+from tests.sample_run import run_record
 from trainer.config import TrainConfig
 from trainer.recipes import RECIPES
 from trainer.recorder import Recorder
-from trainer.run_store import Run, open_store
+from trainer.run_store import Manifest, Run, open_store
 from trainer.train_loop import load_images, plan, train
 
 FORGE = ModelConfig(architecture="forge", z_dim=8, g_widths=(8, 4), d_widths=(4, 8, 8), std_group=4, classifier=True)
@@ -127,14 +128,14 @@ def train_here(config: TrainConfig, run: Run, die_at: int = -1, cpu_minutes: flo
     rank = dist.get_rank() if dist.is_initialized() else 0
     if rank == 0 and not run.exists():
         _, total_steps = plan(config, len(load_images(config).images))
-        run.create({"recipe": config.recipe, "config": config.to_dict(), "total_steps": total_steps})
+        run.create(run_record(recipe=config.recipe, config=config.to_dict(), total_steps=total_steps))
 
-    def report(step: int, files: dict[str, bytes] | None, fields: dict[str, Any]) -> None:
+    def report(manifest: Manifest, files: dict[str, bytes] | None) -> None:
         if files:
-            run.publish_checkpoint(step, files, fields)
+            run.publish_checkpoint(manifest, files)
         if dist.is_initialized():
             dist.barrier()
-        if step == die_at:
+        if manifest.step == die_at:
             raise KilledError
 
     torch.set_num_threads(1)

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,7 @@ from models.digit_reader import IMG_SIZE, NUM_CLASSES, SHA256, read_digits
 from models.generator_file import LoadedGenerator, load_generator, read_generator
 from trainer import data
 from trainer.metrics import Judge, frequent_labels, mnist_judge, uniform_labels
-from trainer.run_store import Checkpoint, Run, RunStoreError, open_store
-from trainer.state import GENERATOR_FILE
+from trainer.run_store import GENERATOR_FILE, Checkpoint, Evaluation, Run, RunStoreError, open_store
 from trainer.train_digit_reader import train
 
 GAN_TRAIN_EPOCHS = 4
@@ -89,7 +89,7 @@ def gan_train(loaded: LoadedGenerator, judge: Judge, seed: int, epochs: int) -> 
     return accuracies[0], accuracies[1]
 
 
-def is_other_data(sha256: dict[str, str] | None) -> bool:
+def is_other_data(sha256: Mapping[str, str] | None) -> bool:
     """Whether a run's or a generator file's record of its data names any other file than MNIST's; None = no record."""
     return any(data.MNIST_SHA256.get(name) != value for name, value in (sha256 or {}).items())
 
@@ -112,7 +112,7 @@ def find_checkpoint(run: Run, step: int | None) -> Checkpoint:
     if not run.exists():
         names = ", ".join(other.name for other in run.store.list_runs()) or "none"
         raise ValueError(f"{run.store.root} has no run {run.name!r}; it has: {names}")
-    if is_other_data(run.read_run().get("data")):
+    if is_other_data(run.read_run().data):
         raise ValueError(f"run {run.name} was trained on other data than MNIST, which the digit reader cannot read")
     checkpoint = run.latest_checkpoint() if step is None else run.checkpoint(step)
     if checkpoint is None:
@@ -153,10 +153,18 @@ def main(arguments: list[str]) -> int:
     print(table(fields))
     print(f"Took {time.monotonic() - started:.0f} s")
     if checkpoint:
-        given = {"step": checkpoint.step, "epoch": checkpoint.epoch, "nimg": checkpoint.nimg}
-        drawn = {"count": options.count, "seed": options.seed, "reader_sha256": SHA256, "time": time.time()}
+        evaluation = Evaluation(
+            step=checkpoint.step,
+            epoch=checkpoint.epoch,
+            nimg=checkpoint.nimg,
+            count=options.count,
+            seed=options.seed,
+            reader_sha256=SHA256,
+            time=time.time(),
+            **fields,
+        )
         try:
-            checkpoint.run.write_evaluation(checkpoint.step, given | drawn | fields)
+            checkpoint.run.write_evaluation(evaluation)
         except RunStoreError as error:  # a store to look at only: the scores are what was asked for
             print(f"trainer evaluate: not kept: {error}", file=sys.stderr)
     return 0

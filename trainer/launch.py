@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -29,7 +29,17 @@ from tqdm import tqdm
 from trainer import data
 from trainer.config import TrainConfig
 from trainer.recorder import Recorder
-from trainer.run_store import Run, RunStoreError, open_store
+from trainer.run_store import (
+    GENERATOR_FILE,
+    EpochSummary,
+    Manifest,
+    Progress,
+    Run,
+    RunRecord,
+    RunStoreError,
+    checkpoint_name,
+    open_store,
+)
 from trainer.train_loop import NotFiniteError, load_images, plan, train
 
 if TYPE_CHECKING:
@@ -68,7 +78,7 @@ def launch(
     what the user can mend, before anything is written.
     """
     run = open_store(runs).run(name)
-    if in_job() and run.store.is_local and not (Path(runs).is_absolute() or ":" in runs):
+    if in_job() and run.storage.is_local and not (Path(runs).is_absolute() or ":" in runs):
         raise ValueError(f"--runs must be an absolute path or a URI in a job, whose folder is temporary: got {runs!r}")
     if in_job() and not (data.ROOT / config.dataset).is_dir():
         raise ValueError(
@@ -86,22 +96,27 @@ def launch(
     if checkpoint and checkpoint.step >= total_steps:
         print(f"Run {name} is finished ({checkpoint.step} steps). --extend --epochs N lengthens it.")
         return 0
-    if checkpoint and checkpoint.manifest.get("cpu_seconds", 0) >= 60 * cpu_minutes:
+    if checkpoint and checkpoint.manifest.cpu_seconds >= 60 * cpu_minutes:
         print(f"Run {name} has used its {cpu_minutes:g} CPU-minutes, at step {checkpoint.step} of {total_steps}.")
         return 0
 
     resources = connect(config, workers)
-    fields: dict[str, Any] = {"name": name, "recipe": config.recipe, "config": config.to_dict()}
-    fields |= {"data": dataset.sha256, "class_names": list(dataset.class_names)}
-    fields |= {"steps_per_epoch": steps_per_epoch, "total_steps": total_steps}
     if is_new:
-        versions = {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}
-        chosen = {"workers": resources.workers, "gpu": resources.gpu, "cpus_per_worker": resources.cpus_per_worker}
-        run.create(fields | {"versions": versions, "resources": chosen})
+        record = RunRecord(
+            recipe=config.recipe,
+            config=config.to_dict(),
+            data=dataset.sha256,
+            class_names=tuple(dataset.class_names),
+            steps_per_epoch=steps_per_epoch,
+            total_steps=total_steps,
+            versions={"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
+            resources=asdict(resources),
+        )
+        run.create(record)
         print(f"New run {name}: {total_steps} steps in {config.epochs} epochs.")
     else:
         if extend:
-            run.extend(fields)
+            run.extend(config.to_dict(), total_steps)
         where = f"step {checkpoint.step} of {total_steps}" if checkpoint else "the start: it has no checkpoint yet"
         print(f"Resuming run {name} from {where}.")
     kind = "GPU" if resources.gpu else f"{resources.cpus_per_worker} CPU"
@@ -118,8 +133,8 @@ def check_same_run(config: TrainConfig, dataset: data.Dataset, run: Run, extend:
     """`ValueError` unless an existing run is this very one, or a shorter one that is to be lengthened."""
     recorded = run.read_run()
     try:
-        existing = TrainConfig.from_dict(recorded["config"])
-    except (KeyError, ValueError) as error:
+        existing = TrainConfig.from_dict(dict(recorded.config))
+    except ValueError as error:
         raise ValueError(f"{run.path}/run.json: not a run of this version ({error}); choose another --name") from error
     differences = existing.differences(config)
     if extend and config.epochs >= existing.epochs:
@@ -129,7 +144,7 @@ def check_same_run(config: TrainConfig, dataset: data.Dataset, run: Run, extend:
         raise ValueError(
             f"run {run.name} exists with another config ({'; '.join(differences)}): choose another --name{hint}"
         )
-    if recorded["data"] != dataset.sha256:
+    if recorded.data != dataset.sha256:
         raise ValueError(f"run {run.name} was trained on other data: choose another --name, or restore its dataset")
 
 
@@ -199,8 +214,14 @@ class Fit:
         self.config, self.run, self.resources = config, run, resources
         self.total_steps, self.cpu_minutes = total_steps, cpu_minutes
         self.launch_id = secrets.token_hex(8)
-        done = {"step": step, "nimg": step * config.batch_size, "total_steps": total_steps, "epochs": config.epochs}
-        self.starting = done | {"phase": "starting", "message": "", "world_size": resources.workers}
+        self.starting = Progress(
+            launch_id=self.launch_id,
+            step=step,
+            total_steps=total_steps,
+            epochs=config.epochs,
+            nimg=step * config.batch_size,
+            world_size=resources.workers,
+        )
         self.signals: list[int] = []
         self.error: Exception | None = None
 
@@ -238,46 +259,45 @@ class Fit:
 
     def _show(self, bar: "tqdm[Any]", shown: int) -> int:
         try:
-            progress = self.run.read_progress() or {}
-            if progress.get("launch_id") != self.launch_id:
+            progress = self.run.read_progress()
+            if progress.launch_id != self.launch_id:
                 # Until the workers are up, the run shows that it is being started, and that somebody is at it.
-                self.run.write_progress(self.starting | {"heartbeat": time.time()})
+                self.run.write_progress(replace(self.starting, heartbeat=time.time()))
             epochs = [epoch for epoch in self.run.epochs() if epoch > shown]
             for epoch in epochs:
-                metrics = self.run.read_epoch_metrics(epoch)
+                summary = self.run.read_epoch_metrics(epoch)
                 if epoch:
-                    bar.write(_epoch_line(metrics, self.config.epochs), file=sys.stdout)
+                    bar.write(_epoch_line(summary, self.config.epochs), file=sys.stdout)
                 if epoch and self.config.print_accuracy_every and epoch % self.config.print_accuracy_every == 0:
-                    bar.write(_accuracy_line(metrics), file=sys.stdout)
+                    bar.write(_accuracy_line(summary), file=sys.stdout)
                 shown = epoch
         except RunStoreError:
             return shown  # storage may be slow; the next look will tell
         sys.stdout.flush()
-        if progress.get("launch_id") == self.launch_id:
-            bar.set_description(f"{progress['phase']} {self.run.name}", refresh=False)
-            bar.update(progress.get("step", 0) - bar.n)
-            bar.set_postfix_str(f"{progress.get('images_per_second', 0):.0f} images/s")
+        if progress.launch_id == self.launch_id:
+            bar.set_description(f"{progress.phase} {self.run.name}", refresh=False)
+            bar.update(progress.step - bar.n)
+            bar.set_postfix_str(f"{progress.images_per_second or 0:.0f} images/s")
         return shown
 
     def _outcome(self, aborted: bool) -> int:
-        progress = self.run.read_progress() or {}
-        phase = progress.get("phase")
+        progress = self.run.read_progress()
         again = shlex.join([Path(sys.executable).name, "-m", "trainer", *sys.argv[1:]])
         if aborted:
             print(f"Aborted. The same command resumes from the last checkpoint: {again}")
         elif self.error is not None:
             print(f"Training failed: {self.error}", file=sys.stderr)
             print(f"The same command resumes from the last checkpoint: {again}", file=sys.stderr)
-        elif phase == "failed":
-            print(f"Training failed: {progress['message']}", file=sys.stderr)
-        elif phase == "stopped" and not self.signals:
-            print(f"Run {self.run.name} has used its {self.cpu_minutes:g} CPU-minutes, at step {progress['step']}.")
+        elif progress.phase == "failed":
+            print(f"Training failed: {progress.message}", file=sys.stderr)
+        elif progress.phase == "stopped" and not self.signals:
+            print(f"Run {self.run.name} has used its {self.cpu_minutes:g} CPU-minutes, at step {progress.step}.")
             return 0
-        elif phase == "stopped":
-            print(f"Stopped at step {progress['step']} of {self.total_steps}. The same command resumes: {again}")
+        elif progress.phase == "stopped":
+            print(f"Stopped at step {progress.step} of {self.total_steps}. The same command resumes: {again}")
         else:
             checkpoint = self.run.latest_checkpoint(verify=False)
-            generator = f"{self.run.path}/{checkpoint.name}/generator.safetensors" if checkpoint else ""
+            generator = f"{self.run.path}/{checkpoint.name}/{GENERATOR_FILE}" if checkpoint else ""
             print(f"Finished run {self.run.name}. Generator file: {generator}")
             return 0
         return 128 + self.signals[0] if self.signals else 1
@@ -325,7 +345,7 @@ class Fit:
             run_config=RunConfig(  # type: ignore[call-arg]
                 name=self.run.name,
                 storage_path=self.run.store.root,
-                storage_filesystem=self.run.store.fs,
+                storage_filesystem=self.run.storage.fs,
                 failure_config=failures,
                 logging_config=LoggingConfig(log_level="WARNING"),
             ),
@@ -342,17 +362,17 @@ def train_loop_per_worker(settings: dict[str, Any]) -> None:
     torch.set_num_threads(settings["threads"])
     torch.set_float32_matmul_precision("high")  # TF32 on GPUs that have it
 
-    def report(step: int, files: dict[str, bytes] | None, fields: dict[str, Any]) -> None:
+    def report(manifest: Manifest, files: dict[str, bytes] | None) -> None:
         def publish(_: "Checkpoint", name: str) -> "Checkpoint":
             assert files is not None
-            publish_patiently(run, step, files, fields, config.keep_checkpoints)
-            return ray.train.Checkpoint(f"{run.path}/{name}", filesystem=run.store.fs)
+            publish_patiently(run, manifest, files, config.keep_checkpoints)
+            return ray.train.Checkpoint(f"{run.path}/{name}", filesystem=run.storage.fs)
 
         checkpoint = ray.train.Checkpoint.from_directory(tempfile.mkdtemp()) if files else None
         ray.train.report(
-            {"step": step},
+            {"step": manifest.step},
             checkpoint=checkpoint,
-            checkpoint_dir_name=f"step_{step:08d}",
+            checkpoint_dir_name=checkpoint_name(manifest.step),
             checkpoint_upload_mode=ray.train.CheckpointUploadMode.ASYNC,
             checkpoint_upload_fn=publish if files else None,
         )
@@ -364,21 +384,20 @@ def train_loop_per_worker(settings: dict[str, Any]) -> None:
         except NotFiniteError as error:
             # Not raised further: Ray would start again, and come to the same step.
             if recorder:
-                recorder.progress(phase="failed", message=str(error))
+                recorder.progress = replace(recorder.progress, phase="failed", message=str(error))
 
 
-def publish_patiently(run: Run, step: int, files: dict[str, bytes], fields: dict[str, Any], keep: int) -> None:
+def publish_patiently(run: Run, manifest: Manifest, files: dict[str, bytes], keep: int) -> None:
     """Publish a checkpoint and retire old ones; storage that fails is tried again for about half a minute."""
     for attempt in range(UPLOAD_TRIES):
         try:
-            run.publish_checkpoint(step, files, fields)
-            scored = [checkpoint for checkpoint in run.checkpoints() if "fid" in checkpoint.manifest]
-            best = min(scored, key=lambda checkpoint: checkpoint.manifest["fid"], default=None)
-            run.prune_checkpoints(keep, best.step if best else None)
+            run.publish_checkpoint(manifest, files)
+            scored = [(each.manifest.fid, each.step) for each in run.checkpoints() if each.manifest.fid is not None]
+            run.prune_checkpoints(keep, min(scored)[1] if scored else None)
         except RunStoreError as error:
             if attempt == UPLOAD_TRIES - 1:
                 raise
-            print(f"checkpoint of step {step}: {error}; will try again", flush=True)
+            print(f"checkpoint of step {manifest.step}: {error}; will try again", flush=True)
             time.sleep(2**attempt)
         else:
             return
@@ -387,22 +406,22 @@ def publish_patiently(run: Run, step: int, files: dict[str, bytes], fields: dict
 def set_snapshot_aside(run: Run) -> None:
     """Move Ray's record of checkpoints out of its way; manifests alone say what there is."""
     path = f"{run.path}/{SNAPSHOT}"
-    if run.store.fs.get_file_info(path).type == pyarrow.fs.FileType.File:
-        run.store.fs.move(path, f"{path}.previous")
+    if run.storage.fs.get_file_info(path).type == pyarrow.fs.FileType.File:
+        run.storage.fs.move(path, f"{path}.previous")
 
 
-def _epoch_line(metrics: dict[str, Any], epochs: int) -> str:
-    numbers = " ".join(f"{name} {metrics[name]:.3f}" for name in ("d_loss", "g_loss", "d_acc_real", "d_acc_fake"))
-    where = f"epoch {metrics['epoch']}/{epochs}  step {metrics['step']}"
-    line = f"{where}  {numbers}  {metrics['images_per_second']:.0f} images/s"
-    if scores := metrics.get("scores"):
-        line += f"  FID {scores['fid']:.2f} (real {metrics['floor']['fid']:.2f})"
-        line += f" read as asked {scores['label_accuracy']:.1%}" if "label_accuracy" in scores else ""
+def _epoch_line(summary: EpochSummary, epochs: int) -> str:
+    line = f"epoch {summary.epoch}/{epochs}  step {summary.step}"
+    line += f"  d_loss {summary.d_loss:.3f} g_loss {summary.g_loss:.3f}"
+    line += f" d_acc_real {summary.d_acc_real:.3f} d_acc_fake {summary.d_acc_fake:.3f}"
+    line += f"  {summary.images_per_second:.0f} images/s"
+    if summary.scores and summary.floor:
+        line += f"  FID {summary.scores['fid']:.2f} (real {summary.floor['fid']:.2f})"
+        accuracy = summary.scores.get("label_accuracy")
+        line += "" if accuracy is None else f" read as asked {accuracy:.1%}"
     return line
 
 
-def _accuracy_line(metrics: dict[str, Any]) -> str:
-    real, fake = metrics["d_acc_real"], metrics["d_acc_fake"]
-    return (
-        f"epoch {metrics['epoch']}: the discriminator's accuracy is {real:.0%} on real and {fake:.0%} on fake samples"
-    )
+def _accuracy_line(summary: EpochSummary) -> str:
+    real, fake = summary.d_acc_real, summary.d_acc_fake
+    return f"epoch {summary.epoch}: the discriminator's accuracy is {real:.0%} on real and {fake:.0%} on fake samples"

@@ -1,42 +1,83 @@
-"""The run store: the one door between what trains (it writes) and what shows (it reads), on a disk or in a bucket.
+"""The run store: what the trainer writes and the web app reads, on a disk or in a bucket.
 
-    <runs>/<run>/run.json              what runs; rewritten only to lengthen it
-    <runs>/<run>/progress.json         rewritten every few seconds
+    <runs>/<run>/run.json              RunRecord: what runs; rewritten only to lengthen the run
+    <runs>/<run>/progress.json         Progress: rewritten every few seconds
     <runs>/<run>/stop.json             asks one launch to end
-    <runs>/<run>/epochs/0007/          samples.png, losses.json and, last, metrics.json: the epoch exists when it does
-    <runs>/<run>/step_00006566/        a checkpoint: its files and, last, MANIFEST.json, which names and hashes them
-    <runs>/<run>/evaluations/          step_00006566.json: scores of a checkpoint, which they outlive
+    <runs>/<run>/epochs/0007/          samples.png, losses.json (Curve) and metrics.json (EpochSummary)
+    <runs>/<run>/step_00006566/        a checkpoint: its files and MANIFEST.json (Manifest), which names and hashes them
+    <runs>/<run>/evaluations/          step_00006566.json (Evaluation): scores of a checkpoint; they stay when it goes
 
-A run has one writer, which publishes its checkpoints in ascending steps, and any number of readers. On a disk, files
-and checkpoints are staged under another name, synced and renamed; in a bucket, where nothing can be renamed but each
-upload is atomic, the manifest is uploaded last. Either way a checkpoint without its manifest does not exist.
+An epoch is complete when its metrics.json exists, and a checkpoint exists when its manifest does: each is written last.
+
+A run has one writer, which publishes checkpoints in ascending steps, and any number of readers. On a disk, files and
+checkpoints are written under another name, synced and renamed. In a bucket, where nothing can be renamed but each
+upload is atomic, the manifest is uploaded last.
 """
 
 import hashlib
 import json
 import math
 import operator
-import os
 import re
-import shutil
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from datetime import timedelta
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, Literal, Self, TypeAlias, TypeGuard, Union, get_args, get_origin, get_type_hints
 
-import pyarrow
-import pyarrow.fs
-from pyarrow.fs import FileSelector, FileSystem, FileType, LocalFileSystem
+from trainer.storage import (
+    JSON,
+    DamagedError,
+    FileEntry,
+    MissingError,
+    RunStoreError,
+    Storage,
+    open_storage,
+)
+
+__all__ = [
+    "GENERATOR_FILE",
+    "NETWORKS_FILE",
+    "RESUME_FILE",
+    "STALE_SECONDS",
+    "Checkpoint",
+    "Curve",
+    "DamagedError",
+    "EpochSummary",
+    "Evaluation",
+    "FileEntry",
+    "Manifest",
+    "MissingError",
+    "Phase",
+    "Progress",
+    "Run",
+    "RunRecord",
+    "RunStore",
+    "RunStoreError",
+    "Scores",
+    "check_run_name",
+    "checkpoint_name",
+    "open_store",
+    "valid_run_name",
+]
 
 FORMAT = 1
-"""Of run.json and of the manifests; a reader refuses a newer one."""
+"""Format number of run.json and of the manifests. A reader refuses a higher one."""
+STALE_SECONDS = 30
+"""Age of a heartbeat, in seconds, after which a run counts as dead. The trainer writes one every second or two."""
 
-RUN, PROGRESS, STOP, MANIFEST = "run.json", "progress.json", "stop.json", "MANIFEST.json"
-SAMPLES, LOSSES, METRICS = "samples.png", "losses.json", "metrics.json"
+GENERATOR_FILE = "generator.safetensors"
+"""File of a checkpoint: the generator that draws, with its config. A reader needs no other file."""
+NETWORKS_FILE = "networks.safetensors"
+"""File of a checkpoint: G and D as they train."""
+RESUME_FILE = "resume.safetensors"
+"""File of a checkpoint: optimizers, counters and the curve of the epoch under way."""
+
+RUN_FILE, PROGRESS_FILE, STOP_FILE, MANIFEST_FILE = "run.json", "progress.json", "stop.json", "MANIFEST.json"
+SAMPLES_FILE, LOSSES_FILE, METRICS_FILE = "samples.png", "losses.json", "metrics.json"
 
 RUN_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 FILE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
@@ -44,23 +85,205 @@ EPOCH_FOLDER = re.compile(r"([0-9]{4}|[1-9][0-9]{4,})")
 STEP_FOLDER = re.compile(r"step_([0-9]{8}|[1-9][0-9]{8,})")
 STAGE_FOLDER = re.compile(r"\.stage-step_([0-9]+)-.*")
 
-CHUNK = 8 << 20  # bytes; in a bucket each chunk is a request of its own
+Phase = Literal["starting", "training", "stopped", "finished", "failed"]
+"""State of a run. `stopped`: ended before its last step, on request or because its processor time was used up."""
+
+Curve: TypeAlias = dict[str, list[float | None]]
+"""Numbers of the steps of an epoch, a list per column, all of equal length. None: not finite, or not measured.
+
+`step` (counted from 1 over the whole run), `d_loss`, `g_loss`, `d_acc_real` and `d_acc_fake` (D's accuracy, 0 to 1),
+`penalty` (D's gradient penalty) and `images_per_second`. Readers ignore columns that they do not know.
+"""
+
+Scores: TypeAlias = Mapping[str, float | None]
+"""Score by name, such as `fid` or `label_accuracy`; None: not finite."""
+
+DetailedScores: TypeAlias = Mapping[str, float | None | list[float] | list[list[int]]]
+"""Scores, and `label_accuracy_per_digit` (10,) and `confusion` (10, 10): rows are digits asked for, columns as read."""
 
 
-class RunStoreError(ValueError):
-    """Something in the store, or on the way to it, cannot be used; the message names the path and what to do."""
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """A JSON object of the store. Fields that this version does not know are kept in `extra` and written back."""
+
+    extra: JSON = field(default_factory=dict)
+
+    @classmethod
+    def from_json(cls, values: JSON, path: str) -> Self:
+        """Return the record that was read from `path`.
+
+        A value that does not fit its field counts as missing, and a missing field has its default. Raises
+        `DamagedError` if a field without a default is missing.
+        """
+        extra, known, types = dict(values), {}, get_type_hints(cls)
+        for name in types.keys() - {"extra"}:
+            with suppress(KeyError, TypeError):
+                known[name] = _fit(extra.pop(name), types[name])
+        needed = (each.name for each in fields(cls) if each.default is MISSING and each.default_factory is MISSING)
+        if missing := [name for name in needed if name not in known]:
+            raise DamagedError(f"{path}: has no usable {', '.join(missing)}; it is damaged or of another version")
+        return cls(**known, extra=extra)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON object, without the fields that are None."""
+        values = asdict(self)
+        extra = values.pop("extra")
+        return {**extra, **{name: value for name, value in values.items() if value is not None}}
 
 
-class DamagedError(RunStoreError):
-    """The storage answers, but what it holds is not what was written."""
+@dataclass(frozen=True, kw_only=True)
+class RunRecord(Record):
+    """run.json: what a run trains, and on what."""
+
+    recipe: str
+    config: JSON
+    """The TrainConfig as JSON."""
+    data: Mapping[str, str]
+    """SHA-256 of each file of the dataset, by file name."""
+    steps_per_epoch: int
+    total_steps: int
+    class_names: tuple[str, ...] = ()
+    """Name of each class; empty if the dataset names none."""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    """Version of Python, PyTorch and NumPy at the first launch."""
+    resources: Mapping[str, int | bool] = field(default_factory=dict)
+    """`workers`, `gpu` and `cpus_per_worker` of the first launch."""
+    started: float = 0.0
+    """When the run was created, in seconds since 1970. `Run.create` sets it if it is 0."""
+    name: str = ""
+    """Name of the run. `Run.create` sets it."""
+    format: int = FORMAT
 
 
-class MissingError(DamagedError):
-    """The storage answers, but the file is not there."""
+@dataclass(frozen=True, kw_only=True)
+class Progress(Record):
+    """progress.json: how far a run has come. Every field has a default, for another version may have written it."""
+
+    phase: Phase = "starting"
+    message: str = ""
+    """Why the run failed."""
+    launch_id: str = ""
+    """Which launch of the run writes this."""
+    step: int = 0
+    """Steps done."""
+    total_steps: int = 0
+    epoch: int = 0
+    """Epoch under way, counted from 1."""
+    epochs: int = 0
+    nimg: int = 0
+    """Images seen: steps x batch size."""
+    images_per_second: float | None = None
+    """Mean since this launch began."""
+    eta: float | None = None
+    """Seconds to the end."""
+    world_size: int = 0
+    """Number of workers."""
+    heartbeat: float | None = None
+    """When this was written, in seconds since 1970."""
+    cpu_seconds: float | None = None
+    """Processor time of all workers over the whole run. Written when a launch ends."""
+
+    @property
+    def age(self) -> float | None:
+        """Seconds since the heartbeat."""
+        return None if self.heartbeat is None else max(time.time() - self.heartbeat, 0.0)
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether the run has not ended, but its heartbeat is older than `STALE_SECONDS`."""
+        return not self._has_ended and self.age is not None and self.age > STALE_SECONDS
+
+    @property
+    def is_live(self) -> bool:
+        """Whether the run has neither ended nor become stale."""
+        return not self._has_ended and not self.is_stale
+
+    @property
+    def share(self) -> float:
+        """The part of the run that is done, from 0 to 1."""
+        if self.phase == "finished":
+            return 1.0
+        return min(self.step / self.total_steps, 1.0) if self.total_steps else 0.0
+
+    @property
+    def _has_ended(self) -> bool:
+        return self.phase in ("finished", "stopped", "failed")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpochSummary(Record):
+    """metrics.json: summary of a complete epoch. Epoch 0, before training, has only the first four fields."""
+
+    epoch: int
+    step: int
+    """Steps done at the end of the epoch."""
+    nimg: int
+    """Images seen by then."""
+    time: float
+    """When the epoch ended, in seconds since 1970."""
+    seconds: float | None = None
+    """Time spent on the epoch, over all launches."""
+    images_per_second: float | None = None
+    d_loss: float | None = None
+    """Mean over the steps of the epoch, as are the next four fields."""
+    g_loss: float | None = None
+    d_acc_real: float | None = None
+    d_acc_fake: float | None = None
+    penalty: float | None = None
+    g_lr: float | None = None
+    """Learning rate of G at the end of the epoch."""
+    d_lr: float | None = None
+    """Learning rate of D at the end of the epoch."""
+    scores: Scores | None = None
+    """Scores of the generator, if it was scored at the end of the epoch."""
+    floor: Scores | None = None
+    """Scores of as many real images, with which `scores` is compared."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest(Record):
+    """MANIFEST.json: what a checkpoint is, and the size and hash of each of its files."""
+
+    step: int
+    epoch: int
+    """Complete epochs."""
+    nimg: int
+    """Images seen: steps x batch size."""
+    world_size: int
+    """Number of workers."""
+    seconds: float = 0.0
+    """Time spent on training, over all launches, without starting up."""
+    cpu_seconds: float = 0.0
+    """Processor time of all workers in that time."""
+    fid: float | None = None
+    """FID of the generator, if it was scored at this step."""
+    files: Mapping[str, FileEntry] = field(default_factory=dict)
+    """Entry of each file, by its name. `Run.publish_checkpoint` sets it."""
+    format: int = FORMAT
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation(Record):
+    """Scores of a checkpoint, beside those of real images."""
+
+    step: int
+    epoch: int
+    nimg: int
+    count: int
+    """Number of generated images."""
+    seed: int
+    """Seed of the first image; image k has seed + k."""
+    reader_sha256: str
+    """SHA-256 of the weights of the digit reader that judged."""
+    time: float
+    """When the scores were computed, in seconds since 1970."""
+    generated: DetailedScores
+    floor: DetailedScores
+    """Scores of `count` real images."""
 
 
 def valid_run_name(name: str) -> bool:
-    """Whether a run may have this name."""
+    """Return whether a run may have this name."""
     return RUN_NAME.fullmatch(name) is not None
 
 
@@ -72,161 +295,50 @@ def check_run_name(name: str) -> None:
         )
 
 
+def checkpoint_name(step: int) -> str:
+    """Return the name of the folder of the checkpoint of a step."""
+    return f"step_{_count(step, 'step'):08d}"
+
+
 def open_store(path_or_uri: str | Path) -> "RunStore":
     """Open a folder of runs: a local path, or any URI that pyarrow opens (file, s3, gs); nothing is created.
 
     Raises `RunStoreError` for a URI that cannot be opened and for a local path that is not a folder.
     """
-    text = str(path_or_uri)
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", text):  # one slash, for pathlib makes s3:/bucket of s3://bucket
-        try:
-            fs, root = FileSystem.from_uri(text)
-        except (pyarrow.ArrowException, ImportError, OSError, ValueError) as error:
-            raise RunStoreError(
-                f"{_one_line(text)}: cannot be opened ({_one_line(error)}); "
-                "use a local path or a URI such as s3://bucket/runs?region=eu-central-1"
-            ) from error
-        fs = _impatient(fs)
-    else:
-        fs, root = LocalFileSystem(), os.path.abspath(os.path.expanduser(text))
-    store = RunStore(fs, root)
-    if not root:
-        raise RunStoreError(f"{_one_line(text)}: names no bucket; use a URI such as s3://bucket/runs")
-    if store.is_local and os.path.exists(root) and not os.path.isdir(root):
-        raise RunStoreError(f"{root}: is not a folder; choose another place for the runs")
-    return store
-
-
-def _impatient(fs: FileSystem) -> FileSystem:
-    """The same filesystem, but one that reports a dead server within seconds, not minutes."""
-    if fs.type_name not in ("s3", "gcs"):
-        return fs
-    rebuild, (options,) = fs.__reduce__()  # as pickle does it, because a URI has no words for these options
-    if fs.type_name == "gcs":
-        return rebuild(options | {"retry_time_limit": options["retry_time_limit"] or timedelta(seconds=20)})
-    retries = pyarrow.fs.AwsStandardS3RetryStrategy(max_attempts=3)
-    return rebuild(options | {"connect_timeout": 3, "retry_strategy": retries})
+    return RunStore(open_storage(path_or_uri))
 
 
 @dataclass(frozen=True)
 class RunStore:
-    """A folder, or a prefix in a bucket, of runs. Every file operation on it is one of the methods below."""
+    """A folder, or a prefix in a bucket, of runs."""
 
-    fs: FileSystem = field(hash=False)  # pyarrow's have no hash
-    root: str
+    storage: Storage
 
     @property
-    def is_local(self) -> bool:
-        """Whether files can be synced and renamed."""
-        return isinstance(self.fs, LocalFileSystem)
+    def root(self) -> str:
+        """Path of the folder within its filesystem."""
+        return self.storage.root
 
     def run(self, name: str) -> "Run":
-        """The run of this name, whether it exists or not; raises `RunStoreError` for a name that no run may have."""
+        """Return the run of this name, whether it exists or not; raises `RunStoreError` for an invalid name."""
         return Run(self, name)
 
     def list_runs(self) -> list["Run"]:
-        """The runs with a readable run.json, newest start first; a folder that does not exist has none."""
+        """Return the runs with a readable run.json, newest start first; a folder that does not exist has none."""
         found = []
-        for info in self._list(self.root):
-            if info.type == FileType.Directory and valid_run_name(info.base_name):
-                run = Run(self, info.base_name)
+        for name in self.storage.folders():
+            if valid_run_name(name):
+                run = Run(self, name)
                 with suppress(RunStoreError):  # one bad run must not hide the others
-                    started = run.read_run().get("started")
-                    found.append((started if isinstance(started, int | float) else 0, run.name, run))
-        bucket = self.root.split("/")[0]
-        if not found and not self.is_local and not self._has(bucket):  # a missing bucket lists like an empty one
-            raise RunStoreError(f"{self.root}: there is no bucket {bucket!r}; create it or correct its name")
+                    found.append((run.read_run().started, name, run))
+        if not found:
+            self.storage.check_bucket()
         return [run for _, _, run in sorted(found, key=lambda entry: entry[:2], reverse=True)]
-
-    @contextmanager
-    def _errors(self, path: str, verb: str) -> Iterator[None]:
-        """Turn the filesystem's errors, which can be pages long, into ours."""
-        try:
-            yield
-        except OSError as error:
-            raise RunStoreError(
-                f"{path}: cannot be {verb} ({_one_line(error)}); check the storage and the access rights"
-            ) from error
-
-    def _has(self, path: str) -> bool:
-        with self._errors(path, "read"):
-            return self.fs.get_file_info(path).type != FileType.NotFound
-
-    def _list(self, path: str, recursive: bool = False) -> list[pyarrow.fs.FileInfo]:
-        with self._errors(path, "listed"):
-            return self.fs.get_file_info(FileSelector(path, allow_not_found=True, recursive=recursive))
-
-    def _chunks(self, path: str) -> Iterator[bytes]:
-        with self._errors(path, "read"):
-            try:
-                file = self.fs.open_input_file(path)
-            except FileNotFoundError as error:
-                raise MissingError(f"{path}: is not there; check the name, or wait until it is written") from error
-            with file:
-                while chunk := file.read(CHUNK):
-                    yield chunk
-
-    def _read(self, path: str) -> bytes:
-        return b"".join(self._chunks(path))
-
-    def _read_json(self, path: str) -> dict[str, Any]:
-        for pause in (0.02, 0.08, 0.0):
-            data = self._read(path)
-            with suppress(ValueError):
-                if isinstance(value := json.loads(data), dict):
-                    return value
-            time.sleep(pause)  # a file being replaced in a bucket may come with the size of the old one
-        raise DamagedError(f"{path}: is damaged ({len(data)} bytes that are no JSON object); remove it")
-
-    def _put(self, path: str, source: bytes | Path) -> dict[str, Any]:
-        """Write a new file in place, down to the disk; returns its entry in a manifest."""
-        size, sha256 = 0, hashlib.sha256()
-        with self._errors(path, "written"):
-            if self.is_local:
-                os.makedirs(os.path.dirname(path), exist_ok=True)
-            with open(path, "xb") if self.is_local else self.fs.open_output_stream(path, compression=None) as out:
-                for chunk in _chunks_of(source):
-                    out.write(chunk)
-                    size += len(chunk)
-                    sha256.update(chunk)
-                if self.is_local:
-                    out.flush()
-                    os.fsync(out.fileno())
-        return {"bytes": size, "sha256": sha256.hexdigest()}
-
-    def _write(self, path: str, data: bytes) -> None:
-        """Write or replace a file: whoever reads meanwhile gets the old bytes or the new ones."""
-        if not self.is_local:
-            self._put(path, data)
-            return
-        folder, name = os.path.split(path)
-        stage = f"{folder}/.{name}-{uuid.uuid4().hex}"
-        try:
-            self._put(stage, data)
-            self._rename(stage, path)
-        except BaseException:
-            with suppress(OSError):
-                os.unlink(stage)
-            raise
-
-    def _rename(self, path: str, new_path: str) -> None:
-        """Give a file, or a folder where none is, its final name, and make the name durable. On a disk only."""
-        with self._errors(new_path, "written"):
-            os.replace(path, new_path)
-            _sync_folder(os.path.dirname(new_path))
-
-    def _remove(self, folder: str) -> None:
-        """Delete a folder, if it is there: its manifest first, so that half of it is never taken for a checkpoint."""
-        with self._errors(folder, "removed"):
-            with suppress(FileNotFoundError):
-                self.fs.delete_file(f"{folder}/{MANIFEST}")
-            with suppress(FileNotFoundError):
-                self.fs.delete_dir(folder)
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run of a store. Readers raise `MissingError` for what is not written, `DamagedError` for what is broken."""
+    """A run of a store. Readers raise `MissingError` for what is not written, `DamagedError` for what is broken."""
 
     store: RunStore
     name: str
@@ -235,91 +347,143 @@ class Run:
         check_run_name(self.name)
 
     @property
+    def storage(self) -> Storage:
+        """The storage of the run's store."""
+        return self.store.storage
+
+    @property
     def path(self) -> str:
-        """Its folder, within the store's filesystem."""
-        return f"{self.store.root}/{self.name}"
+        """Path of the run's folder within its filesystem."""
+        return self.storage.full_path(self.name)
 
     def exists(self) -> bool:
-        """Whether its run.json is there."""
-        return self.store._has(f"{self.path}/{RUN}")
+        """Return whether the run's run.json is there."""
+        return self.storage.exists(f"{self.name}/{RUN_FILE}")
 
-    def read_run(self) -> dict[str, Any]:
-        """What `create` wrote."""
-        return self._read_with_format(RUN)
+    def create(self, record: RunRecord) -> None:
+        """Write run.json. Raises `RunStoreError` if the run exists."""
+        if self.exists():
+            raise RunStoreError(f"{self.path}: this run exists; resume it or choose another name")
+        started = record.started or time.time()
+        self._write(RUN_FILE, replace(record, name=self.name, started=started, format=FORMAT))
 
-    def read_progress(self) -> dict[str, Any] | None:
-        """What `write_progress` wrote last; None before it did."""
+    def extend(self, config: JSON, total_steps: int) -> None:
+        """Rewrite run.json for a run that goes on longer than was planned."""
+        self._write(RUN_FILE, replace(self.read_run(), config=config, total_steps=total_steps))
+
+    def read_run(self) -> RunRecord:
+        """Return what run.json says."""
+        return RunRecord.from_json(self._read_with_format(RUN_FILE), f"{self.path}/{RUN_FILE}")
+
+    def write_progress(self, progress: Progress) -> None:
+        """Replace progress.json."""
+        self._write(PROGRESS_FILE, progress)
+
+    def read_progress(self) -> Progress:
+        """Return what `write_progress` wrote last, or the defaults if it never did."""
         try:
-            return self.store._read_json(f"{self.path}/{PROGRESS}")
+            values = self.storage.read_json(f"{self.name}/{PROGRESS_FILE}")
         except MissingError:
-            return None
+            return Progress()
+        return Progress.from_json(values, f"{self.path}/{PROGRESS_FILE}")
 
     def is_being_trained(self, watch: float = 3.0) -> bool:
-        """Whether somebody trains this run: its heartbeat, where it is recent, goes on within `watch` seconds.
+        """Return whether a process trains this run now: its heartbeat advances within `watch` seconds.
 
-        The last heartbeat of a training that was killed may be recent too.
+        A recent heartbeat is not enough: it may be the last one of a training that was killed.
         """
-
-        def heartbeat() -> float:
-            progress = self.read_progress() or {}
-            return progress.get("heartbeat") or 0.0 if progress.get("phase") in ("starting", "training") else 0.0
-
-        last = heartbeat()
+        first = self.read_progress()
         deadline = time.monotonic() + watch
-        while time.time() - last < 30 and time.monotonic() < deadline:
-            if heartbeat() > last:
+        while first.heartbeat is not None and first.is_live and time.monotonic() < deadline:
+            now = self.read_progress()
+            if now.is_live and now.heartbeat is not None and now.heartbeat > first.heartbeat:
                 return True
             time.sleep(0.2)
         return False
 
+    def request_stop(self, launch_id: str) -> None:
+        """Ask the training of this launch to end after a checkpoint. Other launches ignore it."""
+        self.storage.write(f"{self.name}/{STOP_FILE}", _encode({"launch_id": launch_id}))
+
+    def stop_requested(self, launch_id: str) -> bool:
+        """Return whether this launch was asked to end."""
+        try:
+            return bool(self.storage.read_json(f"{self.name}/{STOP_FILE}").get("launch_id") == launch_id)
+        except MissingError:
+            return False
+
     def epochs(self) -> list[int]:
-        """The complete epochs, ascending."""
-        return sorted(epoch for epoch, files in self._epoch_files().items() if METRICS in files)
+        """Return the complete epochs, ascending."""
+        return sorted(epoch for epoch, files in self._epoch_files().items() if METRICS_FILE in files)
 
     def running_epoch(self) -> int | None:
-        """The epoch that has losses already and is newer than all complete ones."""
+        """Return the epoch that has a curve already and is newer than all complete ones."""
         files = self._epoch_files()
-        complete = max((epoch for epoch in files if METRICS in files[epoch]), default=-1)
-        return max((epoch for epoch in files if LOSSES in files[epoch] and epoch > complete), default=None)
+        complete = max((epoch for epoch in files if METRICS_FILE in files[epoch]), default=-1)
+        return max((epoch for epoch in files if LOSSES_FILE in files[epoch] and epoch > complete), default=None)
 
-    def read_epoch_metrics(self, epoch: int) -> dict[str, Any]:
-        """The summary of a complete epoch."""
-        return self.store._read_json(self._epoch_path(epoch, METRICS))
-
-    def read_losses(self, epoch: int) -> dict[str, list[Any]]:
-        """The curve of an epoch, which may still run: arrays of equal length, with None for what was not finite."""
-        return self.store._read_json(self._epoch_path(epoch, LOSSES))
+    def write_samples(self, epoch: int, png: bytes) -> None:
+        """Write the sample grid of an epoch, a PNG."""
+        self.storage.write(self._epoch_file(epoch, SAMPLES_FILE), png)
 
     def read_samples(self, epoch: int) -> bytes:
-        """The sample grid of an epoch, a PNG."""
-        return self.store._read(self._epoch_path(epoch, SAMPLES))
+        """Return the sample grid of an epoch, a PNG."""
+        return self.storage.read(self._epoch_file(epoch, SAMPLES_FILE))
 
-    def read_evaluation(self, step: int) -> dict[str, Any] | None:
-        """What `write_evaluation` wrote last for a checkpoint; None before it did."""
+    def write_losses(self, epoch: int, curve: Curve) -> None:
+        """Write or replace the curve of an epoch."""
+        self.storage.write(self._epoch_file(epoch, LOSSES_FILE), _encode(curve))
+
+    def read_losses(self, epoch: int) -> Curve:
+        """Return the curve of an epoch, which may still be under way."""
+        path = self._epoch_file(epoch, LOSSES_FILE)
+        curve = self.storage.read_json(path)
+        if not _is_curve(curve):
+            raise DamagedError(f"{self.storage.full_path(path)}: is damaged (no lists of numbers of equal length)")
+        return curve
+
+    def write_epoch_metrics(self, summary: EpochSummary) -> None:
+        """Write the summary of an epoch, after its other files: this makes the epoch complete."""
+        self.storage.write(self._epoch_file(summary.epoch, METRICS_FILE), _encode(summary.to_json()))
+
+    def read_epoch_metrics(self, epoch: int) -> EpochSummary:
+        """Return the summary of a complete epoch."""
+        path = self._epoch_file(epoch, METRICS_FILE)
+        return EpochSummary.from_json(self.storage.read_json(path), self.storage.full_path(path))
+
+    def write_evaluation(self, evaluation: Evaluation) -> None:
+        """Write or replace the scores of a checkpoint."""
+        self.storage.write(self._evaluation_file(evaluation.step), _encode(evaluation.to_json()))
+
+    def read_evaluation(self, step: int) -> Evaluation | None:
+        """Return the scores of the checkpoint of a step; None if there are none."""
+        path = self._evaluation_file(step)
         try:
-            return self.store._read_json(self._evaluation_path(step))
+            return Evaluation.from_json(self.storage.read_json(path), self.storage.full_path(path))
         except MissingError:
             return None
 
     def checkpoints(self) -> list["Checkpoint"]:
-        """The checkpoints with a readable manifest, ascending by step; their files are not verified here."""
+        """Return the checkpoints with a readable manifest, ascending by step, without verifying their files."""
         found, steps = [], None
-        while steps != (listed := self._steps()):  # again if meanwhile one was published and another one pruned
+        while steps != (listed := self._steps()):  # again if a checkpoint was published and another pruned meanwhile
             found, steps = [checkpoint for step in listed if (checkpoint := self.checkpoint(step))], listed
         return found
 
     def checkpoint(self, step: int) -> "Checkpoint | None":
-        """The checkpoint of a step; None without a readable manifest. Raises for a manifest of a newer format."""
-        path = f"{checkpoint_name(step)}/{MANIFEST}"
+        """Return the checkpoint of a step; None without a readable manifest. Raises if its format is newer."""
+        path = f"{checkpoint_name(step)}/{MANIFEST_FILE}"
         try:
-            manifest = self._read_with_format(path)
-            _check_manifest(manifest, step, f"{self.path}/{path}")
+            manifest = Manifest.from_json(self._read_with_format(path), f"{self.path}/{path}")
+            if manifest.step != step:
+                raise DamagedError(f"{self.path}/{path}: is the manifest of step {manifest.step}; remove the folder")
+            _check_files(manifest.files, f"{self.path}/{path}")
         except DamagedError:
             return None
-        return Checkpoint(self, manifest["step"], manifest)
+        return Checkpoint(self, manifest)
 
     def latest_checkpoint(self, verify: bool = True) -> "Checkpoint | None":
-        """The newest checkpoint whose files are all intact; without `verify`, the newest one listed.
+        """Return the newest checkpoint whose files are all intact; without `verify`, the newest one listed.
 
         Raises if the storage does not answer: an older checkpoint would be the wrong one.
         """
@@ -332,130 +496,95 @@ class Run:
                 left = self.checkpoints()
         return None
 
-    def create(self, fields: Mapping[str, Any]) -> None:
-        """Write run.json, once; `started`, in seconds since 1970, is now unless given."""
-        if self.exists():
-            raise RunStoreError(f"{self.path}: this run exists; resume it or choose another name")
-        fields = {"started": time.time(), **fields, "format": FORMAT, "name": self.name}
-        self.store._write(f"{self.path}/{RUN}", _to_json(fields))
+    def publish_checkpoint(self, manifest: Manifest, files: Mapping[str, bytes | Path]) -> "Checkpoint":
+        """Publish files, by name, as the checkpoint that a manifest describes; `manifest.files` is set here.
 
-    def extend(self, fields: Mapping[str, Any]) -> None:
-        """Replace these fields of run.json: a run that goes on longer than was planned."""
-        self.store._write(f"{self.path}/{RUN}", _to_json({**self.read_run(), **fields}))
-
-    def request_stop(self, launch_id: str) -> None:
-        """Ask the training of this launch to end after a checkpoint; later launches do not hear it."""
-        self.store._write(f"{self.path}/{STOP}", _to_json({"launch_id": launch_id}))
-
-    def stop_requested(self, launch_id: str) -> bool:
-        """Whether this launch was asked to end."""
-        try:
-            return self.store._read_json(f"{self.path}/{STOP}").get("launch_id") == launch_id
-        except MissingError:
-            return False
-
-    def write_progress(self, fields: Mapping[str, Any]) -> None:
-        """Replace progress.json."""
-        self.store._write(f"{self.path}/{PROGRESS}", _to_json(fields))
-
-    def write_samples(self, epoch: int, png: bytes) -> None:
-        """Write the sample grid of an epoch, a PNG."""
-        self.store._write(self._epoch_path(epoch, SAMPLES), png)
-
-    def write_losses(self, epoch: int, curve: Mapping[str, Sequence[Any]]) -> None:
-        """Write or replace the curve of an epoch: arrays of equal length."""
-        self.store._write(self._epoch_path(epoch, LOSSES), _to_json(curve))
-
-    def write_epoch_metrics(self, epoch: int, fields: Mapping[str, Any]) -> None:
-        """Write the summary of an epoch, after all else: it completes the epoch."""
-        self.store._write(self._epoch_path(epoch, METRICS), _to_json(fields))
-
-    def write_evaluation(self, step: int, fields: Mapping[str, Any]) -> None:
-        """Write or replace the scores of a checkpoint."""
-        self.store._write(self._evaluation_path(step), _to_json(fields))
-
-    def publish_checkpoint(
-        self, step: int, files: Mapping[str, bytes | Path], fields: Mapping[str, Any]
-    ) -> "Checkpoint":
-        """Publish files, by name, as the checkpoint of a step; `fields` has at least `epoch`, `nimg` and `world_size`.
-
-        An intact checkpoint of this step is kept and returned, a damaged one is set aside. After an error nothing has
+        An intact checkpoint of this step is kept and returned; a damaged one is set aside. After an error nothing has
         been published, and the same call may be repeated.
         """
-        step, final = _count(step, "step"), f"{self.path}/{checkpoint_name(step)}"
-        manifest = {**fields, "format": FORMAT, "step": step, "files": dict(files)}
-        _check_manifest(manifest, step, final)
-        if existing := self.checkpoint(step):
+        name = checkpoint_name(manifest.step)
+        final = f"{self.name}/{name}"
+        _check_files(files, f"{self.path}/{name}")
+        if existing := self.checkpoint(manifest.step):
             if existing.is_intact():
                 return existing
             self.set_aside(existing)
-        self.store._remove(final)  # a folder without a manifest: what a killed writer left in a bucket
+        self._remove_checkpoint(name)  # a folder without a manifest, left in a bucket by a killed writer
 
-        local = self.store.is_local
-        stage = f"{self.path}/.stage-{checkpoint_name(step)}-{uuid.uuid4().hex}" if local else final
+        local = self.storage.is_local
+        stage = f"{self.name}/.stage-{name}-{uuid.uuid4().hex}" if local else final
         try:
-            manifest["files"] = {name: self.store._put(f"{stage}/{name}", source) for name, source in files.items()}
-            self.store._put(f"{stage}/{MANIFEST}", _to_json(manifest))
+            entries = {filename: self.storage.put(f"{stage}/{filename}", source) for filename, source in files.items()}
+            content = _encode(replace(manifest, files=entries, format=FORMAT).to_json())
+            self.storage.put(f"{stage}/{MANIFEST_FILE}", content)
             if local:
-                _sync_folder(stage)
-                self.store._rename(stage, final)
+                self.storage.rename(stage, final)
         except BaseException:
             if local:
-                shutil.rmtree(stage, ignore_errors=True)
+                with suppress(RunStoreError):
+                    self.storage.remove_folder(stage)
             raise
-        return Checkpoint(self, step, json.loads(_to_json(manifest)))
+        return Checkpoint(self, Manifest.from_json(json.loads(content), f"{self.path}/{name}/{MANIFEST_FILE}"))
 
-    def set_aside(self, checkpoint_or_step: "Checkpoint | int") -> None:
-        """Take a damaged checkpoint out of the list: on a disk renamed, for a later look; in a bucket removed."""
-        step = checkpoint_or_step.step if isinstance(checkpoint_or_step, Checkpoint) else checkpoint_or_step
-        name = checkpoint_name(step)
-        if self.store.is_local:
-            self.store._rename(f"{self.path}/{name}", f"{self.path}/set-aside-{name}-{uuid.uuid4().hex}")
+    def set_aside(self, checkpoint: "Checkpoint") -> None:
+        """Take a damaged checkpoint out of the list: on a disk it is renamed, in a bucket it is removed."""
+        if self.storage.is_local:
+            aside = f"set-aside-{checkpoint.name}-{uuid.uuid4().hex}"
+            self.storage.rename(f"{self.name}/{checkpoint.name}", f"{self.name}/{aside}")
         else:
-            self.store._remove(f"{self.path}/{name}")
+            self._remove_checkpoint(checkpoint.name)
 
     def prune_checkpoints(self, keep_newest: int, keep_best: int | None = None) -> list[int]:
-        """Remove all checkpoints but the newest ones and the one of step `keep_best`; returns the steps removed.
+        """Remove all checkpoints except the newest ones and the one of step `keep_best`; returns the steps removed.
 
-        What killed writers left goes too: staging folders, and step folders without a readable manifest. Those newer
-        than the newest checkpoint stay, for they may be on their way.
+        What killed writers left is removed too: staging folders, and step folders without a readable manifest. Those
+        newer than the newest checkpoint stay, because they may still be being written.
         """
         if keep_newest < 1:
             raise RunStoreError(f"keep_newest must be at least 1: got {keep_newest}")
         steps = [checkpoint.step for checkpoint in self.checkpoints()]
         newest, kept = max(steps, default=-1), {*steps[-keep_newest:], keep_best}
-        for info in self.store._list(self.path):
-            folder, stage = STEP_FOLDER.fullmatch(info.base_name), STAGE_FOLDER.fullmatch(info.base_name)
+        for name in self.storage.folders(self.name):
+            folder, stage = STEP_FOLDER.fullmatch(name), STAGE_FOLDER.fullmatch(name)
             old = folder and int(folder[1]) < newest and int(folder[1]) not in kept
             if old or (stage and int(stage[1]) <= newest):
-                self.store._remove(f"{self.path}/{info.base_name}")
+                self._remove_checkpoint(name)
         return [step for step in steps if step not in kept]
 
-    def _steps(self) -> list[int]:
-        folders = [STEP_FOLDER.fullmatch(info.base_name) for info in self.store._list(self.path)]
-        return sorted(int(match[1]) for match in folders if match)
+    def _write(self, filename: str, record: Record) -> None:
+        self.storage.write(f"{self.name}/{filename}", _encode(record.to_json()))
 
-    def _read_with_format(self, path: str) -> dict[str, Any]:
-        path = f"{self.path}/{path}"
-        fields = self.store._read_json(path)
-        number = fields.get("format")
+    def _read_with_format(self, path: str) -> JSON:
+        values = self.storage.read_json(f"{self.name}/{path}")
+        number = values.get("format")
         if not isinstance(number, int):
-            raise DamagedError(f"{path}: is damaged (no format number); remove it")
+            raise DamagedError(f"{self.path}/{path}: is damaged (no format number); remove it")
         if number > FORMAT:
-            raise RunStoreError(f"{path}: is of format {number}, written by a newer version; update this one")
-        return fields
+            raise RunStoreError(
+                f"{self.path}/{path}: is of format {number}, written by a newer version; update this one"
+            )
+        return values
 
-    def _epoch_path(self, epoch: int, filename: str) -> str:
-        return f"{self.path}/epochs/{_count(epoch, 'epoch'):04d}/{filename}"
+    def _remove_checkpoint(self, folder: str) -> None:
+        """Delete a checkpoint, its manifest first: a partly deleted one must not be taken for a whole one."""
+        self.storage.remove_file(f"{self.name}/{folder}/{MANIFEST_FILE}")
+        self.storage.remove_folder(f"{self.name}/{folder}")
 
-    def _evaluation_path(self, step: int) -> str:
-        return f"{self.path}/evaluations/{checkpoint_name(step)}.json"
+    def _steps(self) -> list[int]:
+        matches = [STEP_FOLDER.fullmatch(name) for name in self.storage.folders(self.name)]
+        return sorted(int(match[1]) for match in matches if match)
+
+    def _epoch_file(self, epoch: int, filename: str) -> str:
+        return f"{self.name}/epochs/{_count(epoch, 'epoch'):04d}/{filename}"
+
+    def _evaluation_file(self, step: int) -> str:
+        return f"{self.name}/evaluations/{checkpoint_name(step)}.json"
 
     def _epoch_files(self) -> dict[int, set[str]]:
         found: dict[int, set[str]] = {}
-        for info in self.store._list(f"{self.path}/epochs", recursive=True):  # one request, however many epochs
-            folder, filename = info.path.split("/")[-2:]
-            if EPOCH_FOLDER.fullmatch(folder) and info.type == FileType.File:
+        for path in self.storage.files(f"{self.name}/epochs"):
+            folder, _, filename = path.partition("/")
+            if EPOCH_FOLDER.fullmatch(folder):
                 found.setdefault(int(folder), set()).add(filename)
         return found
 
@@ -465,63 +594,63 @@ class Checkpoint:
     """A published checkpoint, as its manifest describes it."""
 
     run: Run
-    step: int
-    manifest: dict[str, Any] = field(hash=False, repr=False)
+    manifest: Manifest = field(hash=False, repr=False)
 
     @property
-    def name(self) -> str:
-        """Its folder's name."""
-        return checkpoint_name(self.step)
+    def step(self) -> int:
+        """Steps done."""
+        return self.manifest.step
 
     @property
     def epoch(self) -> int:
-        """The epoch in which it was taken."""
-        return self.manifest["epoch"]
+        """Complete epochs."""
+        return self.manifest.epoch
 
     @property
     def nimg(self) -> int:
-        """The number of images seen until then."""
-        return self.manifest["nimg"]
+        """Images seen: steps x batch size."""
+        return self.manifest.nimg
+
+    @property
+    def name(self) -> str:
+        """Name of its folder."""
+        return checkpoint_name(self.step)
 
     def read(self, filename: str) -> bytes:
-        """One of its files, checked against the manifest; raises `DamagedError`."""
-        return b"".join(self._checked_chunks(filename))
+        """Return the content of one of its files; raises `DamagedError` unless it is what the manifest says."""
+        if filename not in self.manifest.files:
+            known = ", ".join(self.manifest.files)
+            raise RunStoreError(f"{self._full_path(filename)}: the checkpoint has no such file, only {known}")
+        data = self.run.storage.read(f"{self.run.name}/{self.name}/{filename}")
+        self._check(filename, FileEntry(len(data), hashlib.sha256(data).hexdigest()))
+        return data
 
     def verify(self) -> None:
         """Check all its files against the manifest, without holding them in memory; raises `DamagedError`."""
-        for filename in self.manifest["files"]:
-            for _ in self._checked_chunks(filename):
-                pass
+        for filename in self.manifest.files:
+            self._check(filename, self.run.storage.entry(f"{self.run.name}/{self.name}/{filename}"))
 
     def is_intact(self) -> bool:
-        """Whether `verify` passes; raises if the storage does not answer, which says nothing about the files."""
+        """Return whether `verify` passes. Raises if the storage does not answer, which says nothing about the files."""
         try:
             self.verify()
         except DamagedError:
             return False
         return True
 
-    def _checked_chunks(self, filename: str) -> Iterator[bytes]:
-        """The bytes of a file; raises after the last of them if they are not those of the manifest."""
-        path = f"{self.run.path}/{self.name}/{filename}"
-        if filename not in self.manifest["files"]:
-            raise RunStoreError(f"{path}: the checkpoint has no such file, only {', '.join(self.manifest['files'])}")
-        size, sha256 = 0, hashlib.sha256()
-        for chunk in self.run.store._chunks(path):
-            size += len(chunk)
-            sha256.update(chunk)
-            yield chunk
-        if self.manifest["files"][filename] != {"bytes": size, "sha256": sha256.hexdigest()}:
-            raise DamagedError(f"{path}: is damaged ({size} bytes, not those of the manifest); use another checkpoint")
+    def _check(self, filename: str, entry: FileEntry) -> None:
+        if entry != self.manifest.files[filename]:
+            raise DamagedError(
+                f"{self._full_path(filename)}: is damaged ({entry.bytes} bytes, not those of the manifest); "
+                "use another checkpoint"
+            )
 
-
-def checkpoint_name(step: int) -> str:
-    """The folder's name of the checkpoint of a step."""
-    return f"step_{_count(step, 'step'):08d}"
+    def _full_path(self, filename: str) -> str:
+        return f"{self.run.path}/{self.name}/{filename}"
 
 
 def _count(value: int, what: str) -> int:
-    """The value, if it is an integer of at least 0: nothing else may become part of a path."""
+    """Return an integer of at least 0; raise `RunStoreError` for any other value, which must not enter a path."""
     try:
         number = operator.index(value)
     except TypeError:
@@ -531,47 +660,54 @@ def _count(value: int, what: str) -> int:
     return number
 
 
-def _check_manifest(manifest: Mapping[str, Any], step: int, path: str) -> None:
-    """Raise `DamagedError` unless a manifest is whole and names only files of its own folder."""
-    numbers = all(isinstance(manifest.get(key), int) for key in ("step", "epoch", "nimg", "world_size"))
-    if not numbers or manifest["step"] != step or not isinstance(manifest.get("files"), dict):
-        raise DamagedError(f"{path}: a manifest needs step {step}, epoch, nimg, world_size (integers) and files")
-    for name in manifest["files"]:
-        if not FILE_NAME.fullmatch(name) or name == MANIFEST:
+def _check_files(files: Mapping[str, object], path: str) -> None:
+    """Raise `DamagedError` unless a checkpoint has files, all of them in its own folder."""
+    if not files:
+        raise DamagedError(f"{path}: a checkpoint needs at least one file")
+    for name in files:
+        if not FILE_NAME.fullmatch(name) or name == MANIFEST_FILE:
             raise DamagedError(f"{path}: {name!r} cannot be a file of a checkpoint; use a-z, 0-9, '.', '_' and '-'")
 
 
-def _to_json(value: Mapping[str, Any]) -> bytes:
+def _is_curve(values: JSON) -> TypeGuard[Curve]:
+    """Return whether a JSON object holds lists of equal length with numbers and nulls."""
+    columns = list(values.values())
+    are_lists = all(isinstance(column, list) and len(column) == len(columns[0]) for column in columns)
+    return are_lists and all(type(item) in (float, int, NoneType) for column in columns for item in column)
+
+
+def _fit(value: Any, kind: Any) -> Any:
+    """Return a value from JSON as an annotated type, such as tuple[str, ...]; raise `TypeError` if it does not fit."""
+    outer, inner = get_origin(kind), get_args(kind)
+    if kind is Any or type(value) is kind or (outer is Literal and value in inner):
+        return value
+    if kind is float and type(value) is int:
+        return value
+    if kind is int and type(value) is float and value.is_integer():
+        return int(value)
+    if kind is FileEntry and isinstance(value, dict):
+        return FileEntry(_fit(value.get("bytes"), int), _fit(value.get("sha256"), str))
+    if outer is tuple and isinstance(value, list):
+        return tuple(_fit(item, inner[0]) for item in value)
+    if outer is list and isinstance(value, list):
+        return [_fit(item, inner[0]) for item in value]
+    if outer in (Mapping, dict) and isinstance(value, dict):
+        return {key: _fit(item, inner[1]) for key, item in value.items()}
+    if outer in (UnionType, Union):
+        for each in inner:
+            with suppress(TypeError):
+                return _fit(value, each)
+    raise TypeError(f"{value!r} is not of type {kind}")
+
+
+def _encode(value: JSON) -> bytes:
     return json.dumps(_finite(value), allow_nan=False).encode()
 
 
 def _finite(value: Any) -> Any:
-    """The value, with None for each float that JSON cannot write."""
+    """Return the value with None for each float that JSON cannot hold."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
         return {key: _finite(item) for key, item in value.items()}
     return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
-
-
-def _chunks_of(source: bytes | Path) -> Iterator[bytes]:
-    if isinstance(source, bytes):
-        yield source
-        return
-    with open(source, "rb") as file:
-        while chunk := file.read(CHUNK):
-            yield chunk
-
-
-def _sync_folder(folder: str) -> None:
-    """Make the names in a folder durable, as fsync makes the bytes of a file."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _one_line(error: object) -> str:
-    """A text on one line, not too long, and without the credentials that a URI may hold."""
-    return re.sub(r"://\S*@", "://***@", " ".join(str(error).split()))[:300]

@@ -1,61 +1,52 @@
 """`python -m trainer ship RUN`: copy a finished run into `pretrained/`, without what only a resume needs."""
 
 import sys
-from typing import Any
+from dataclasses import replace
 
 from models.command_line import Parser
-from trainer.run_store import Checkpoint, Run, RunStoreError, open_store
-from trainer.state import GENERATOR_FILE
+from trainer.run_store import GENERATOR_FILE, Curve, Run, RunStoreError, open_store
 
 DIGITS = 4
-"""Significant digits of a shipped curve: enough for a chart, and a quarter of the size."""
+"""Significant digits of a shipped curve: enough for a chart, in a quarter of the size."""
 
 
 def ship(run: Run, target: Run) -> str:
-    """Copy a run's record, its epochs and its newest checkpoint, with its scores; the checkpoint's name.
+    """Copy a run's record, its epochs and its newest checkpoint with its scores; returns the checkpoint's name.
 
-    Of the checkpoint's files the generator's goes along, which is all that shows a run; a resume needs the others.
-    run.json says under `trained` how far it came. Raises `RunStoreError`, as for a target that exists: what is shipped
-    is not overwritten.
+    Of the checkpoint's files only the generator is copied: showing a run needs no other. Raises `RunStoreError`, also
+    if the target exists.
     """
     checkpoint = run.latest_checkpoint()
     if checkpoint is None:
         raise RunStoreError(f"{run.path}: has no checkpoint to ship; train it first")
-    record = {name: value for name, value in run.read_run().items() if name not in ("format", "name")}
-    target.create(record | {"trained": trained(checkpoint, record["total_steps"])})
+    target.create(run.read_run())
     for epoch in run.epochs():
         target.write_samples(epoch, run.read_samples(epoch))
         if epoch:
-            curve = run.read_losses(epoch)
-            target.write_losses(epoch, {name: [_rounded(value) for value in values] for name, values in curve.items()})
-        target.write_epoch_metrics(epoch, run.read_epoch_metrics(epoch))
+            target.write_losses(epoch, _rounded(run.read_losses(epoch)))
+        target.write_epoch_metrics(run.read_epoch_metrics(epoch))
     files = {GENERATOR_FILE: checkpoint.read(GENERATOR_FILE)}
-    fields = {name: value for name, value in checkpoint.manifest.items() if name not in ("files", "format", "step")}
-    shipped = target.publish_checkpoint(checkpoint.step, files, fields)
-    target.write_progress(run.read_progress() or {})
-    if scores := run.read_evaluation(checkpoint.step):
-        target.write_evaluation(checkpoint.step, scores)
+    shipped = target.publish_checkpoint(replace(checkpoint.manifest, files={}), files)
+    target.write_progress(run.read_progress())
+    if evaluation := run.read_evaluation(checkpoint.step):
+        target.write_evaluation(evaluation)
     return shipped.name
 
 
-def trained(checkpoint: Checkpoint, total_steps: int) -> dict[str, Any]:
-    """How far a checkpoint came: its steps, of how many, and the processor time of all workers in CPU-minutes."""
-    minutes = round(checkpoint.manifest["cpu_seconds"] / 60, 1) if "cpu_seconds" in checkpoint.manifest else None
-    length = "its own full length" if checkpoint.step >= total_steps else "stopped before its own full length"
-    return {"length": length, "steps": checkpoint.step, "total_steps": total_steps, "cpu_minutes": minutes}
-
-
-def _rounded(value: Any) -> Any:
-    return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
+def _rounded(curve: Curve) -> Curve:
+    return {
+        name: [float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value for value in values]
+        for name, values in curve.items()
+    }
 
 
 def main(arguments: list[str]) -> int:
-    """Run the command; the process's exit status."""
+    """Run the command and return the exit status of the process."""
     parser = Parser(prog="python -m trainer ship", description=__doc__)
     parser.add_argument("run", help="name of the run")
-    parser.add_argument("--runs", default="runs", help="folder or URI in which it is (default: runs)")
+    parser.add_argument("--runs", default="runs", help="folder or URI that holds the run (default: runs)")
     parser.add_argument("--to", default="pretrained", help="folder or URI to copy it into (default: pretrained)")
-    parser.add_argument("--name", help="its name there (default: the same)")
+    parser.add_argument("--name", help="name of the copy (default: the same)")
     options = parser.parse_args(arguments)
     try:
         run = open_store(options.runs).run(options.run)

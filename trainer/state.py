@@ -18,16 +18,13 @@ from torch import Tensor, nn
 from models.generator_file import generator_bytes, read_metadata
 from models.networks import build_discriminator, build_generator
 from trainer.config import TrainConfig
+from trainer.run_store import GENERATOR_FILE, NETWORKS_FILE, RESUME_FILE
 
 CURVE = ("d_loss", "g_loss", "d_acc_real", "d_acc_fake", "penalty")
 """Columns of the running epoch's curve: a row per step."""
 
 COUNTERS = ("step", "epoch_seconds", "seconds", "cpu_seconds")
 """Numbers of the state that a checkpoint carries."""
-
-GENERATOR_FILE = "generator.safetensors"
-NETWORKS_FILE = "networks.safetensors"
-RESUME_FILE = "resume.safetensors"
 
 
 @dataclass

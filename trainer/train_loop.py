@@ -7,7 +7,7 @@ slice of them; gradients and logits are summed over all workers by one all-reduc
 import math
 import time
 from collections.abc import Callable
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -22,15 +22,15 @@ from trainer import data, losses, state
 from trainer.config import TrainConfig
 from trainer.metrics import EpochJudge
 from trainer.recorder import Recorder
-from trainer.run_store import Run
+from trainer.run_store import GENERATOR_FILE, NETWORKS_FILE, RESUME_FILE, Curve, EpochSummary, Manifest, Phase, Run
 
 LEAST_SECONDS, MOST_SECONDS = 2.0, 60.0
 """Between checkpoints: those of shorter epochs are skipped, and in longer epochs there is one by the clock."""
 GRID_SEEDS = 10
 """Pictures of each class in an epoch's sample grid, with seeds 0, 1, ...; an unconditional net draws 100 seeds."""
 
-Report = Callable[[int, dict[str, bytes] | None, dict[str, Any]], None]
-"""(step, a checkpoint's files on rank 0 and None elsewhere, manifest fields): all workers call it at the same steps."""
+Report = Callable[[Manifest, dict[str, bytes] | None], None]
+"""(a checkpoint's manifest, its files on rank 0 and None elsewhere): all workers call it at the same steps."""
 
 
 class NotFiniteError(RuntimeError):
@@ -107,18 +107,24 @@ def train(
     s = state.new_state(config, steps_per_epoch, device)
     resume_step = _from_rank_zero(newest_intact_step(run) if rank == 0 else 0, distributed)
     if resume_step and (checkpoint := run.checkpoint(resume_step)):
-        files = (state.GENERATOR_FILE, state.NETWORKS_FILE, state.RESUME_FILE)
+        files = (GENERATOR_FILE, NETWORKS_FILE, RESUME_FILE)
         state.load_checkpoint_files(s, {name: checkpoint.read(name) for name in files})
     _check_equal_weights(s, distributed)
 
     if recorder:
-        recorder.progress(phase="training", total_steps=total_steps, epochs=config.epochs, world_size=world_size)
         epoch = min(s.step // steps_per_epoch + 1, config.epochs)
-        recorder.progress(step=s.step, epoch=epoch, nimg=s.step * batch_size)
+        recorder.progress = replace(
+            recorder.progress,
+            phase="training",
+            step=s.step,
+            total_steps=total_steps,
+            epoch=epoch,
+            epochs=config.epochs,
+            nimg=s.step * batch_size,
+            world_size=world_size,
+        )
         if s.step == 0:
-            recorder.epoch(
-                0, sample_grid(s.G_ema, model), None, {"epoch": 0, "step": 0, "nimg": 0, "time": time.time()}
-            )
+            recorder.epoch(EpochSummary(epoch=0, step=0, nimg=0, time=time.time()), sample_grid(s.G_ema, model), None)
     clock = tick = saved = time.monotonic()
     cpu_tick, seconds_before = time.process_time(), s.seconds
     tick_step = s.step
@@ -255,17 +261,21 @@ def train(
             rate = (s.step - tick_step) * batch_size / (now - tick)
             speed[max(0, row - (s.step - tick_step) + 1) : row + 1] = [rate] * min(s.step - tick_step, row + 1)
             mean_rate = (s.step - resume_step) * batch_size / (now - clock)
-            recorder.progress(step=s.step, epoch=epoch, nimg=s.step * batch_size, images_per_second=mean_rate)
-            recorder.progress(eta=(total_steps - s.step) * batch_size / mean_rate)
+            recorder.progress = replace(
+                recorder.progress,
+                step=s.step,
+                epoch=epoch,
+                nimg=s.step * batch_size,
+                images_per_second=mean_rate,
+                eta=(total_steps - s.step) * batch_size / mean_rate,
+            )
             tick, tick_step = now, s.step
             if epoch_ends:
-                judged = {"scores": scores, "floor": judge.reference.floor} if judge and scores else {}
-                recorder.epoch(
-                    epoch,
-                    sample_grid(s.G_ema, model),
-                    curve_records(s.curve, s.step - steps_per_epoch, speed),
-                    epoch_summary(config, s, epoch, rates) | judged,
-                )
+                summary = epoch_summary(config, s, epoch, rates)
+                if judge and scores:
+                    summary = replace(summary, scores=scores, floor=judge.reference.floor)
+                curve = curve_records(s.curve, s.step - steps_per_epoch, speed)
+                recorder.epoch(summary, sample_grid(s.G_ema, model), curve)
                 s.epoch_seconds, speed, tick = 0.0, [None] * steps_per_epoch, time.monotonic()
                 recorder.flush()  # before its checkpoint: a resumed run does not look back at an epoch
             elif recorder.wants_curve():
@@ -273,19 +283,26 @@ def train(
 
         if due:
             _check_equal_weights(s, distributed)
-            fields: dict[str, float] = {"epoch": s.step // steps_per_epoch, "nimg": s.step * batch_size}
-            fields["world_size"] = world_size
-            provenance = {"run": run.name, "recipe": config.recipe, "step": s.step, "data": dataset.sha256} | fields
-            fields = fields | {"seconds": s.seconds, "cpu_seconds": s.cpu_seconds}
-            fields |= {"fid": scores["fid"]} if scores else {}
+            manifest = Manifest(
+                step=s.step,
+                epoch=s.step // steps_per_epoch,
+                nimg=s.step * batch_size,
+                world_size=world_size,
+                seconds=s.seconds,
+                cpu_seconds=s.cpu_seconds,
+                fid=scores.get("fid"),
+            )
+            provenance = {"run": run.name, "recipe": config.recipe, "step": s.step, "data": dataset.sha256}
+            provenance |= {"epoch": manifest.epoch, "nimg": manifest.nimg, "world_size": world_size}
             content = state.checkpoint_files(s, config, provenance, dataset.class_names) if rank == 0 else None
-            report(s.step, content, fields)
+            report(manifest, content)
             saved = time.monotonic()
         if stop or used_up:
             break
 
     if recorder:
-        recorder.progress(phase="finished" if s.step >= total_steps else "stopped", eta=0.0, cpu_seconds=s.cpu_seconds)
+        phase: Phase = "finished" if s.step >= total_steps else "stopped"
+        recorder.progress = replace(recorder.progress, phase=phase, eta=0.0, cpu_seconds=s.cpu_seconds)
 
 
 def newest_intact_step(run: Run) -> int:
@@ -393,20 +410,28 @@ def sample_grid(generator: nn.Module, model: ModelConfig) -> bytes:
     return sampling.to_png(sampling.image_grid(images, columns))
 
 
-def curve_records(curve: Tensor, first_step: int, speed: list[float | None]) -> dict[str, list[Any]]:
+def curve_records(curve: Tensor, first_step: int, speed: list[float | None]) -> Curve:
     """Rows of the curve as losses.json has them: an array per column, `step` counting from 1."""
-    columns: dict[str, list[Any]] = {"step": list(range(first_step + 1, first_step + 1 + len(curve)))}
+    columns: Curve = {"step": list(range(first_step + 1, first_step + 1 + len(curve)))}
     columns |= {name: values for name, values in zip(state.CURVE, curve.T.tolist(), strict=True)}
     return columns | {"images_per_second": speed}
 
 
-def epoch_summary(config: TrainConfig, s: state.TrainState, epoch: int, rates: tuple[float, float]) -> dict[str, Any]:
+def epoch_summary(config: TrainConfig, s: state.TrainState, epoch: int, rates: tuple[float, float]) -> EpochSummary:
     """What metrics.json says of an epoch: the means of its curve, its length, the learning rates at its end."""
     means = dict(zip(state.CURVE, s.curve.mean(0).tolist(), strict=True))
     images_per_second = len(s.curve) * config.batch_size / max(s.epoch_seconds, 1e-9)
-    counters = {"epoch": epoch, "step": s.step, "nimg": s.step * config.batch_size, "time": time.time()}
-    speeds = {"seconds": s.epoch_seconds, "images_per_second": images_per_second}
-    return counters | speeds | means | dict(zip(("g_lr", "d_lr"), rates, strict=True))
+    return EpochSummary(
+        epoch=epoch,
+        step=s.step,
+        nimg=s.step * config.batch_size,
+        time=time.time(),
+        seconds=s.epoch_seconds,
+        images_per_second=images_per_second,
+        g_lr=rates[0],
+        d_lr=rates[1],
+        **means,
+    )
 
 
 def _scattered(logits: Tensor, part: slice, batch_size: int) -> Tensor:

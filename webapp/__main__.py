@@ -183,7 +183,7 @@ class Demo(uvicorn.Server):
 
 def _log_of(store: RunStore, name: str) -> Path:
     """Where the output of a training goes: beside its run, or where that is not on a disk, a temporary file."""
-    if store.is_local:
+    if store.storage.is_local:
         return Path(store.root) / f"{name}.log"
     handle, path = tempfile.mkstemp(prefix=f"digitforge-{name}-", suffix=".log")
     os.close(handle)

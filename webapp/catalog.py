@@ -1,113 +1,68 @@
-"""What there is to show: the stores, their runs, and how far each run has come.
+"""Lists the stores and their runs, and reads what the pages show of a run.
 
-A run is known to the app and in its addresses by a key such as `runs/quick-1` or `pretrained/forge`, which is looked up
-here and never used as a path. Reads of the store are kept for a moment, so that many visitors cost no more than one.
+The app and its addresses name a run by a key such as `runs/quick-1` or `pretrained/forge`. Keys are looked up here and
+never used as paths. Results are cached for a moment, so that many visitors cost no more reads than one.
 """
 
 import os
 import time
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import streamlit as st
 
 from models.generator_file import usable_class_names
-from trainer.run_store import Checkpoint, DamagedError, Run, RunStore, RunStoreError, open_store
+from trainer.run_store import (
+    GENERATOR_FILE,
+    Curve,
+    DamagedError,
+    EpochSummary,
+    Evaluation,
+    Progress,
+    Run,
+    RunRecord,
+    RunStore,
+    RunStoreError,
+    open_store,
+)
 from webapp.classes import Classes
 from webapp.environment import RUNS_VARIABLE
 
 PRETRAINED = Path(__file__).resolve().parent.parent / "pretrained"
 DEFAULT_RUN = "pretrained/forge"
-STALE_SECONDS = 30
-"""A run that trains writes its heartbeat every second or two."""
 RETRY_SECONDS = 20
-"""Pause before an unreadable store is asked again."""
-ENDED = ("finished", "stopped", "failed")
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a run has come; what its progress.json does not say is 0, "" or None."""
-
-    phase: str = "starting"
-    step: int = 0
-    total_steps: int = 0
-    epoch: int = 0
-    epochs: int = 0
-    nimg: int = 0
-    images_per_second: float | None = None
-    eta: float | None = None
-    """Seconds to the end."""
-    world_size: int = 0
-    heartbeat: float | None = None
-    """When it was written, in seconds since 1970."""
-    message: str = ""
-
-    @classmethod
-    def of(cls, fields: dict[str, Any] | None) -> "Progress":
-        """Read leniently: another version may have written it."""
-        values: dict[str, Any] = {}
-        for name, kind in cls.__annotations__.items():
-            value = (fields or {}).get(name)
-            fits = isinstance(value, str) if kind is str else isinstance(value, int | float)
-            if value is not None and fits:
-                values[name] = int(value) if kind is int else value
-        return cls(**values)
-
-    @property
-    def age(self) -> float | None:
-        """Seconds since the heartbeat."""
-        return None if self.heartbeat is None else max(time.time() - self.heartbeat, 0.0)
-
-    @property
-    def is_stale(self) -> bool:
-        """Whether it claims to train, but has not said so for long."""
-        return self.phase not in ENDED and self.age is not None and self.age > STALE_SECONDS
-
-    @property
-    def is_live(self) -> bool:
-        """Whether it is under way, as far as one can tell."""
-        return self.phase not in ENDED and not self.is_stale
-
-    @property
-    def share(self) -> float:
-        """The part of the run that is done, from 0 to 1."""
-        if self.phase == "finished":
-            return 1.0
-        return min(self.step / self.total_steps, 1.0) if self.total_steps else 0.0
+"""Seconds before an unreadable store is tried again."""
 
 
 @dataclass(frozen=True)
 class RunEntry:
-    """A run as the lists show it."""
+    """A run in a list."""
 
     key: str
     recipe: str
     started: float
-    """Seconds since 1970."""
+    """When the run was created, in seconds since 1970."""
     progress: Progress
 
     @property
     def name(self) -> str:
-        """Its name without the store's."""
+        """Name of the run, without the store."""
         return self.key.partition("/")[2]
 
 
 @dataclass(frozen=True)
 class CheckpointEntry:
-    """A checkpoint as the lists show it."""
+    """A checkpoint in a list."""
 
     step: int
     epoch: int
     nimg: int
     generator_sha256: str
-    """Of its generator file; empty if it has none."""
+    """SHA-256 of its generator file."""
 
 
 def stores() -> dict[str, str]:
-    """Path or URI of each store, by the first half of the keys of its runs."""
+    """Return the path or URI of each store, by the first half of the keys of its runs."""
     return {"runs": os.environ.get(RUNS_VARIABLE) or "runs", "pretrained": str(PRETRAINED)}
 
 
@@ -117,7 +72,7 @@ def _opened(path_or_uri: str) -> RunStore:
 
 
 def run_of(key: str) -> Run:
-    """The run of a key from a listing; raises `RunStoreError` for a key of no store."""
+    """Return the run of a key; raises `RunStoreError` if its store is unknown or its name invalid."""
     store, _, name = key.partition("/")
     if store not in stores():
         raise RunStoreError(f"there is no store {store!r}, only {' and '.join(stores())}")
@@ -126,27 +81,27 @@ def run_of(key: str) -> Run:
 
 @dataclass(frozen=True)
 class Listing:
-    """All runs that could be listed, and one line for each store that could not."""
+    """The runs of all readable stores, and one line for each store that could not be read."""
 
     runs: tuple[RunEntry, ...]
     problems: tuple[str, ...]
 
     def find(self, key: str) -> RunEntry | None:
-        """The run of this key."""
+        """Return the run of this key; None if it is not listed."""
         return next((entry for entry in self.runs if entry.key == key), None)
 
     def default(self) -> RunEntry | None:
-        """The run that a visitor sees first: the shipped one, else a finished one, else the newest."""
+        """Return the run to show first: `DEFAULT_RUN`, else a finished one, else the newest."""
         finished = (entry for entry in self.runs if entry.progress.phase == "finished")
         return self.find(DEFAULT_RUN) or next(finished, None) or next(iter(self.runs), None)
 
     def live(self) -> RunEntry | None:
-        """The newest run that trains now."""
+        """Return the newest run that is being trained."""
         return next((entry for entry in self.runs if entry.progress.is_live), None)
 
 
 def list_runs() -> Listing:
-    """All runs of all stores: those of `runs` newest first, then the shipped ones."""
+    """List the runs of all stores: those of `runs` newest first, then the shipped ones."""
     found: list[RunEntry] = []
     problems: list[str] = []
     for store, path_or_uri in stores().items():
@@ -160,7 +115,7 @@ def list_runs() -> Listing:
 
 @st.cache_resource(show_spinner=False)
 def _failures() -> dict[str, tuple[float, str]]:
-    """When and why each unreadable store failed last: a dead server takes long to give up on, so rarely ask again."""
+    """Return when and why each unreadable store failed last. A dead server takes seconds to time out: ask it rarely."""
     return {}
 
 
@@ -178,85 +133,71 @@ def _runs_of(store: str, path_or_uri: str) -> list[RunEntry]:
     entries = []
     for run in _opened(path_or_uri).list_runs():
         try:
-            fields = run.read_run()
-            progress = Progress.of(run.read_progress())
-        except RunStoreError:  # removed meanwhile, or damaged: the others are still worth a list
+            record, progress = run.read_run(), run.read_progress()
+        except RunStoreError:  # removed meanwhile, or damaged: list the others
             continue
-        started = _seconds(fields.get("started"))
-        entries.append(RunEntry(f"{store}/{run.name}", str(fields.get("recipe", "")), started, progress))
+        entries.append(RunEntry(f"{store}/{run.name}", record.recipe, record.started, progress))
     return sorted(entries, key=lambda entry: entry.started, reverse=True)
-
-
-def _seconds(started: object) -> float:
-    """Seconds since 1970, of such a number or of an ISO time; 0 for anything else."""
-    if isinstance(started, int | float):
-        return float(started)
-    try:
-        return datetime.fromisoformat(started).timestamp() if isinstance(started, str) else 0.0
-    except ValueError:
-        return 0.0
 
 
 @st.cache_data(ttl=2, max_entries=64, show_spinner=False)
 def checkpoints(key: str) -> list[CheckpointEntry]:
-    """The checkpoints of a run that a visitor can choose, ascending by step."""
-    found = run_of(key).checkpoints()
-    return [_entry(checkpoint) for checkpoint in found if "generator.safetensors" in checkpoint.manifest["files"]]
-
-
-def _entry(checkpoint: Checkpoint) -> CheckpointEntry:
-    sha256 = checkpoint.manifest["files"]["generator.safetensors"].get("sha256", "")
-    return CheckpointEntry(checkpoint.step, checkpoint.epoch, checkpoint.nimg, sha256)
+    """Return the checkpoints of a run that have a generator, ascending by step."""
+    return [
+        CheckpointEntry(each.step, each.epoch, each.nimg, each.manifest.files[GENERATOR_FILE].sha256)
+        for each in run_of(key).checkpoints()
+        if GENERATOR_FILE in each.manifest.files
+    ]
 
 
 @st.cache_data(ttl=2, max_entries=64, show_spinner=False)
 def epochs(key: str) -> list[int]:
-    """The epochs of a run whose pictures are there, ascending."""
+    """Return the complete epochs of a run, ascending."""
     return run_of(key).epochs()
 
 
 @st.cache_data(max_entries=1024, show_spinner=False)
 def samples(key: str, started: float, epoch: int) -> bytes:
-    """The sample grid of a complete epoch, a PNG, which never changes within a run (hence `started`)."""
+    """Return the sample grid of a complete epoch, a PNG. It never changes: `started` tells runs of one name apart."""
     return run_of(key).read_samples(epoch)
 
 
 @st.cache_data(max_entries=1024, show_spinner=False)
-def epoch_metrics(key: str, started: float, epoch: int) -> dict[str, Any]:
-    """The summary of a complete epoch."""
+def epoch_metrics(key: str, started: float, epoch: int) -> EpochSummary:
+    """Return the summary of a complete epoch."""
     return run_of(key).read_epoch_metrics(epoch)
 
 
 @st.cache_data(ttl=30, max_entries=64, show_spinner=False)
-def evaluation(key: str, step: int) -> dict[str, Any] | None:
-    """The scores of a checkpoint, which may be written at any time; None without readable ones."""
+def evaluation(key: str, step: int) -> Evaluation | None:
+    """Return the scores of a checkpoint; None if there are none or they cannot be read. They may come at any time."""
     try:
         return run_of(key).read_evaluation(step)
-    except DamagedError:  # they come on top: the page is whole without them
+    except DamagedError:  # the page works without them
         return None
 
 
 @st.cache_data(max_entries=1024, show_spinner=False)
-def losses(key: str, started: float, epoch: int) -> dict[str, list[Any]]:
-    """The curve of a complete epoch; without its epoch 0, which has none."""
+def losses(key: str, started: float, epoch: int) -> Curve:
+    """Return the curve of a complete epoch; epoch 0 has none."""
     return run_of(key).read_losses(epoch)
 
 
-def running_losses(key: str) -> dict[str, list[Any]]:
-    """The curve of the epoch under way; empty if there is none."""
+def running_losses(key: str) -> Curve:
+    """Return the curve of the epoch under way; empty if there is none."""
     run = run_of(key)
     epoch = run.running_epoch()
     return {} if epoch is None else run.read_losses(epoch)
 
 
 def classes(key: str) -> Classes:
-    """What the networks of a run can be asked for, as its run.json says."""
-    fields = run_fields(key)
-    number = fields.get("config", {}).get("model", {}).get("num_classes", 0)
-    return Classes(number, usable_class_names(fields.get("class_names"), number))
+    """Return the classes that the networks of a run can draw, as run.json says."""
+    record = run_record(key)
+    number = record.config.get("model", {}).get("num_classes", 0)
+    return Classes(number, usable_class_names(list(record.class_names), number))
 
 
 @st.cache_data(ttl=30, max_entries=64, show_spinner=False)
-def run_fields(key: str) -> dict[str, Any]:
-    """What run.json says."""
+def run_record(key: str) -> RunRecord:
+    """Return what run.json says."""
     return run_of(key).read_run()

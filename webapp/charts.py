@@ -1,11 +1,12 @@
 """From the records of a run to Plotly figures; pure."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import NDArray
+
+from trainer.run_store import Curve, EpochSummary
 
 MAX_POINTS = 1000
 """Points of one trace; more cannot be seen, but must be sent."""
@@ -14,10 +15,6 @@ REAL_COLOR, FAKE_COLOR = "#2f9e78", "#b0508f"
 GREY = "#8a8f98"
 
 NEIGHBOUR_COLORS = {"precision": G_COLOR, "recall": D_COLOR, "density": REAL_COLOR, "coverage": FAKE_COLOR}
-
-Curve = Mapping[str, Sequence[Any]]
-Summary = Mapping[str, Any]
-"""What metrics.json says of an epoch."""
 
 
 def joined(curves: Sequence[Curve], names: Sequence[str]) -> dict[str, NDArray[np.float64]]:
@@ -94,7 +91,7 @@ def throughput(curves: Sequence[Curve], steps_per_epoch: int) -> go.Figure:
     return figure
 
 
-def label_accuracy(scored: Sequence[Summary]) -> go.Figure:
+def label_accuracy(scored: Sequence[EpochSummary]) -> go.Figure:
     """How often a generated digit is read as what was asked for, epoch by epoch."""
     figure = _figure("Read as asked")
     _add_score(figure, scored, "label_accuracy", "Generated", G_COLOR, ".2%")
@@ -103,7 +100,7 @@ def label_accuracy(scored: Sequence[Summary]) -> go.Figure:
     return figure
 
 
-def fid(scored: Sequence[Summary]) -> go.Figure:
+def fid(scored: Sequence[EpochSummary]) -> go.Figure:
     """FID, epoch by epoch; its axis is logarithmic, or the last epochs would be one flat line."""
     figure = _figure("FID")
     _add_score(figure, scored, "fid", "Generated", G_COLOR, ".3f")
@@ -113,7 +110,7 @@ def fid(scored: Sequence[Summary]) -> go.Figure:
     return figure
 
 
-def neighbours(scored: Sequence[Summary]) -> go.Figure:
+def neighbours(scored: Sequence[EpochSummary]) -> go.Figure:
     """Precision, recall, density and coverage, epoch by epoch."""
     figure = _figure("Score")
     for name, color in NEIGHBOUR_COLORS.items():
@@ -121,9 +118,9 @@ def neighbours(scored: Sequence[Summary]) -> go.Figure:
     return figure
 
 
-def _add_score(figure: go.Figure, scored: Sequence[Summary], name: str, title: str, color: str, form: str) -> None:
+def _add_score(figure: go.Figure, scored: Sequence[EpochSummary], name: str, title: str, color: str, form: str) -> None:
     """A score with what real digits score in its place, dashed, from the start of training on."""
-    rows = [(summary["epoch"], summary["scores"].get(name), summary.get("floor", {}).get(name)) for summary in scored]
+    rows = [(each.epoch, (each.scores or {}).get(name), (each.floor or {}).get(name)) for each in scored]
     x, y, floor = np.array(rows, dtype=float).reshape(-1, 3).T  # None becomes nan, which Plotly leaves out
     figure.add_scatter(
         x=np.append(0, x), y=np.append(floor[:1], floor), legendgroup=title, showlegend=False, hoverinfo="skip",

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from models.generator_file import LoadedGenerator, read_generator
 from models.sampling import draw, latent, latents, lerp, one_hot, slerp, truncate
-from trainer.run_store import RunStoreError
+from trainer.run_store import GENERATOR_FILE, RunStoreError
 from webapp import catalog
 
 PATHS = {"slerp": slerp, "lerp": lerp}
@@ -43,11 +43,11 @@ def _loaded(sha256: str, _key: GeneratorKey) -> LoadedGenerator:
     checkpoint = catalog.run_of(_key.run).checkpoint(_key.step)
     if checkpoint is None:
         raise CheckpointGoneError(f"{_key.run}: the checkpoint of step {_key.step} is no longer there")
-    content = checkpoint.read("generator.safetensors")
-    if checkpoint.manifest["files"]["generator.safetensors"]["sha256"] != sha256:
+    content = checkpoint.read(GENERATOR_FILE)
+    if checkpoint.manifest.files[GENERATOR_FILE].sha256 != sha256:
         raise CheckpointGoneError(f"{_key.run}: the checkpoint of step {_key.step} has been replaced meanwhile")
     torch.set_num_threads(1)  # small nets: a second thread costs more than it gives, and a training may need it
-    return read_generator(content, f"{_key.run}, {checkpoint.name}/generator.safetensors")
+    return read_generator(content, f"{_key.run}, {checkpoint.name}/{GENERATOR_FILE}")
 
 
 def pictures(key: GeneratorKey, digits: tuple[int, ...], count: int, seed: int, truncation: float) -> NDArray[np.uint8]:

@@ -112,6 +112,6 @@ def choose_run_name(store: RunStore, recipe: str, resume: bool = True) -> str:
     newest = max((int(match[1]) for match in matches if match), default=0)
     if newest and resume:
         run = store.run(f"{recipe}-{newest}")
-        if (run.read_progress() or {}).get("phase") != "finished" and not run.is_being_trained():
+        if run.read_progress().phase != "finished" and not run.is_being_trained():
             return run.name
     return f"{recipe}-{newest + 1}"

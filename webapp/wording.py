@@ -1,11 +1,11 @@
 """Numbers and states in words, the same on every page."""
 
-from webapp.catalog import CheckpointEntry, Progress, RunEntry
+from trainer.run_store import Phase, Progress
+from webapp.catalog import CheckpointEntry, RunEntry
 
-PHASES = {
+PHASES: dict[Phase, str] = {
     "starting": "is starting",
     "training": "is training",
-    "stopping": "is stopping",
     "stopped": "was stopped",
     "finished": "is finished",
     "failed": "failed",
@@ -65,7 +65,7 @@ def state(entry: RunEntry) -> str:
     progress = entry.progress
     if progress.is_stale:
         return f"{entry.name} has been silent for {duration(progress.age or 0)}"
-    text = f"{entry.name} {PHASES.get(progress.phase, progress.phase)}"
+    text = f"{entry.name} {PHASES[progress.phase]}"
     return f"{text}: {epoch(progress)}" if progress.is_live and progress.epochs and progress.step else text
 
 

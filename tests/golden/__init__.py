@@ -79,7 +79,7 @@ def resume(name: str, folder: Path) -> Run:
     """Copy a stored run into a folder and train it to its end; return the copy."""
     shutil.copytree(RUNS / name, folder / name)
     run = open_store(folder).run(name)
-    config = TrainConfig.from_dict(run.read_run()["config"])
+    config = TrainConfig.from_dict(run.read_run().config)
     train_here(config, run)
     return run
 

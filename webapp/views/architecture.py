@@ -34,7 +34,7 @@ class Described:
 def show(scene: Scene[ArchitectureView]) -> None:
     """Draw the page, from the run's record alone: it is there before the first checkpoint."""
     address.publish(scene.view)
-    model = catalog.run_fields(scene.entry.key).get("config", {}).get("model")
+    model = catalog.run_record(scene.entry.key).config.get("model")
     try:
         described = _described(ModelConfig.from_dict(model if isinstance(model, dict) else {}))
     except ValueError:

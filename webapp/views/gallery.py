@@ -96,7 +96,7 @@ def _stage_width(sheet: bytes) -> int:
 
 def _frame(scene: Scene[GalleryView], epoch: int) -> Frame:
     entry = scene.entry
-    step = catalog.epoch_metrics(entry.key, entry.started, epoch).get("step")
-    when = "before training" if epoch == 0 else f"step {step:,}" if isinstance(step, int) else ""
+    step = catalog.epoch_metrics(entry.key, entry.started, epoch).step
+    when = "before training" if epoch == 0 else f"step {step:,}"
     label = f"Epoch {epoch}" + (f" - {when}" if when else "")
     return Frame(label, f"Sample grid of {entry.name}, {label.lower()}", sheet_links.url(entry, epoch))

@@ -1,14 +1,13 @@
 """Training: how a run is doing, live while it trains."""
 
 from contextlib import suppress
-from typing import Any
 
 import streamlit as st
 
 from models.view_link import TrainingView
-from trainer.run_store import RunStoreError
+from trainer.run_store import EpochSummary, Progress, RunStoreError
 from webapp import address, catalog, sheet_links, wording
-from webapp.catalog import Progress, RunEntry
+from webapp.catalog import RunEntry
 from webapp.scene import Scene
 
 POLL_SECONDS = 2
@@ -98,18 +97,18 @@ def _figures(progress: Progress) -> list[tuple[str, str]]:
     return [(label, value) for label, value in rows if value]
 
 
-def _scored(entry: RunEntry, epochs: list[int]) -> list[dict[str, Any]]:
+def _scored(entry: RunEntry, epochs: list[int]) -> list[EpochSummary]:
     """The summaries of the epochs whose generator was scored."""
     summaries = [catalog.epoch_metrics(entry.key, entry.started, epoch) for epoch in epochs]
-    return [summary for summary in summaries if isinstance(summary.get("scores"), dict)]
+    return [summary for summary in summaries if summary.scores]
 
 
-def _scores(scored: list[dict[str, Any]]) -> None:
+def _scores(scored: list[EpochSummary]) -> None:
     """Key figures: what the newest generator that was scored reached, and real digits below it."""
     if not scored:
         return
-    scores, floor = scored[-1]["scores"], scored[-1].get("floor", {})
-    st.markdown(f"**How good the digits are** after epoch {scored[-1]['epoch']}")
+    scores, floor = scored[-1].scores or {}, scored[-1].floor or {}
+    st.markdown(f"**How good the digits are** after epoch {scored[-1].epoch}")
     with st.container(horizontal=True, key="scores", gap="large"):
         for name, (title, form, words) in wording.SCORES.items():
             if scores.get(name) is not None:
@@ -122,12 +121,12 @@ def _scores(scored: list[dict[str, Any]]) -> None:
     )
 
 
-def _quality(entry: RunEntry, scored: list[dict[str, Any]]) -> None:
+def _quality(entry: RunEntry, scored: list[EpochSummary]) -> None:
     if not scored:
         return
     from webapp import charts  # here, because Plotly is large and only this page needs it
 
-    known = {name for summary in scored for name, score in summary["scores"].items() if score is not None}
+    known = {name for summary in scored for name, score in (summary.scores or {}).items() if score is not None}
     beside = [name for name in ("label_accuracy", "fid") if name in known]  # without classes there is no accuracy
     with st.container(key="quality"):
         places = [*(st.columns(len(beside), gap="medium") if beside else ()), st.container()]
@@ -146,7 +145,7 @@ def _evaluation(entry: RunEntry) -> None:
     found = catalog.evaluation(entry.key, checkpoints[-1].step) if checkpoints else None
     if not found:
         return
-    generated, floor = found["generated"], found["floor"]
+    generated, floor = found.generated, found.floor
     shown = [name for name in wording.SCORES if generated.get(name) is not None and floor.get(name) is not None]
     rows = []
     for name in shown:
@@ -156,7 +155,7 @@ def _evaluation(entry: RunEntry) -> None:
     with st.container(key="evaluation"):
         st.table(rows)
     st.caption(
-        f"Of {found['count']:,} generated digits, as a digit reader sees them, and of as many real ones: the floor."
+        f"Of {found.count:,} generated digits, as a digit reader sees them, and of as many real ones: the floor."
     )
     with st.expander("What the scores mean"):
         st.markdown(
@@ -191,6 +190,4 @@ def _charts(entry: RunEntry, epochs: list[int]) -> None:
 
 
 def _steps_per_epoch(entry: RunEntry) -> int:
-    fields: dict[str, Any] = catalog.run_fields(entry.key)
-    steps = fields.get("steps_per_epoch")
-    return steps if isinstance(steps, int) and steps > 0 else 1
+    return max(catalog.run_record(entry.key).steps_per_epoch, 1)

@@ -1,0 +1,84 @@
+"""The recorder writes beside the training: in order, again after a failure, and without holding it up."""
+
+import re
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.sample_run import run_record
+from trainer import recorder as recorder_module
+from trainer.recorder import Recorder
+from trainer.run_store import Curve, EpochSummary, Progress, Run, open_store
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Return a new run, for a recorder that works without long waits."""
+    monkeypatch.setattr(recorder_module, "INTERVAL", 0.05)
+    run = open_store(tmp_path).run("forge")
+    run.create(run_record())
+    return run
+
+
+def summary(epoch: int) -> EpochSummary:
+    return EpochSummary(epoch=epoch, step=epoch, nimg=epoch, time=0.0)
+
+
+def test_all_is_written_when_a_flush_returns(run: Run) -> None:
+    curve: Curve = {"step": [1, 2], "d_loss": [0.5, 0.25]}
+    with Recorder(run, "a launch") as recorder:
+        recorder.progress = Progress(phase="training", step=2, launch_id="a launch")
+        recorder.epoch(summary(0), b"before", None)
+        recorder.epoch(summary(1), b"after", curve)
+        recorder.flush()
+        assert run.epochs() == [0, 1]
+        assert (run.read_samples(0), run.read_samples(1), run.read_losses(1)) == (b"before", b"after", curve)
+        progress = run.read_progress()
+        assert (progress.phase, progress.step, progress.launch_id) == ("training", 2, "a launch")
+        recorder.running_curve(2, curve)
+        assert not recorder.wants_curve()
+        recorder.flush()
+        assert run.running_epoch() == 2
+    assert progress.heartbeat
+    assert (run.read_progress().heartbeat or 0) > progress.heartbeat
+
+
+def test_what_the_storage_refused_is_written_once_it_accepts_it(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    obstacle = Path(run.path, "epochs")
+    obstacle.write_text("a file where a folder must be")
+    with Recorder(run, "a launch") as recorder:
+        for epoch in range(3):
+            recorder.epoch(summary(epoch), b"png", None)
+        monkeypatch.setattr(recorder_module, "PATIENCE", 0.5)
+        start = time.monotonic()
+        recorder.flush()
+        assert 0.5 <= time.monotonic() - start < 5
+        assert obstacle.is_file()
+        obstacle.unlink()
+        monkeypatch.setattr(recorder_module, "PATIENCE", 60)
+        recorder.flush()
+        assert run.epochs() == [0, 1, 2]
+    (complaint,) = capsys.readouterr().out.splitlines()
+    assert re.search(r"forge/epochs/0000/samples\.png: cannot be written .* will try again", complaint)
+
+
+def test_an_error_in_the_training_is_recorded(run: Run) -> None:
+    recorder = Recorder(run, "a launch")
+    recorder.progress = Progress(phase="training", step=7)
+    with pytest.raises(ZeroDivisionError), recorder:
+        raise ZeroDivisionError("first line\nsecond line")
+    progress = run.read_progress()
+    assert (progress.phase, progress.message, progress.step) == ("failed", "ZeroDivisionError: first line", 7)
+
+
+def test_only_a_request_to_stop_this_launch_is_noticed(run: Run) -> None:
+    run.request_stop("another launch")
+    with Recorder(run, "a launch") as recorder:
+        recorder.flush()
+        assert not recorder.stop_requested
+        run.request_stop("a launch")
+        recorder.flush()
+        assert recorder.stop_requested
