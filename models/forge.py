@@ -98,6 +98,9 @@ class Discriminator(nn.Module):
         assert self.classifier is not None, "this discriminator has no classifier"
         return logits, self.classifier(features)
 
+    def read(self, images: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        return self(images, c, read=True)
+
     def _features(self, images: Tensor) -> Tensor:
         """(B, FEATURES)."""
         x = F.leaky_relu(self.conv1(images), 0.2)  # (B, C14, 2S, 2S)

@@ -118,3 +118,21 @@ def to_png(image: NDArray[np.uint8], scale: int = 1) -> bytes:
     buffer = io.BytesIO()
     picture.save(buffer, format="PNG")
     return buffer.getvalue()
+
+
+GRID_SEEDS = 10
+"""Pictures of each class in a sample grid, with seeds 0, 1, ...; a generator without classes draws 100 seeds."""
+
+
+def sample_grid(generator: nn.Module, config: ModelConfig) -> bytes:
+    """Draw a PNG with a row for each class and a column for each seed, always of the same latents."""
+    weights = next(generator.parameters())
+    classes = max(config.num_classes, 1)
+    seeds = list(range(GRID_SEEDS)) * classes if config.num_classes else list(range(GRID_SEEDS**2))
+    labels = [label for label in range(classes) for _ in range(len(seeds) // classes)]
+    z, c = latents(seeds, config), one_hot(labels, config.num_classes)
+    training = generator.training
+    generator.eval()
+    images = draw(generator, z.to(weights), c.to(weights))
+    generator.train(training)
+    return to_png(image_grid(images, GRID_SEEDS))

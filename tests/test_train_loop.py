@@ -4,7 +4,6 @@ import dataclasses
 import itertools
 import json
 import time
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from tests.sample_run import run_record
 from tests.training import (
     DROPOUT,
     FORGE,
+    UNSCORED,
     KilledError,
     dropout_config,
     forge_config,
@@ -29,11 +29,15 @@ from tests.training import (
     train_here,
     train_on,
 )
-from trainer import data, metrics, state
-from trainer.config import TrainConfig
+from trainer import metrics, state
+from trainer.bookkeeping import NotFiniteError
+from trainer.config import TrainConfig, Upkeep
+from trainer.draws import epoch_order, load_images
 from trainer.launch import publish_patiently
 from trainer.run_store import GENERATOR_FILE, NETWORKS_FILE, RESUME_FILE, Manifest, open_store
-from trainer.train_loop import NotFiniteError, load_images, plan, worker_slice
+from trainer.train_loop import plan
+
+EVERY_4_STEPS = dataclasses.replace(UNSCORED, checkpoint_every=4)
 
 
 def test_an_epoch_is_a_pass_over_the_images_unless_the_recipe_says_otherwise() -> None:
@@ -41,21 +45,14 @@ def test_an_epoch_is_a_pass_over_the_images_unless_the_recipe_says_otherwise() -
     assert plan(forge_config(steps_per_epoch=7, epochs=3), 60_000) == (7, 21)
 
 
-@pytest.mark.parametrize("world_size", [1, 2, 3, 5, 6])
-def test_workers_share_a_batch_in_whole_groups(world_size: int) -> None:
-    slices = [worker_slice(24, 4, rank, world_size) for rank in range(world_size)]
-    assert [slices[0].start, slices[-1].stop] == [0, 24]
-    assert all(a.stop == b.start for a, b in pairwise(slices))
-    assert all(part.stop > part.start and part.start % 4 == 0 for part in slices)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("world_size", [2, 3])
 def test_the_number_of_workers_does_not_change_forge(tmp_path: Path, world_size: int) -> None:
     cases: list[tuple[Any, int, float]] = [("float64", 100, 1e-8), ("float32", 25, 1e-3)]
-    configs = [forge_config(dtype=dtype, epochs=1, steps_per_epoch=steps, metrics_every=1) for dtype, steps, _ in cases]
-    alone = train_on(1, *((config, tmp_path / f"alone-{config.dtype}") for config in configs))
-    together = train_on(world_size, *((config, tmp_path / f"together-{config.dtype}") for config in configs))
+    configs = [forge_config(dtype=dtype, epochs=1, steps_per_epoch=steps) for dtype, steps, _ in cases]
+    alone = train_on(1, *((config, tmp_path / f"alone-{config.dtype}") for config in configs), upkeep=Upkeep())
+    jobs = ((config, tmp_path / f"together-{config.dtype}") for config in configs)
+    together = train_on(world_size, *jobs, upkeep=Upkeep())
     for (dtype, steps, tolerance), one, many in zip(cases, alone, together, strict=True):
         expected, found = losses_of(one), losses_of(many)
         assert expected["step"] == found["step"] == list(range(1, steps + 1))
@@ -87,28 +84,30 @@ def test_the_number_of_workers_does_not_change_dropout(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "config",
     [
-        forge_config(checkpoint_every=4),
-        mlp_config(checkpoint_every=4),
-        pytest.param(dropout_config(checkpoint_every=4), marks=pytest.mark.slow),
-        pytest.param(rmsprop_config(checkpoint_every=4), marks=pytest.mark.slow),
-        pytest.param(rmsprop_config(checkpoint_every=4, model=DROPOUT), marks=pytest.mark.slow),
+        forge_config(),
+        mlp_config(),
+        pytest.param(dropout_config(), marks=pytest.mark.slow),
+        pytest.param(rmsprop_config(), marks=pytest.mark.slow),
+        pytest.param(rmsprop_config(model=DROPOUT), marks=pytest.mark.slow),
     ],
     ids=["forge", "mlp", "dropout", "batchnorm-rmsprop", "dropout-rmsprop"],
 )
 def test_a_killed_and_resumed_run_ends_as_if_it_had_not_been_killed(tmp_path: Path, config: TrainConfig) -> None:
-    (whole,) = train_on(1, (config, tmp_path / "whole"))
+    (whole,) = train_on(1, (config, tmp_path / "whole"), upkeep=EVERY_4_STEPS)
     interrupted = open_store(tmp_path / "interrupted").run("run")
     with pytest.raises(KilledError):
-        train_here(config, interrupted, die_at=4)  # within the first epoch
+        train_here(config, interrupted, die_at=4, upkeep=EVERY_4_STEPS)  # within the first epoch
     with pytest.raises(KilledError):
-        train_here(config, interrupted, die_at=16)
-    train_here(config, interrupted)
+        train_here(config, interrupted, die_at=16, upkeep=EVERY_4_STEPS)
+    train_here(config, interrupted, upkeep=EVERY_4_STEPS)
     assert losses_of(interrupted) == losses_of(whole)
+    # The speed of the steps before an interruption is not forgotten.
+    assert all(speed for epoch in (1, 2) for speed in interrupted.read_losses(epoch)["images_per_second"])
     assert interrupted.read_samples(2) == whole.read_samples(2)
     for file in (GENERATOR_FILE, NETWORKS_FILE, RESUME_FILE):
         expected, found = tensors_of(whole, file), tensors_of(interrupted, file)
         assert expected.keys() == found.keys()
-        assert all(torch.equal(expected[name], found[name]) for name in expected), file
+        assert all(torch.equal(expected[name], found[name]) for name in expected if name != "speed"), file
 
 
 def test_a_class_loss_moves_only_the_network_that_it_is_of(tmp_path: Path) -> None:
@@ -125,8 +124,10 @@ def test_a_class_loss_moves_only_the_network_that_it_is_of(tmp_path: Path) -> No
     assert equal(tensors, of_more_g, "D")
     assert not equal(tensors, of_more_g, "G")
     assert not equal(tensors, of_more_d, "D")
-    # The curves tell of the game alone, which is the same before D's first step.
+    # The class losses have columns of their own: before D's first step, d_loss is the same without them.
     assert d_curve["d_loss"] == curve["d_loss"]
+    assert d_curve["d_class_loss"][0] == pytest.approx(3 * curve["d_class_loss"][0])
+    assert (curve["g_class_loss"], d_curve["g_class_loss"]) == ([0], [0])
 
 
 @pytest.mark.slow
@@ -136,7 +137,7 @@ def test_d_learns_to_read_from_real_images_and_g_to_be_read(tmp_path: Path) -> N
     D = build_discriminator(config.model)
     D.load_state_dict({n[2:]: value for n, value in tensors_of(run, NETWORKS_FILE).items() if n.startswith("D.")})
     dataset = load_images(config)
-    order = data.epoch_order(dataset.labels, 4, 0, 0)
+    order = epoch_order(dataset.labels, 4, 0, 0)
     images, labels = from_uint8(torch.tensor(dataset.images[order])), torch.from_numpy(dataset.labels[order])
     _, class_logits = D(images, one_hot(labels.tolist(), 10), read=True)
     assert (class_logits.argmax(1) == labels).float().mean() > 0.3  # a tenth by chance
@@ -156,10 +157,10 @@ def test_accuracy_is_measured_without_dropout_where_the_recipe_says_so(tmp_path:
 
 
 def test_a_damaged_newest_checkpoint_is_passed_over(tmp_path: Path) -> None:
-    config = forge_config(checkpoint_every=4)
+    config = forge_config()
     run = open_store(tmp_path / "runs").run("run")
     with pytest.raises(KilledError):
-        train_here(config, run, die_at=8)
+        train_here(config, run, die_at=8, upkeep=EVERY_4_STEPS)
     path = tmp_path / "runs" / "run" / "step_00000008" / "networks.safetensors"
     path.write_bytes(path.read_bytes()[:-1])
     train_here(config, run)
@@ -211,9 +212,9 @@ def test_a_run_ends_after_a_checkpoint_when_its_cpu_minutes_are_used(tmp_path: P
 
 
 def test_a_run_whose_checkpoints_count_no_seconds_can_be_resumed(tmp_path: Path) -> None:
-    config, run = mlp_config(checkpoint_every=4), open_store(tmp_path).run("run")
+    config, run = mlp_config(), open_store(tmp_path).run("run")
     with pytest.raises(KilledError):
-        train_here(config, run, die_at=4)
+        train_here(config, run, die_at=4, upkeep=EVERY_4_STEPS)
     s = state.new_state(config, 10, torch.device("cpu"))
     checkpoint = run.checkpoint(4)
     assert checkpoint
@@ -229,8 +230,8 @@ def test_epochs_are_scored_as_often_as_asked_and_at_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: TrainConfig
 ) -> None:
     monkeypatch.setattr(metrics, "EPOCH_COUNT", 100)  # to be quick
-    config = dataclasses.replace(config, epochs=3, steps_per_epoch=2, metrics_every=2, checkpoint_every=1)
-    (run,) = train_on(1, (config, tmp_path))
+    config = dataclasses.replace(config, epochs=3, steps_per_epoch=2)
+    (run,) = train_on(1, (config, tmp_path), upkeep=Upkeep(metrics_every=2, checkpoint_every=1))
     floor = metrics.Reference.load().floor
     assert {"fid", "precision", "recall", "density", "coverage", "diversity", "label_accuracy"} == floor.keys()
     for epoch in (0, 1, 2, 3):

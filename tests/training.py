@@ -12,11 +12,12 @@ import torch.multiprocessing as mp
 
 from models.config import ModelConfig
 from tests.sample_run import run_record
-from trainer.config import TrainConfig
+from trainer.config import TrainConfig, Upkeep
+from trainer.draws import load_images
 from trainer.recipes import RECIPES
 from trainer.recorder import Recorder
 from trainer.run_store import Manifest, Run, open_store
-from trainer.train_loop import load_images, plan, train
+from trainer.train_loop import plan, train
 
 FORGE = ModelConfig(architecture="forge", z_dim=8, g_widths=(8, 4), d_widths=(4, 8, 8), std_group=4, classifier=True)
 MLP = ModelConfig(architecture="mlp", z_dim=8, g_widths=(16, 32), d_widths=(32, 16))
@@ -33,7 +34,6 @@ def forge_config(**fields: Any) -> TrainConfig:
         "steps_per_epoch": 15,
         "batch_size": 24,
         "limit_images": 300,
-        "metrics_every": 0,  # scoring takes longer than all else here
         "loss": "relativistic",
         "gamma": 1.0,
         "d_class_weight": 1.0,
@@ -56,7 +56,6 @@ def mlp_config(**fields: Any) -> TrainConfig:
         "steps_per_epoch": 10,
         "batch_size": 24,
         "limit_images": 300,
-        "metrics_every": 0,
         "loss": "bce",
         "d_update": "separate",
         "d_fakes_mode": "eval",
@@ -112,10 +111,9 @@ TINY: dict[str, dict[str, Any]] = {
 
 def tiny(recipe: str, **fields: Any) -> TrainConfig:
     """A recipe with narrow networks, for few steps on few images."""
-    config = RECIPES[recipe]
+    config = RECIPES[recipe].config
     model = replace(config.model, z_dim=8, **TINY[config.model.architecture])
     size: dict[str, Any] = {"epochs": 1, "steps_per_epoch": 2, "batch_size": 16, "limit_images": 300, "lr_warmup": 0}
-    size |= {"metrics_every": 0}
     return replace(config, model=model, **(size | fields))
 
 
@@ -123,7 +121,13 @@ class KilledError(Exception):
     """Stands for a process that dies right after a checkpoint."""
 
 
-def train_here(config: TrainConfig, run: Run, die_at: int = -1, cpu_minutes: float = math.inf) -> None:
+UNSCORED = Upkeep(metrics_every=0)
+"""Scoring takes longer than the short trainings of tests."""
+
+
+def train_here(
+    config: TrainConfig, run: Run, die_at: int = -1, cpu_minutes: float = math.inf, upkeep: Upkeep = UNSCORED
+) -> None:
     """Train in this process and its process group, without Ray."""
     rank = dist.get_rank() if dist.is_initialized() else 0
     if rank == 0 and not run.exists():
@@ -141,28 +145,28 @@ def train_here(config: TrainConfig, run: Run, die_at: int = -1, cpu_minutes: flo
     torch.set_num_threads(1)
     if rank == 0:
         with Recorder(run, "a launch") as recorder:
-            train(config, run, report, recorder, torch.device("cpu"), cpu_minutes)
+            train(config, upkeep, run, report, recorder, torch.device("cpu"), cpu_minutes)
     else:
-        train(config, run, report, None, torch.device("cpu"), cpu_minutes)
+        train(config, upkeep, run, report, None, torch.device("cpu"), cpu_minutes)
 
 
-def _worker(rank: int, world_size: int, jobs: list[tuple[TrainConfig, Path]]) -> None:
+def _worker(rank: int, world_size: int, jobs: list[tuple[TrainConfig, Path]], upkeep: Upkeep) -> None:
     rendezvous = f"file://{jobs[0][1].parent}/rendezvous-{world_size}"
     dist.init_process_group("gloo", init_method=rendezvous, rank=rank, world_size=world_size)
     try:
         for config, folder in jobs:
-            train_here(config, open_store(folder).run("run"))
+            train_here(config, open_store(folder).run("run"), upkeep=upkeep)
     finally:
         dist.destroy_process_group()
 
 
-def train_on(world_size: int, *jobs: tuple[TrainConfig, Path]) -> list[Run]:
+def train_on(world_size: int, *jobs: tuple[TrainConfig, Path], upkeep: Upkeep = UNSCORED) -> list[Run]:
     """Train each config into its folder on several processes that talk over gloo."""
     if world_size == 1:
         for config, folder in jobs:
-            train_here(config, open_store(folder).run("run"))
+            train_here(config, open_store(folder).run("run"), upkeep=upkeep)
     else:
-        mp.spawn(_worker, (world_size, list(jobs)), nprocs=world_size)
+        mp.spawn(_worker, (world_size, list(jobs), upkeep), nprocs=world_size)
     return [open_store(folder).run("run") for _, folder in jobs]
 
 

@@ -1,7 +1,8 @@
-"""`python -m trainer RECIPE ...`: train a recipe, or go on with a run. Also: recipes, fetch, evaluate, ship."""
+"""`python -m trainer RECIPE ...`: train a recipe, or resume a run. Other commands: recipes, fetch, evaluate, ship."""
 
 import contextlib
 import dataclasses
+import importlib
 import io
 import json
 import math
@@ -12,9 +13,17 @@ from typing import Annotated
 
 import tyro
 
-from trainer.config import TrainConfig
+from trainer.config import TrainConfig, Upkeep
 from trainer.data import MNIST, ROOT
-from trainer.recipes import RECIPES, SUMMARIES
+from trainer.recipes import RECIPES
+
+COMMANDS = {
+    "recipes": ("trainer.list_recipes", "lists the recipes"),
+    "fetch": ("trainer.fetch", "gets other data than MNIST"),
+    "evaluate": ("trainer.evaluate", "scores the generator of a run"),
+    "ship": ("trainer.ship", "copies a finished run into pretrained/"),
+}
+"""Commands beside the recipes: the module whose `main(arguments)` runs each, and what it does."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,9 +31,11 @@ class Command:
     """Train a recipe with Ray Train. The same command again resumes; the first Ctrl-C stops after a checkpoint."""
 
     config: Annotated[TrainConfig, tyro.conf.arg(name="")]
-    """The recipe's settings."""
+    """Settings that determine the run."""
+    upkeep: Annotated[Upkeep, tyro.conf.arg(name="")]
+    """Settings that may change when a run is resumed."""
     workers: int | None = None
-    """Processes that share each batch; default: one for each GPU, or else for each CPU (8 at most)."""
+    """Number of processes that share each batch; default: one for each GPU, or else for each CPU (8 at most)."""
     runs: str = "runs"
     """Folder, or URI such as s3://bucket/runs, in which runs are kept."""
     name: str = ""
@@ -32,29 +43,28 @@ class Command:
     extend: bool = False
     """Allow --epochs to be larger than the existing run's."""
     cpu_minutes: float | None = None
-    """Stop, after a checkpoint, when all workers over all sittings of the run have used so many; default: its end."""
+    """Stop, after a checkpoint, when all workers over all launches of the run have used this many CPU-minutes."""
     dry_run: bool = False
-    """Print the resolved config, and do nothing."""
+    """Print the resolved settings, and do nothing."""
 
 
 def parse(arguments: list[str]) -> Command:
-    """The command that the arguments spell; what is wrong with them is a `ValueError` of one line."""
+    """Return the command that the arguments spell; raise `ValueError` with one line about what is wrong with them."""
     if arguments and not arguments[0].startswith("-") and arguments[0] not in RECIPES:
         raise ValueError(
-            f"unknown recipe {arguments[0]!r}; choose from: {', '.join(RECIPES)} (or recipes, fetch, evaluate, ship)"
+            f"unknown recipe {arguments[0]!r}; choose from: {', '.join(RECIPES)} (or {', '.join(COMMANDS)})"
         )
-    commands = {name: Command(config=config) for name, config in RECIPES.items()}
-    kind = tyro.extras.subcommand_type_from_defaults(commands, SUMMARIES)
+    defaults = {name: Command(config=recipe.config, upkeep=recipe.upkeep) for name, recipe in RECIPES.items()}
+    summaries = {name: recipe.summary for name, recipe in RECIPES.items()}
+    others = "; ".join(f"`{name}` {what}" for name, (_, what) in COMMANDS.items())
     message = io.StringIO()
     try:
         with contextlib.redirect_stderr(message):
             command: Command = tyro.cli(
-                kind,
+                tyro.extras.subcommand_type_from_defaults(defaults, summaries),
                 args=arguments,
                 prog="python -m trainer",
-                description="Train a recipe. Beside the recipes there are `recipes`, which tells what they are, "
-                "`fetch`, which gets other data than MNIST, `evaluate RUN`, which scores a run, and `ship RUN`, which "
-                "copies it into pretrained/; each has its own --help.",
+                description=f"Train a recipe. Other commands, each with its own --help: {others}.",
                 config=(tyro.conf.FlagCreatePairsOff,),
             )
     except SystemExit as end:
@@ -68,7 +78,7 @@ def parse(arguments: list[str]) -> Command:
 
 
 def _portable(folder: Path) -> str:
-    # Ray changes the working directory, and a job's repository is another folder on every node and in every job.
+    """Return a dataset's folder relative to the repository if it is in it; a job's repository is elsewhere."""
     folder = folder.expanduser().resolve()
     if folder == MNIST:
         return ""
@@ -76,55 +86,46 @@ def _portable(folder: Path) -> str:
 
 
 def _one_line(box: str) -> str:
-    # The library draws a box, or less of one where the terminal has no such characters: a title, a message, and hints,
-    # with rules between them. Only the message is wanted.
+    """Return the message alone of a box that tyro draws: a title, the message and hints, with rules between them."""
     lines = [line.strip(" \u2500\u2502\u256d\u256e\u256f\u2570-+|") for line in box.splitlines()[1:]]
     message = " ".join("\n".join(lines).strip().split("\n\n")[0].split())
     return f"{message} (see --help)"
 
 
-def main(arguments: list[str]) -> int:
-    """Run the command; the process's exit status."""
-    # Ray and torch take seconds to import: not for a mistyped flag.
-    if arguments[:1] == ["evaluate"]:
-        from trainer import evaluate
-
-        return evaluate.main(arguments[1:])
-    if arguments[:1] == ["ship"]:
-        from trainer import ship
-
-        return ship.main(arguments[1:])
-    if arguments[:1] == ["fetch"]:
-        from trainer import fetch
-
-        return fetch.main(arguments[1:])
-    if arguments[:1] == ["recipes"]:
-        from trainer import list_recipes
-
-        return list_recipes.main(arguments[1:])
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command with these arguments, or those of the process; return the process's exit status."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments and arguments[0] in COMMANDS:
+        module, _ = COMMANDS[arguments[0]]
+        return int(importlib.import_module(module).main(arguments[1:]))
     try:
-        command = parse(arguments)
-        if command.workers is not None:
-            command.config.check_workers(command.workers)
-        if command.cpu_minutes is not None and not command.cpu_minutes > 0:  # nor is a NaN
-            raise ValueError(f"--cpu-minutes must be greater than 0: got {command.cpu_minutes:g}")
-        if command.dry_run:
-            print(json.dumps(command.config.to_dict(), indent=2))
-            return 0
-        from trainer.launch import launch
-
-        return launch(
-            command.config,
-            command.workers,
-            command.runs,
-            command.name or command.config.recipe,
-            command.extend,
-            math.inf if command.cpu_minutes is None else command.cpu_minutes,
-        )
+        return train(parse(arguments))
     except ValueError as error:
         print(f"trainer: {error}", file=sys.stderr)
         return 2
 
 
+def train(command: Command) -> int:
+    """Launch the training of a command; return the process's exit status. Raises `ValueError`."""
+    if command.workers is not None:
+        command.config.check_workers(command.workers)
+    if command.cpu_minutes is not None and not command.cpu_minutes > 0:  # a NaN is invalid too
+        raise ValueError(f"--cpu-minutes must be greater than 0: got {command.cpu_minutes:g}")
+    if command.dry_run:
+        print(json.dumps(command.config.to_dict() | dataclasses.asdict(command.upkeep), indent=2))
+        return 0
+    from trainer.launch import launch  # takes seconds to import: not for a mistyped flag
+
+    return launch(
+        command.config,
+        command.upkeep,
+        command.workers,
+        command.runs,
+        command.name or command.config.recipe,
+        command.extend,
+        math.inf if command.cpu_minutes is None else command.cpu_minutes,
+    )
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

@@ -1,124 +1,158 @@
-"""TrainConfig: everything that a run's mathematics depends on, and nothing else.
+"""TrainConfig, which determines a run's mathematics, and Upkeep, which does not.
 
-Where and on how many workers a run trains is not part of it: the same config gives the same run.
+The same TrainConfig gives the same run, wherever and on however many workers it trains. A run resumes with the same
+TrainConfig and any Upkeep.
 """
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import tyro
 
 from models.config import ModelConfig
+from trainer.losses import LOSSES
+
+if TYPE_CHECKING:
+    LossName = str
+else:  # the command line offers the losses that there are
+    LossName = tyro.extras.literal_type_from_choices(list(LOSSES))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Upkeep:
+    """How a run is stored, scored and reported. Raise `ValueError` with the field and its value if one is invalid."""
+
+    metrics_every: int = 1
+    """Epochs between two scores of the generator, where the digit reader can judge it; 0 = no scores."""
+    print_accuracy_every: int = 0
+    """Epochs between two lines with D's accuracy on real and fake images; 0 = no such lines."""
+    checkpoint_every: int = 0
+    """Steps between checkpoints, counted from the start of the run; 0 = a checkpoint at the end of each epoch."""
+    keep_checkpoints: int = 3
+    """Number of checkpoints to keep: the newest ones. The one with the lowest FID is kept as well."""
+
+    def __post_init__(self) -> None:
+        _check_at_least(self, 0, "metrics_every", "print_accuracy_every", "checkpoint_every")
+        _check_at_least(self, 1, "keep_checkpoints")
+
+
+UPKEEP_FIELDS = frozenset(field.name for field in dataclasses.fields(Upkeep))
+"""In run.json files of earlier versions, these are fields of the config."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """What to train and how; `ValueError` names the field that does not fit and its value."""
+    """What to train and how. Raise `ValueError` with the field and its value if one is invalid."""
 
     recipe: Annotated[str, tyro.conf.Suppress]
     """Name of the recipe that this config comes from."""
     epochs: int
-    """Length of the run."""
+    """Number of epochs."""
     batch_size: int
-    """Images of one step over all workers together: those that G draws for its own update."""
+    """Global batch size: fakes in each update of G, summed over workers."""
     limit_images: int = 0
-    """Train on the first so many images only; 0 = all."""
+    """Train on the first N images only; 0 = all."""
     seed: int = 0
-    """Of the initial weights, the order of the images, the latents and the labels."""
+    """Seed of the initial weights, the order of the images, the latents and the random classes."""
     dtype: Literal["float32", "float64"] = "float32"
-    """Precision of weights and arithmetic; float64 proves that the number of workers does not matter."""
+    """Precision of weights and arithmetic. In float64, runs on different numbers of workers agree to about 1e-8."""
     dataset: str = ""
-    """Folder of IDX files (raw or .gz), `train-images-idx3-ubyte` and so on; empty = the embedded MNIST. A folder in
-    the repository is kept relative to it, so that it means the same on every node."""
+    """Folder of IDX files (raw or .gz) such as `train-images-idx3-ubyte`; empty = the embedded MNIST. A folder inside
+    the repository is stored relative to it, so that it means the same on every node."""
     steps_per_epoch: int = 0
-    """Steps of an epoch, at whose end a sample grid is drawn; 0 = as many as batches make up the data."""
-    print_accuracy_every: int = 0
-    """Epochs between two lines that tell D's accuracy on real and on fake images in per cent; 0 = none."""
-    metrics_every: int = 1
-    """Epochs between two scores of the generator, where the digit reader can judge it; 0 = none."""
-    checkpoint_every: int = 0
-    """Steps between checkpoints, counted from the start; 0 = at the end of each epoch."""
-    keep_checkpoints: int = 3
-    """Checkpoints to keep, the newest ones; the one of the lowest FID stays as well."""
+    """Steps of an epoch; 0 = one pass over the images. A sample grid is drawn at the end of each epoch."""
 
-    loss: Literal["bce", "relativistic"]
-    """Pair of losses in `trainer.losses`."""
+    loss: LossName
+    """Losses of D and G: a row of `trainer.losses.LOSSES`."""
     gamma: float = 0.0
-    """Weight of the zero-centered gradient penalties on real and fake images (R1 + R2); 0 = none."""
+    """Weight of the zero-centered gradient penalties R1 (on real images) and R2 (on fakes); 0 = no penalty."""
     penalties: Literal["both", "alternate"] = "both"
-    """Both penalties in each step, or one at a time, twice as heavy: R1, R2, R1 and so on."""
+    """Apply the mean of both penalties in each step, or R1 and R2 in turn."""
     d_class_weight: float = 0.0
-    """Weight in D's loss of the cross-entropy of the classes that D reads in real images; 0 = D reads none."""
+    """Weight of the class loss in D's loss: cross-entropy of the classes that D reads in real images; 0 = none."""
     g_class_weight: float = 0.0
-    """Weight in G's loss of the cross-entropy of the classes that D reads in fakes."""
+    """Weight of the class loss in G's loss: cross-entropy of the classes that D reads in fakes; 0 = none."""
     sampling: Literal["epoch", "random"] = "epoch"
-    """Real images of a step: the next ones of a pass over the data in random order, or drawn with replacement."""
+    """How real images are chosen: in passes over the shuffled data, or drawn with replacement."""
     d_batch: Literal["whole", "halves"] = "whole"
-    """D learns in a step from batch_size real images and as many fakes, or from half as many of each."""
+    """Images in an update of D: batch_size real images and as many fakes, or half as many of each."""
     d_update: Literal["joint", "separate", "concatenated"] = "joint"
-    """D's update: one from a pass over real images and a pass over fakes, one after each, or one from a single pass
-    over both, where BatchNorm sees them together."""
+    """How D is updated: once, with a pass over real images and a pass over fakes; with one update after each of these
+    passes; or once, with a single pass in which BatchNorm sees both together."""
     d_acc_mode: Literal["train", "eval"] = "train"
-    """How D's accuracy is measured: as D trains, or in a pass of its own in evaluation mode, without dropout."""
+    """How D's accuracy is measured: on the logits of the training pass, or in an extra pass without dropout."""
     d_fakes_mode: Literal["train", "eval"] = "train"
-    """How G draws the fakes that D learns from: with the batch's statistics, or with the running ones."""
+    """Mode of G when it draws fakes for D: BatchNorm with the batch's statistics, or with the running ones."""
     d_fakes_labels: Literal["real", "uniform"] = "real"
-    """Classes of the fakes that D learns from: those of the real images, or uniformly random ones."""
+    """Classes of the fakes for D: those of the real images, or uniformly random ones."""
     g_labels: Literal["real", "uniform"] = "real"
-    """Classes that G draws for its own update: those of the real images, or uniformly random ones."""
+    """Classes of the fakes in G's update: those of the real images, or uniformly random ones."""
     g_fakes: Literal["fresh", "same"] = "fresh"
-    """Fakes of G's own update: newly drawn, or the same that D has just learned from, which saves a pass of G."""
+    """Fakes in G's update: newly drawn, or the same as in D's update, which saves a forward pass of G."""
     optimizer: Literal["adam", "rmsprop"] = "adam"
-    """Of both networks."""
+    """Optimizer of both networks."""
     g_lr: float
-    """G's learning rate."""
+    """Learning rate of G."""
     d_lr: float
-    """D's learning rate."""
+    """Learning rate of D."""
     g_decay: float = 0.0
-    """G's learning rate is divided by 1 + g_decay * step."""
+    """The learning rate of G is divided by 1 + g_decay * step."""
     d_decay: float = 0.0
-    """D's learning rate is divided by 1 + d_decay * step."""
+    """The learning rate of D is divided by 1 + d_decay * step."""
     beta1: float
-    """Adam's decay of the first moment; 0 for RMSprop, which has none."""
+    """Decay of Adam's first moment; 0 for RMSprop, which has none."""
     beta2: float
-    """Decay of the second moment, which is RMSprop's rho."""
+    """Decay of the second moment; for RMSprop this is rho (`alpha` in PyTorch)."""
     adam_eps: float = 1e-8
-    """Epsilon of Adam, and of RMSprop."""
+    """Epsilon of Adam or RMSprop."""
     lr_warmup: int = 0
-    """Steps over which the learning rates rise from 0."""
+    """Steps over which the learning rates rise linearly from 0."""
     lr_decay: Literal["none", "cosine"] = "none"
-    """How the learning rates fall from there to the end of the run."""
+    """Schedule of the learning rates after the warm-up: constant, or half a cosine down to 0 at the end of the run."""
     ema: int = 0
-    """Half-life in images of the running average of G's weights; 0 = none."""
+    """Half-life, in images, of the exponential moving average of G's weights; 0 = no average."""
 
     model: ModelConfig
     """The networks."""
 
     def __post_init__(self) -> None:
-        for field in ("epochs", "batch_size", "keep_checkpoints"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"{field} must be at least 1: got {getattr(self, field)}")
-        counts = ("limit_images", "steps_per_epoch", "print_accuracy_every", "metrics_every", "checkpoint_every")
-        weights = ("gamma", "d_class_weight", "g_class_weight", "g_decay", "d_decay")
-        for field in (*counts, *weights, "lr_warmup", "ema"):
-            if getattr(self, field) < 0:
-                raise ValueError(f"{field} must not be negative: got {getattr(self, field)}")
-        for field in ("g_lr", "d_lr", "adam_eps"):
-            if getattr(self, field) <= 0:
-                raise ValueError(f"{field} must be greater than 0: got {getattr(self, field)}")
-        for field in ("beta1", "beta2"):
-            if not 0 <= getattr(self, field) < 1:
-                raise ValueError(f"{field} must be in [0, 1): got {getattr(self, field)}")
+        self._check_ranges()
+        self._check_batches()
+        self._check_losses()
+        self._check_fakes()
+
+    def _check_ranges(self) -> None:
+        _check_at_least(self, 1, "epochs", "batch_size")
+        _check_at_least(self, 0, "limit_images", "steps_per_epoch", "lr_warmup", "ema")
+        _check_at_least(self, 0, "gamma", "d_class_weight", "g_class_weight", "g_decay", "d_decay")
+        for name in ("g_lr", "d_lr", "adam_eps"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be greater than 0: got {getattr(self, name)}")
+        for name in ("beta1", "beta2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must be in [0, 1): got {getattr(self, name)}")
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed must be in [0, 2^32): got {self.seed}")
         if self.optimizer == "rmsprop" and self.beta1:
             raise ValueError(f"beta1 must be 0 for rmsprop: got {self.beta1}")
-        if self.batch_size % self.model.group_size:
+
+    def _check_batches(self) -> None:
+        group = self.model.group_size
+        if self.batch_size % group:
             raise ValueError(
-                f"batch_size must be a multiple of the {self.model.group_size} images that the networks compare: "
-                f"got {self.batch_size}"
+                f"batch_size must be a multiple of the {group} images that the networks compare: got {self.batch_size}"
             )
+        if self.d_batch == "halves" and self.batch_size % (2 * group):
+            raise ValueError(f"batch_size must be even for d_batch 'halves', in whole groups: got {self.batch_size}")
+        if self.sampling == "random" and group > 1:
+            raise ValueError("sampling must be 'epoch' for networks that compare images of a class: got 'random'")
+
+    def _check_losses(self) -> None:
+        if self.loss not in LOSSES:
+            raise ValueError(f"loss must be one of {', '.join(LOSSES)}: got {self.loss!r}")
+        pairs = LOSSES[self.loss].compares_pairs
         if self.model.classifier != bool(self.d_class_weight) or (self.g_class_weight and not self.d_class_weight):
             raise ValueError(
                 "model.classifier, d_class_weight and g_class_weight go together: got "
@@ -126,51 +160,53 @@ class TrainConfig:
             )
         if self.d_class_weight and self.d_update != "joint":
             raise ValueError(f"d_class_weight needs d_update 'joint': got {self.d_update!r}")
-        if self.d_batch == "halves" and self.batch_size % (2 * self.model.group_size):
-            raise ValueError(f"batch_size must be even for d_batch 'halves', in whole groups: got {self.batch_size}")
-        if self.d_batch == "halves" and self.g_labels == "real":
-            raise ValueError("g_labels must be 'uniform' for d_batch 'halves', whose real images are fewer: got 'real'")
-        if self.sampling == "random" and self.model.group_size > 1:
-            raise ValueError("sampling must be 'epoch' for networks that compare images of a class: got 'random'")
-        if self.d_update == "separate" and (self.loss == "relativistic" or self.gamma):
+        if self.d_update == "separate" and (pairs or self.gamma):
             raise ValueError(
                 f"d_update 'separate' needs a loss without pairs or penalties: got {self.loss}, gamma {self.gamma}"
             )
-        if self.loss == "relativistic" and "uniform" in (self.g_labels, self.d_fakes_labels):
+        if pairs and "uniform" in (self.g_labels, self.d_fakes_labels):
             raise ValueError(
-                "loss 'relativistic' compares images of one class, so g_labels and d_fakes_labels must be 'real': "
+                f"loss {self.loss!r} compares images of one class, so g_labels and d_fakes_labels must be 'real': "
                 f"got {self.g_labels!r} and {self.d_fakes_labels!r}"
             )
+
+    def _check_fakes(self) -> None:
+        if self.d_batch == "halves" and self.g_labels == "real":
+            raise ValueError("g_labels must be 'uniform' for d_batch 'halves', whose real images are fewer: got 'real'")
         if self.g_fakes == "same":
             shared = {"d_batch": "whole", "d_fakes_mode": "train", "d_fakes_labels": "real", "g_labels": "real"}
-            for field, value in shared.items():
-                if getattr(self, field) != value:
-                    raise ValueError(f"{field} must be {value!r} for g_fakes 'same': got {getattr(self, field)!r}")
+            for name, value in shared.items():
+                if getattr(self, name) != value:
+                    raise ValueError(f"{name} must be {value!r} for g_fakes 'same': got {getattr(self, name)!r}")
 
     @property
     def d_batch_size(self) -> int:
-        """Real images, and as many fakes, that D learns from in a step over all workers together."""
+        """Global number of real images in an update of D; there are as many fakes."""
         return self.batch_size if self.d_batch == "whole" else self.batch_size // 2
 
     @property
-    def most_workers(self) -> int:
-        """Workers that a batch can be spread over: each needs a group of images, and BatchNorm two images."""
+    def max_workers(self) -> int:
+        """Largest number of workers for a batch: each needs a whole group of images, and BatchNorm two images."""
         return self.d_batch_size // max(self.model.group_size, 2 if self.model.has_batch_norm else 1)
 
     def check_workers(self, workers: int) -> None:
-        """`ValueError` unless a batch can be spread over so many workers."""
+        """Raise `ValueError` unless a batch can be spread over this number of workers."""
         if workers < 1:
             raise ValueError(f"--workers must be at least 1: got {workers}")
-        if workers > self.most_workers:
-            raise ValueError(f"--batch-size {self.batch_size} feeds at most {self.most_workers} workers: got {workers}")
+        if workers > self.max_workers:
+            raise ValueError(f"--batch-size {self.batch_size} feeds at most {self.max_workers} workers: got {workers}")
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, as JSON and Ray carry them."""
+        """Return the fields as plain values, for JSON and for Ray."""
         return dataclasses.asdict(self)
 
     @classmethod
-    def from_dict(cls, fields: dict[str, Any]) -> Self:
-        """The config of these fields; an unknown, missing or unfit one is a `ValueError`."""
+    def from_dict(cls, fields: Mapping[str, Any]) -> Self:
+        """Return the config with these fields; raise `ValueError` if one is unknown, missing or invalid.
+
+        Fields that earlier versions had here and that are now part of `Upkeep` are ignored.
+        """
+        fields = {name: value for name, value in fields.items() if name not in UPKEEP_FIELDS}
         known = {field.name for field in dataclasses.fields(cls)}
         if unknown := sorted(set(fields) - known):
             raise ValueError(f"unknown config field {unknown[0]!r}")
@@ -180,12 +216,21 @@ class TrainConfig:
             raise ValueError(f"train config: {error}") from error
 
     def differences(self, other: "TrainConfig") -> list[str]:
-        """One line `field: mine, other's` for each field that differs."""
-
-        def flat(config: TrainConfig) -> dict[str, Any]:
-            fields = config.to_dict()
-            model = fields.pop("model")
-            return fields | {f"model.{name}": value for name, value in model.items()}
-
-        mine, others = flat(self), flat(other)
+        """Return one line `field: this value, other value` for each field that differs."""
+        mine, others = _flat(self), _flat(other)
         return [f"{name}: {mine[name]!r}, {others[name]!r}" for name in mine if mine[name] != others[name]]
+
+
+def _flat(config: TrainConfig) -> dict[str, Any]:
+    """Return all fields, those of the model as `model.NAME`."""
+    fields = config.to_dict()
+    model = fields.pop("model")
+    return fields | {f"model.{name}": value for name, value in model.items()}
+
+
+def _check_at_least(settings: TrainConfig | Upkeep, minimum: int, *names: str) -> None:
+    for name in names:
+        value = getattr(settings, name)
+        if not value >= minimum:  # a NaN is invalid too
+            problem = "must not be negative" if minimum == 0 else f"must be at least {minimum}"
+            raise ValueError(f"{name} {problem}: got {value}")

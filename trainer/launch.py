@@ -1,21 +1,14 @@
-"""From a config to a training on Ray, here or on a cluster, with its progress shown and its signals heard."""
+"""Launching a training: checks before the start, Ray in a thread of its own, signals and progress in the main thread."""
 
-import logging
 import math
-import os
 import platform
-import re
 import secrets
 import shlex
 import signal
-import socket
 import sys
-import tempfile
 import threading
 import time
-from collections.abc import Mapping
-from contextlib import nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -23,68 +16,58 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow.fs
 import torch
-import torch.distributed as dist
 from tqdm import tqdm
 
 from trainer import data
-from trainer.config import TrainConfig
-from trainer.recorder import Recorder
+from trainer.cluster import Resources, connect, in_job
+from trainer.config import TrainConfig, Upkeep
+from trainer.draws import load_images
+from trainer.ray_worker import Settings, train_on_worker
+from trainer.recipes import RECIPES
 from trainer.run_store import (
     GENERATOR_FILE,
+    Checkpoint,
     EpochSummary,
-    Manifest,
     Progress,
     Run,
     RunRecord,
     RunStoreError,
-    checkpoint_name,
     open_store,
 )
-from trainer.train_loop import NotFiniteError, load_images, plan, train
+from trainer.train_loop import plan
 
 if TYPE_CHECKING:
-    from ray.train import Checkpoint
     from ray.train.torch import TorchTrainer
 
-ROOT = Path(__file__).resolve().parent.parent
 SNAPSHOT = "checkpoint_manager_snapshot.json"
-"""Ray's own record of checkpoints, which manifests make superfluous. An empty one, or one that names a missing folder,
-is fatal to the next start."""
-UPLOAD_TRIES = 5
-"""Tries to store a checkpoint, the waits between them doubling from 1 s; then the run stops and keeps what it has."""
+"""Ray's own record of checkpoints, which manifests make superfluous. If it is empty or names a missing folder, Ray does
+not start."""
 START_MINUTES = 30
-"""How long a cluster may take to add the nodes that a training asks for: Ray counts each minute as a failure."""
-MAX_GPUS = "max_gpus"
-"""Resource of the head in ray_cluster.yaml: the GPUs that the cluster can have, most of which it adds on demand."""
+"""Time for a cluster to add the nodes that a training asks for, in minutes. Ray counts each minute as a failure."""
+WORKER_RESTARTS = 3
+"""Restarts of the workers by Ray after one of them died."""
 FIT_TRIES = 3
-"""Starts of a training whose controller dies; workers that die are Ray's to restart."""
-
-
-@dataclass(frozen=True)
-class Resources:
-    """What the workers get: chosen from the cluster unless asked for."""
-
-    workers: int
-    gpu: bool
-    cpus_per_worker: int
+"""Starts of a training whose controller dies."""
+POLL_SECONDS = 0.5
+"""Pause between two looks at the progress."""
 
 
 def launch(
-    config: TrainConfig, workers: int | None, runs: str, name: str, extend: bool, cpu_minutes: float = math.inf
+    config: TrainConfig,
+    upkeep: Upkeep,
+    workers: int | None,
+    runs: str,
+    name: str,
+    extend: bool,
+    cpu_minutes: float = math.inf,
 ) -> int:
-    """Train a run from where it is to its end, or until it has used `cpu_minutes`; returns the process's exit status.
+    """Train a run from where it is to its end, or until it has used `cpu_minutes`; return the process's exit status.
 
-    0 = finished or used up, 1 = failed, 130 or 143 = stopped by a signal after a checkpoint. Raises `ValueError` for
-    what the user can mend, before anything is written.
+    0: finished, or the processor time is used up. 1: failed. 130 or 143: stopped by a signal, after a checkpoint.
+    Raises `ValueError` for what the user can correct, before anything is written.
     """
     run = open_store(runs).run(name)
-    if in_job() and run.storage.is_local and not (Path(runs).is_absolute() or ":" in runs):
-        raise ValueError(f"--runs must be an absolute path or a URI in a job, whose folder is temporary: got {runs!r}")
-    if in_job() and not (data.ROOT / config.dataset).is_dir():
-        raise ValueError(
-            f"--dataset: {config.dataset} is not in this job; it must be in the repository, where .gitignore does not "
-            "name it, or at the same absolute path on all nodes (docs/cluster.md)"
-        )
+    check_job(config, run, runs)
     dataset = load_images(config)
     steps_per_epoch, total_steps = plan(config, len(dataset.images))
     is_new = not run.exists()
@@ -93,26 +76,12 @@ def launch(
         if run.is_being_trained():
             raise ValueError(f"run {name} is being trained by another process now: choose another --name")
     checkpoint = run.latest_checkpoint()
-    if checkpoint and checkpoint.step >= total_steps:
-        print(f"Run {name} is finished ({checkpoint.step} steps). --extend --epochs N lengthens it.")
+    if checkpoint and (reason := why_complete(checkpoint, name, total_steps, cpu_minutes)):
+        print(reason)
         return 0
-    if checkpoint and checkpoint.manifest.cpu_seconds >= 60 * cpu_minutes:
-        print(f"Run {name} has used its {cpu_minutes:g} CPU-minutes, at step {checkpoint.step} of {total_steps}.")
-        return 0
-
     resources = connect(config, workers)
     if is_new:
-        record = RunRecord(
-            recipe=config.recipe,
-            config=config.to_dict(),
-            data=dataset.sha256,
-            class_names=tuple(dataset.class_names),
-            steps_per_epoch=steps_per_epoch,
-            total_steps=total_steps,
-            versions={"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
-            resources=asdict(resources),
-        )
-        run.create(record)
+        run.create(record_of(config, upkeep, dataset, steps_per_epoch, total_steps, resources))
         print(f"New run {name}: {total_steps} steps in {config.epochs} epochs.")
     else:
         if extend:
@@ -121,19 +90,28 @@ def launch(
         print(f"Resuming run {name} from {where}.")
     kind = "GPU" if resources.gpu else f"{resources.cpus_per_worker} CPU"
     print(f"{resources.workers} worker(s) with {kind} each; the run is in {run.store.root}/{name}.", flush=True)
-    return Fit(config, run, resources, checkpoint.step if checkpoint else 0, total_steps, cpu_minutes).wait()
+    first_step = checkpoint.step if checkpoint else 0
+    return Training(config, upkeep, run, resources, first_step, total_steps, cpu_minutes).wait()
 
 
-def in_job() -> bool:
-    """Whether this process was started by `ray job submit`."""
-    return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
+def check_job(config: TrainConfig, run: Run, runs: str) -> None:
+    """Raise `ValueError` if this is a Ray job whose runs would be lost or whose data are not in it."""
+    if not in_job():
+        return
+    if run.storage.is_local and not (Path(runs).is_absolute() or ":" in runs):
+        raise ValueError(f"--runs must be an absolute path or a URI in a job, whose folder is temporary: got {runs!r}")
+    if not (data.ROOT / config.dataset).is_dir():
+        raise ValueError(
+            f"--dataset: {config.dataset} is not in this job; it must be in the repository, where .gitignore does not "
+            "name it, or at the same absolute path on all nodes (docs/cluster.md)"
+        )
 
 
 def check_same_run(config: TrainConfig, dataset: data.Dataset, run: Run, extend: bool) -> None:
-    """`ValueError` unless an existing run is this very one, or a shorter one that is to be lengthened."""
+    """Raise `ValueError` unless an existing run has this config and data, or fewer epochs and is to be extended."""
     recorded = run.read_run()
     try:
-        existing = TrainConfig.from_dict(dict(recorded.config))
+        existing = TrainConfig.from_dict(recorded.config)
     except ValueError as error:
         raise ValueError(f"{run.path}/run.json: not a run of this version ({error}); choose another --name") from error
     differences = existing.differences(config)
@@ -148,70 +126,53 @@ def check_same_run(config: TrainConfig, dataset: data.Dataset, run: Run, extend:
         raise ValueError(f"run {run.name} was trained on other data: choose another --name, or restore its dataset")
 
 
-def connect(config: TrainConfig, workers: int | None) -> Resources:
-    """Connect to the cluster at RAY_ADDRESS, or start one on this machine, and see what it has."""
-    address = os.environ.get("RAY_ADDRESS")
-    if address and address.startswith("http"):
-        raise ValueError(
-            f"RAY_ADDRESS={address} is a dashboard: submit with `ray job submit --address {address} --working-dir . -- "
-            "python -m trainer ...`, or set it to the head's host:6379"
-        )
-    # Workers wait for each other without spinning, Ray looks for reports often enough not to hold up short epochs, and
-    # storage paths mean the same everywhere.
-    environment = {
-        "OMP_WAIT_POLICY": "PASSIVE",
-        "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
-        "RAY_CHDIR_TO_TRIAL_DIR": "0",
-    }
-    os.environ |= environment
-    options: dict[str, Any]
-    if address:
-        options = {"address": address, "runtime_env": {"env_vars": environment}}
-        if not in_job():
-            options["runtime_env"] |= {"working_dir": str(ROOT)}  # less what .gitignore and .rayignore name
-    else:
-        # A cluster of our own: a token of its own, so that nobody else on the machine or network can use it.
-        # Its processes inherit this environment: a runtime_env would make Ray start each of them anew.
-        os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-        options = {"num_cpus": max(os.cpu_count() or 1, workers or 1), "include_dashboard": False}
-    print(f"Connecting to Ray at {address} ..." if address else "Starting Ray on this machine ...", flush=True)
-    import ray
-    from ray.exceptions import AuthenticationError
-
-    try:
-        if address and (match := re.fullmatch(r"([^/]+):(\d+)", address)):
-            # Ray itself would try for minutes where nobody answers.
-            socket.create_connection((match[1].strip("[]"), int(match[2])), timeout=10).close()
-        ray.init(log_to_driver=False, logging_level=logging.WARNING, **options)
-    except (AuthenticationError, ConnectionError, RuntimeError, ValueError, OSError) as error:
-        hint = "; check RAY_ADDRESS and RAY_AUTH_TOKEN" if address else ""
-        raise ValueError(
-            f"Ray at {address or 'this machine'} cannot be reached: {str(error).splitlines()[0]}{hint}"
-        ) from error
-    return share(ray.cluster_resources(), workers, config.most_workers, is_ours=not address)
+def why_complete(checkpoint: Checkpoint, name: str, total_steps: int, cpu_minutes: float) -> str:
+    """Return why there is nothing left to train after a checkpoint, or an empty text."""
+    if checkpoint.step >= total_steps:
+        return f"Run {name} is finished ({checkpoint.step} steps). --extend --epochs N lengthens it."
+    if checkpoint.manifest.cpu_seconds >= 60 * cpu_minutes:
+        return f"Run {name} has used its {cpu_minutes:g} CPU-minutes, at step {checkpoint.step} of {total_steps}."
+    return ""
 
 
-def share(available: Mapping[str, float], workers: int | None, most_workers: int, is_ours: bool) -> Resources:
-    """What of a cluster's resources a training takes; on a cluster of our own, all CPUs."""
-    # An autoscaled cluster may have no GPU yet: how many it can get, its head says as a resource of ours.
-    gpus = max(int(available.get("GPU", 0)), int(available.get(MAX_GPUS, 0)))
-    cpus = max(1, int(available.get("CPU", 1)))
-    if workers is None:
-        workers = min(gpus or min(cpus, 8), most_workers)
-    kind = "GPU" if gpus else "CPU"
-    if workers > (now := int(available.get(kind, 0))):
-        print(f"The cluster has {now} {kind}s now; waiting until it has {workers}.", flush=True)
-    return Resources(workers, gpus > 0, max(1, cpus // workers) if is_ours and not gpus else 1)
+def record_of(
+    config: TrainConfig,
+    upkeep: Upkeep,
+    dataset: data.Dataset,
+    steps_per_epoch: int,
+    total_steps: int,
+    resources: Resources,
+) -> RunRecord:
+    """Return the record of a new run."""
+    recipe = RECIPES[config.recipe]
+    return RunRecord(
+        recipe=config.recipe,
+        about={"summary": recipe.summary, "source": recipe.source, "notes": recipe.notes},
+        config=config.to_dict(),
+        upkeep=asdict(upkeep),
+        data=dataset.sha256,
+        class_names=tuple(dataset.class_names),
+        steps_per_epoch=steps_per_epoch,
+        total_steps=total_steps,
+        versions={"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
+        resources=asdict(resources),
+    )
 
 
-class Fit:
-    """A training under way: Ray in a thread of its own, signals and progress in this one."""
+class Training:
+    """A training under way. Ray runs in a thread of its own; this one shows progress and handles signals."""
 
     def __init__(
-        self, config: TrainConfig, run: Run, resources: Resources, step: int, total_steps: int, cpu_minutes: float
+        self,
+        config: TrainConfig,
+        upkeep: Upkeep,
+        run: Run,
+        resources: Resources,
+        step: int,
+        total_steps: int,
+        cpu_minutes: float,
     ) -> None:
-        self.config, self.run, self.resources = config, run, resources
+        self.config, self.upkeep, self.run, self.resources = config, upkeep, run, resources
         self.total_steps, self.cpu_minutes = total_steps, cpu_minutes
         self.launch_id = secrets.token_hex(8)
         self.starting = Progress(
@@ -226,7 +187,7 @@ class Fit:
         self.error: Exception | None = None
 
     def wait(self) -> int:
-        """Train to the end, showing progress; the exit status."""
+        """Train to the end and show progress; return the exit status."""
         import ray
 
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -237,7 +198,7 @@ class Fit:
             shown = max(self.run.epochs(), default=-1)
             asked = False
             while thread.is_alive() and len(self.signals) < 2:
-                thread.join(0.5)
+                thread.join(POLL_SECONDS)
                 if self.signals and not asked:
                     asked = self._ask_to_stop(bar)
                 shown = self._show(bar, shown)
@@ -261,18 +222,15 @@ class Fit:
         try:
             progress = self.run.read_progress()
             if progress.launch_id != self.launch_id:
-                # Until the workers are up, the run shows that it is being started, and that somebody is at it.
+                # Until the workers are up, this heartbeat says that the run is being started.
                 self.run.write_progress(replace(self.starting, heartbeat=time.time()))
-            epochs = [epoch for epoch in self.run.epochs() if epoch > shown]
-            for epoch in epochs:
-                summary = self.run.read_epoch_metrics(epoch)
-                if epoch:
-                    bar.write(_epoch_line(summary, self.config.epochs), file=sys.stdout)
-                if epoch and self.config.print_accuracy_every and epoch % self.config.print_accuracy_every == 0:
-                    bar.write(_accuracy_line(summary), file=sys.stdout)
-                shown = epoch
+            for epoch in self.run.epochs():
+                if epoch > shown:
+                    for line in epoch_lines(self.run, epoch, self.config.epochs, self.upkeep):
+                        bar.write(line, file=sys.stdout)
+                    shown = epoch
         except RunStoreError:
-            return shown  # storage may be slow; the next look will tell
+            return shown  # the storage may be slow; the next look tells
         sys.stdout.flush()
         if progress.launch_id == self.launch_id:
             bar.set_description(f"{progress.phase} {self.run.name}", refresh=False)
@@ -314,7 +272,7 @@ class Fit:
                     self.error = error
                     return
                 print("Ray's controller died; starting again from the last checkpoint.", flush=True)
-            except Exception as error:  # every other end is told by the main thread
+            except Exception as error:  # the main thread reports it
                 self.error = error
                 return
             else:
@@ -326,18 +284,20 @@ class Fit:
 
         # Type checkers see the older classes of these names.
         failures = FailureConfig(  # type: ignore[call-arg]
-            max_failures=3, controller_failure_limit=START_MINUTES
+            max_failures=WORKER_RESTARTS, controller_failure_limit=START_MINUTES
         )
         resources = {"CPU": self.resources.cpus_per_worker, **({"GPU": 1} if self.resources.gpu else {})}
+        settings = Settings(
+            config=self.config,
+            upkeep=self.upkeep,
+            run=self.run,
+            launch_id=self.launch_id,
+            threads=self.resources.cpus_per_worker,
+            cpu_minutes=self.cpu_minutes,
+        )
         return TorchTrainer(
-            train_loop_per_worker,
-            train_loop_config={
-                "config": self.config.to_dict(),
-                "run": self.run,
-                "launch_id": self.launch_id,
-                "threads": self.resources.cpus_per_worker,
-                "cpu_minutes": self.cpu_minutes,
-            },
+            train_on_worker,
+            train_loop_config=settings,
             scaling_config=ScalingConfig(
                 num_workers=self.resources.workers, use_gpu=self.resources.gpu, resources_per_worker=resources
             ),
@@ -352,62 +312,22 @@ class Fit:
         )
 
 
-def train_loop_per_worker(settings: dict[str, Any]) -> None:
-    """What Ray runs on each worker: the training loop, with checkpoints that all ranks report together."""
-    import ray.train
-    import ray.train.torch
-
-    config, run = TrainConfig.from_dict(settings["config"]), settings["run"]
-    device = ray.train.torch.get_device()
-    torch.set_num_threads(settings["threads"])
-    torch.set_float32_matmul_precision("high")  # TF32 on GPUs that have it
-
-    def report(manifest: Manifest, files: dict[str, bytes] | None) -> None:
-        def publish(_: "Checkpoint", name: str) -> "Checkpoint":
-            assert files is not None
-            publish_patiently(run, manifest, files, config.keep_checkpoints)
-            return ray.train.Checkpoint(f"{run.path}/{name}", filesystem=run.storage.fs)
-
-        checkpoint = ray.train.Checkpoint.from_directory(tempfile.mkdtemp()) if files else None
-        ray.train.report(
-            {"step": manifest.step},
-            checkpoint=checkpoint,
-            checkpoint_dir_name=checkpoint_name(manifest.step),
-            checkpoint_upload_mode=ray.train.CheckpointUploadMode.ASYNC,
-            checkpoint_upload_fn=publish if files else None,
-        )
-
-    rank_zero = not dist.is_initialized() or dist.get_rank() == 0
-    with Recorder(run, settings["launch_id"]) if rank_zero else nullcontext() as recorder:
-        try:
-            train(config, run, report, recorder, device, settings["cpu_minutes"])
-        except NotFiniteError as error:
-            # Not raised further: Ray would start again, and come to the same step.
-            if recorder:
-                recorder.progress = replace(recorder.progress, phase="failed", message=str(error))
-
-
-def publish_patiently(run: Run, manifest: Manifest, files: dict[str, bytes], keep: int) -> None:
-    """Publish a checkpoint and retire old ones; storage that fails is tried again for about half a minute."""
-    for attempt in range(UPLOAD_TRIES):
-        try:
-            run.publish_checkpoint(manifest, files)
-            scored = [(each.manifest.fid, each.step) for each in run.checkpoints() if each.manifest.fid is not None]
-            run.prune_checkpoints(keep, min(scored)[1] if scored else None)
-        except RunStoreError as error:
-            if attempt == UPLOAD_TRIES - 1:
-                raise
-            print(f"checkpoint of step {manifest.step}: {error}; will try again", flush=True)
-            time.sleep(2**attempt)
-        else:
-            return
-
-
 def set_snapshot_aside(run: Run) -> None:
-    """Move Ray's record of checkpoints out of its way; manifests alone say what there is."""
+    """Rename Ray's own record of checkpoints, which could keep Ray from starting; manifests say what there is."""
     path = f"{run.path}/{SNAPSHOT}"
     if run.storage.fs.get_file_info(path).type == pyarrow.fs.FileType.File:
         run.storage.fs.move(path, f"{path}.previous")
+
+
+def epoch_lines(run: Run, epoch: int, epochs: int, upkeep: Upkeep) -> list[str]:
+    """Return what the launcher prints about a complete epoch; nothing about epoch 0, which is before training."""
+    if epoch == 0:
+        return []
+    summary = run.read_epoch_metrics(epoch)
+    lines = [_epoch_line(summary, epochs)]
+    if upkeep.print_accuracy_every and epoch % upkeep.print_accuracy_every == 0:
+        lines.append(_accuracy_line(summary))
+    return lines
 
 
 def _epoch_line(summary: EpochSummary, epochs: int) -> str:

@@ -1,35 +1,58 @@
 """`python -m trainer recipes`: what each recipe is, how large its networks are, and how long it trains."""
 
+import textwrap
+
 from models.command_line import Parser
 from models.describe import conditioning, sizes, table
 from trainer.config import TrainConfig
-from trainer.recipes import RECIPES, SOURCES
+from trainer.recipes import RECIPES, Recipe
 from trainer.train_loop import plan
 
 NUM_IMAGES = 60_000
-"""Images that a schedule is told for: MNIST's."""
+"""Images for which a schedule is stated: those of MNIST."""
 OPTIMIZERS = {"adam": "Adam", "rmsprop": "RMSprop"}
-LOSSES = {"bce": "BCE", "relativistic": "relativistic"}
+LOSS_TITLES = {"bce": "BCE", "relativistic": "relativistic"}
+PENALTIES = {"both": " + R1 + R2", "alternate": " + R1 or R2 in turn"}
 TITLES = ("recipe", "conditioning", "parameters G / D", "MMAC G / D", "loss, D's update", "schedule", "source")
 
 
-def describe(config: TrainConfig) -> tuple[str, ...]:
-    """A recipe's cells under `TITLES`."""
+def cells(recipe: Recipe) -> tuple[str, ...]:
+    """Return a recipe's cells under `TITLES`."""
+    config = recipe.config
     parameters, macs = sizes(config.model)
-    loss = LOSSES[config.loss] + (" + R1 + R2" if config.gamma else "")
-    _, steps = plan(config, NUM_IMAGES)
-    optimizer = f"{OPTIMIZERS[config.optimizer]} {_pair(config.g_lr, config.d_lr)}"
-    if config.g_decay or config.d_decay:
-        optimizer += f", decay {_pair(config.g_decay, config.d_decay)}"
     return (
         config.recipe,
         conditioning(config.model),
         " / ".join(f"{count:,}" for count in parameters),
         " / ".join(f"{count / 1e6:.1f}" for count in macs),
-        f"{loss}, {config.d_update}",
-        f"{steps:,} steps of {config.batch_size} in {config.epochs} epochs, {optimizer}",
-        SOURCES[config.recipe],
+        loss_text(config),
+        schedule_text(config),
+        recipe.source,
     )
+
+
+def loss_text(config: TrainConfig) -> str:
+    """Return the loss, the penalties and D's update in words."""
+    loss = LOSS_TITLES.get(config.loss, config.loss)
+    return f"{loss}{PENALTIES[config.penalties] if config.gamma else ''}, {config.d_update}"
+
+
+def schedule_text(config: TrainConfig) -> str:
+    """Return the length of a run on `NUM_IMAGES` images, the optimizer and its learning rates in words."""
+    _, steps = plan(config, NUM_IMAGES)
+    optimizer = f"{OPTIMIZERS[config.optimizer]} {_pair(config.g_lr, config.d_lr)}"
+    if config.g_decay or config.d_decay:
+        optimizer += f", decay {_pair(config.g_decay, config.d_decay)}"
+    return f"{steps:,} steps of {config.batch_size} in {config.epochs} epochs, {optimizer}"
+
+
+def long_text(recipe: Recipe) -> str:
+    """Return all that is known of a recipe, with its notes."""
+    rows = list(zip(TITLES[1:], cells(recipe)[1:], strict=True))
+    width = max(len(title) for title, _ in rows)
+    lines = [f"{recipe.config.recipe}: {recipe.summary}", *(f"  {title:{width}}  {cell}" for title, cell in rows)]
+    notes = textwrap.fill(recipe.notes, 100, initial_indent="  ", subsequent_indent="  ")
+    return "\n".join([*lines, "", notes])
 
 
 def _pair(g: float, d: float) -> str:
@@ -37,11 +60,19 @@ def _pair(g: float, d: float) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Run the command; the process's exit status."""
+    """Run the command; return the process's exit status."""
     parser = Parser(
         prog="python -m trainer recipes",
         description="List the recipes. MMAC: millions of multiply-accumulates of a forward pass for one image.",
     )
-    parser.parse_args(arguments)
-    print(table([TITLES, *(describe(config) for config in RECIPES.values())]))
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--long", action="store_true", help="also print each recipe's notes")
+    form.add_argument("--names", action="store_true", help="print the names alone, one a line")
+    options = parser.parse_args(arguments)
+    if options.names:
+        print("\n".join(RECIPES))
+    elif options.long:
+        print("\n\n".join(long_text(recipe) for recipe in RECIPES.values()))
+    else:
+        print(table([TITLES, *(cells(recipe) for recipe in RECIPES.values())]))
     return 0

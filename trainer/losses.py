@@ -1,6 +1,6 @@
-"""Losses as pure functions of logits, one value per image, so that any slice of a batch can be summed and weighted.
+"""Losses of D and G as pure functions of logits, with one value per image.
 
-Logits are (B,); real and fake ones at the same place belong to the same class.
+Logits are (B,). A real and a fake logit at the same place belong to images of the same class.
 """
 
 from collections.abc import Callable
@@ -12,64 +12,81 @@ from torch.nn import functional as F
 
 
 class Loss(NamedTuple):
-    """A game: D's loss and G's loss, each (real_logits, fake_logits) -> (B,)."""
+    """The losses of D and of G, each (real_logits, fake_logits) -> (B,)."""
 
     d: Callable[[Tensor, Tensor], Tensor]
     g: Callable[[Tensor, Tensor], Tensor]
+    d_real: Callable[[Tensor], Tensor] | None = None
+    """D's loss on real images alone: logits -> (B,). None for a loss that compares pairs of logits."""
+    d_fake: Callable[[Tensor], Tensor] | None = None
+    """D's loss on fake images alone. `d` is the mean of `d_real` and `d_fake`."""
+
+    @property
+    def compares_pairs(self) -> bool:
+        """Whether the loss depends on real and fake logits only through their difference."""
+        return self.d_real is None or self.d_fake is None
 
 
 def bce_d_real(real_logits: Tensor) -> Tensor:
-    """-log sigmoid(D(x)) -> (B,)."""
+    """Return -log sigmoid(D(x)) -> (B,)."""
     return F.softplus(-real_logits)
 
 
 def bce_d_fake(fake_logits: Tensor) -> Tensor:
-    """-log(1 - sigmoid(D(G(z)))) -> (B,)."""
+    """Return -log(1 - sigmoid(D(G(z)))) -> (B,)."""
     return F.softplus(fake_logits)
 
 
 def bce_d(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-    """The mean of both parts of the binary cross-entropy (Goodfellow et al. 2014, eq. 1) -> (B,)."""
+    """Return the mean of both parts of the binary cross-entropy (Goodfellow et al. 2014, eq. 1) -> (B,)."""
     return (bce_d_real(real_logits) + bce_d_fake(fake_logits)) / 2
 
 
 def bce_g(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-    """-log sigmoid(D(G(z))), the non-saturating form (Goodfellow et al. 2014, sec. 3) -> (B,)."""
+    """Return -log sigmoid(D(G(z))), the non-saturating form (Goodfellow et al. 2014, sec. 3) -> (B,)."""
     return F.softplus(-fake_logits)
 
 
 def relativistic_d(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-    """-log sigmoid(D(x) - D(G(z))), pair by pair (Jolicoeur-Martineau 2018, arXiv 1807.00734) -> (B,)."""
+    """Return -log sigmoid(D(x) - D(G(z))) of each pair (Jolicoeur-Martineau 2018, arXiv 1807.00734) -> (B,)."""
     return F.softplus(fake_logits - real_logits)
 
 
 def relativistic_g(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-    """-log sigmoid(D(G(z)) - D(x)), pair by pair -> (B,)."""
+    """Return -log sigmoid(D(G(z)) - D(x)) of each pair -> (B,)."""
     return F.softplus(real_logits - fake_logits)
 
 
-LOSSES = {"bce": Loss(bce_d, bce_g), "relativistic": Loss(relativistic_d, relativistic_g)}
+LOSSES = {
+    "bce": Loss(bce_d, bce_g, bce_d_real, bce_d_fake),
+    "relativistic": Loss(relativistic_d, relativistic_g),
+}
+"""The losses by name. A new loss is one row; recipes name it in `loss`."""
 
 
 def gradient_penalty(images: Tensor, logits: Tensor) -> Tensor:
-    """|dD(x)/dx|^2 of each image -> (B,): R1 on real images, R2 on fakes (Mescheder et al. 2018, arXiv 1801.04406)."""
+    """Return |dD(x)/dx|^2 of each image -> (B,).
+
+    On real images this is R1, on fakes R2 (Mescheder et al. 2018, arXiv 1801.04406).
+    """
     (gradient,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
     return gradient.square().sum((1, 2, 3))
 
 
 def class_cross_entropy(class_logits: Tensor, c: Tensor) -> Tensor:
-    """Cross-entropy (B,) of class logits (B, num_classes) for class rows c (Odena et al. 2016, arXiv 1610.09585)."""
+    """Return the cross-entropy (B,) of class logits (B, K) and class rows c (B, K).
+
+    Odena et al. 2016 (arXiv 1610.09585).
+    """
     return F.cross_entropy(class_logits, c, reduction="none")
 
 
-def accuracy(real_logits: Tensor, fake_logits: Tensor, relativistic: bool) -> tuple[Tensor, Tensor]:
-    """(d_acc_real, d_acc_fake): the shares of real and of fake images that D judges rightly.
+def accuracy(real_logits: Tensor, fake_logits: Tensor, compares_pairs: bool) -> tuple[Tensor, Tensor]:
+    """Return (d_acc_real, d_acc_fake): the shares of real and of fake images that D classifies correctly.
 
-    The threshold is 0; for relativistic losses, which do not see a shift of all logits, it is the median of the other
-    side.
+    The threshold is a logit of 0. A loss that compares pairs does not fix where 0 is, so with `compares_pairs` the
+    threshold is the median logit of the other kind of images. Logits are (B,), the results scalars.
     """
-    if relativistic:
-        above, below = fake_logits.median(), real_logits.median()
-    else:
-        above = below = real_logits.new_zeros(())
+    zero = real_logits.new_zeros(())
+    above, below = (fake_logits.median(), real_logits.median()) if compares_pairs else (zero, zero)
     return (real_logits > above).to(real_logits).mean(), (fake_logits < below).to(fake_logits).mean()

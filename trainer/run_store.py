@@ -92,7 +92,8 @@ Curve: TypeAlias = dict[str, list[float | None]]
 """Numbers of the steps of an epoch, a list per column, all of equal length. None: not finite, or not measured.
 
 `step` (counted from 1 over the whole run), `d_loss`, `g_loss`, `d_acc_real` and `d_acc_fake` (D's accuracy, 0 to 1),
-`penalty` (D's gradient penalty) and `images_per_second`. Readers ignore columns that they do not know.
+`penalty` (D's gradient penalty), `d_class_loss` and `g_class_loss` (0 in recipes without class losses), all times their
+weights, and `images_per_second`. Readers ignore columns that they do not know.
 """
 
 Scores: TypeAlias = Mapping[str, float | None]
@@ -138,6 +139,10 @@ class RunRecord(Record):
     recipe: str
     config: JSON
     """The TrainConfig as JSON."""
+    upkeep: JSON = field(default_factory=dict)
+    """The Upkeep of the first launch as JSON. Earlier versions have its fields in `config`."""
+    about: Mapping[str, str] = field(default_factory=dict)
+    """`summary`, `source` and `notes` of the recipe when the run was created."""
     data: Mapping[str, str]
     """SHA-256 of each file of the dataset, by file name."""
     steps_per_epoch: int
@@ -225,11 +230,13 @@ class EpochSummary(Record):
     """Time spent on the epoch, over all launches."""
     images_per_second: float | None = None
     d_loss: float | None = None
-    """Mean over the steps of the epoch, as are the next four fields."""
+    """Mean over the steps of the epoch, as are the next six fields."""
     g_loss: float | None = None
     d_acc_real: float | None = None
     d_acc_fake: float | None = None
     penalty: float | None = None
+    d_class_loss: float | None = None
+    g_class_loss: float | None = None
     g_lr: float | None = None
     """Learning rate of G at the end of the epoch."""
     d_lr: float | None = None

@@ -1,7 +1,8 @@
-"""TrainState: everything that a run is at a step, and its three files in a checkpoint.
+"""TrainState: the networks, optimizers and counters of a run at a step, and their files in a checkpoint.
 
-`generator.safetensors` (EMA generator, for consumers), `networks.safetensors` (raw G and D), `resume.safetensors`
-(optimizers, counters, the running epoch's curve): with all three, a resumed run goes on as if it had never stopped.
+A checkpoint has three files: `generator.safetensors` (the EMA generator, for consumers), `networks.safetensors` (G and
+D as they train) and `resume.safetensors` (optimizers, counters, the curve of the epoch under way). With all three, a
+resumed run continues as if it had not been interrupted.
 """
 
 import copy
@@ -20,16 +21,16 @@ from models.networks import build_discriminator, build_generator
 from trainer.config import TrainConfig
 from trainer.run_store import GENERATOR_FILE, NETWORKS_FILE, RESUME_FILE
 
-CURVE = ("d_loss", "g_loss", "d_acc_real", "d_acc_fake", "penalty")
-"""Columns of the running epoch's curve: a row per step."""
+CURVE = ("d_loss", "g_loss", "d_acc_real", "d_acc_fake", "penalty", "d_class_loss", "g_class_loss")
+"""Columns of the curve: one row per step. Checkpoints depend on the order, so append new columns at the end."""
 
 COUNTERS = ("step", "epoch_seconds", "seconds", "cpu_seconds")
-"""Numbers of the state that a checkpoint carries."""
+"""Fields of the state that a checkpoint stores as numbers."""
 
 
 @dataclass
 class TrainState:
-    """Networks, optimizers and counters; `G_ema` is `G` itself in a recipe without EMA."""
+    """The state of a run after `step` steps. `G_ema` is `G` itself in a recipe without EMA."""
 
     G: nn.Module
     D: nn.Module
@@ -37,18 +38,26 @@ class TrainState:
     g_optimizer: torch.optim.Optimizer
     d_optimizer: torch.optim.Optimizer
     curve: Tensor
+    """(steps_per_epoch, len(CURVE)): the rows of the epoch under way. Later rows are left from the epoch before."""
+    speed: Tensor
+    """(steps_per_epoch,) images per second at each of these steps; NaN where it was not measured."""
     step: int = 0
-    """Steps done."""
+    """Number of steps done."""
     epoch_seconds: float = 0.0
-    """Time spent so far on the running epoch, over all its sittings."""
+    """Time spent on the epoch under way, over all launches of the run."""
     seconds: float = 0.0
-    """Time spent so far on the run, over all its sittings, without what comes before the first step of each."""
+    """Time spent on the run, over all launches, without what comes before the first step of each."""
     cpu_seconds: float = 0.0
-    """Processor time of all workers in it."""
+    """Processor time of all workers in that time."""
+
+    @property
+    def epoch_step(self) -> int:
+        """Number of steps done in the epoch of the last step, from 1 to steps_per_epoch; 0 before the first step."""
+        return (self.step - 1) % len(self.curve) + 1 if self.step else 0
 
 
 def new_state(config: TrainConfig, steps_per_epoch: int, device: torch.device) -> TrainState:
-    """The state before the first step: a function of the config alone, the same on every worker."""
+    """Return the state before the first step. It depends on the config alone and is the same on every worker."""
     dtype = getattr(torch, config.dtype)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
@@ -62,6 +71,7 @@ def new_state(config: TrainConfig, steps_per_epoch: int, device: torch.device) -
         g_optimizer=_optimizer(config, G, config.g_lr),
         d_optimizer=_optimizer(config, D, config.d_lr),
         curve=torch.zeros(steps_per_epoch, len(CURVE), dtype=dtype, device=device),
+        speed=torch.full((steps_per_epoch,), torch.nan),
     )
 
 
@@ -72,17 +82,26 @@ def _optimizer(config: TrainConfig, network: nn.Module, lr: float) -> torch.opti
     return torch.optim.Adam(network.parameters(), lr, (config.beta1, config.beta2), config.adam_eps, fused=fused)
 
 
+def set_learning_rates(state: TrainState, g_lr: float, d_lr: float) -> None:
+    """Set the learning rates of both optimizers."""
+    for optimizer, rate in ((state.g_optimizer, g_lr), (state.d_optimizer, d_lr)):
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+
+
 @torch.no_grad()
-def update_ema(state: TrainState, half_life: float, batch_size: int) -> None:
-    """Move G_ema toward G by one step: weights that are `half_life` images old count half; buffers are copied."""
-    weight = 1 - 0.5 ** (batch_size / half_life) if half_life > 0 else 1.0
+def update_ema(state: TrainState, config: TrainConfig) -> None:
+    """Move G_ema toward G by one step, and copy the buffers."""
+    # Early in a run the half-life grows with it; otherwise the initial weights would stay in the average for long.
+    half_life = min(config.ema, state.step * config.batch_size / 20)
+    weight = 1 - 0.5 ** (config.batch_size / half_life) if half_life > 0 else 1.0
     torch._foreach_lerp_(list(state.G_ema.parameters()), list(state.G.parameters()), weight)
     for average, current in zip(state.G_ema.buffers(), state.G.buffers(), strict=True):
         average.copy_(current)
 
 
 def weights_digest(state: TrainState) -> str:
-    """SHA-256 of the weights of G and D, to compare workers."""
+    """Return the SHA-256 of the weights of G and D, by which workers compare them."""
     digest = hashlib.sha256()
     for network in (state.G, state.D):
         for parameter in network.parameters():
@@ -93,9 +112,9 @@ def weights_digest(state: TrainState) -> str:
 def checkpoint_files(
     state: TrainState, config: TrainConfig, provenance: dict[str, Any], class_names: Sequence[str]
 ) -> dict[str, bytes]:
-    """The content of a checkpoint's files."""
+    """Return the content of a checkpoint's files, by name."""
     networks = _prefixed("G", state.G.state_dict()) | _prefixed("D", state.D.state_dict())
-    resume: dict[str, Tensor] = {"curve": state.curve}
+    resume: dict[str, Tensor] = {"curve": state.curve, "speed": state.speed}
     for name, network, optimizer in (
         ("g_optimizer", state.G, state.g_optimizer),
         ("d_optimizer", state.D, state.d_optimizer),
@@ -111,7 +130,7 @@ def checkpoint_files(
 
 
 def load_checkpoint_files(state: TrainState, files: dict[str, bytes]) -> None:
-    """Set a new state to what a checkpoint holds; `ValueError` if it does not belong to such networks."""
+    """Set a new state to the content of a checkpoint; raise `ValueError` if it belongs to other networks."""
     generator = safetensors.torch.load(files[GENERATOR_FILE])
     networks = safetensors.torch.load(files[NETWORKS_FILE])
     resume = safetensors.torch.load(files[RESUME_FILE])
@@ -128,16 +147,25 @@ def load_checkpoint_files(state: TrainState, files: dict[str, bytes]) -> None:
             optimizer.load_state_dict(
                 {"state": dict(enumerate(moments)), "param_groups": optimizer.state_dict()["param_groups"]}
             )
-        state.curve.copy_(resume["curve"])
+        _load_curve(state, resume)
     except (RuntimeError, KeyError) as error:
         raise ValueError(f"the checkpoint does not fit this run's networks ({error})") from error
     counters = json.loads(read_metadata(files[RESUME_FILE])["counters"])
     for name in COUNTERS:
-        setattr(state, name, counters.get(name, 0))  # runs of earlier versions did not count all of them
+        setattr(state, name, counters.get(name, 0))  # earlier versions did not store all of them
+
+
+def _load_curve(state: TrainState, resume: dict[str, Tensor]) -> None:
+    # Checkpoints of earlier versions have fewer columns and no speed: NaN stands for what they did not measure.
+    curve = resume["curve"]
+    state.curve.fill_(torch.nan)
+    state.curve[:, : curve.shape[1]] = curve
+    if "speed" in resume:
+        state.speed.copy_(resume["speed"])
 
 
 def _prefixed(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    # A copy on the CPU: what is saved in the background must not move on with training.
+    # Copies on the CPU, because training continues while they are saved.
     return {f"{prefix}.{name}": tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
 
 

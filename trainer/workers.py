@@ -4,6 +4,7 @@ All communication between workers goes through this module.
 """
 
 from dataclasses import dataclass
+from types import FunctionType
 from typing import Any, NamedTuple, Self
 
 import torch
@@ -21,7 +22,8 @@ class Share(NamedTuple):
     @property
     def size(self) -> int:
         """Number of this worker's rows."""
-        return self.rows.stop - self.rows.start
+        start, stop = self.rows.start, self.rows.stop
+        return int(stop - start)
 
 
 @dataclass(frozen=True)
@@ -33,10 +35,11 @@ class Workers:
 
     @classmethod
     def here(cls) -> Self:
-        """Return the workers of the current process group."""
-        if dist.is_available() and dist.is_initialized():
-            return cls(dist.get_rank(), dist.get_world_size())
-        return cls()
+        """Return the workers of the current process group, and see to it that nothing but PyTorch holds the group."""
+        if not (dist.is_available() and dist.is_initialized()):
+            return cls()
+        release_default_group()
+        return cls(dist.get_rank(), dist.get_world_size())
 
     def share(self, batch_size: int, group_size: int = 1) -> Share:
         """Return this worker's rows of a batch: whole groups of rows, spread as evenly as possible."""
@@ -71,3 +74,20 @@ class Workers:
             dist.all_gather_object(values, value)
         if any(other != value for other in values):
             raise RuntimeError(f"the workers disagree on {what}: {values}")
+
+
+def release_default_group() -> None:
+    """Remove the default process group from PyTorch's default arguments, so that it can be destroyed.
+
+    `torch.distributed.nn.functional`, which the first optimizer imports, has `dist.group.WORLD` as a default argument
+    of its functions. If it is imported after the group was created, as in Ray's workers, it keeps the group and its
+    threads alive after `dist.destroy_process_group`, until the interpreter shuts down. A thread that still releases a
+    tensor then aborts the process with "terminate called without an active exception". The default None means the same
+    group: the one that exists at the call.
+    """
+    from torch.distributed.nn import functional
+
+    for function in vars(functional).values():
+        if isinstance(function, FunctionType) and function.__defaults__:
+            defaults = (None if isinstance(value, dist.ProcessGroup) else value for value in function.__defaults__)
+            function.__defaults__ = tuple(defaults)

@@ -1,0 +1,200 @@
+"""The bookkeeping of a training: its clocks, its curve, its scores, its progress, and what is due after a step."""
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from models import sampling
+from trainer import losses, state
+from trainer.config import TrainConfig, Upkeep
+from trainer.metrics import EpochJudge
+from trainer.recorder import Recorder
+from trainer.run_store import Curve, EpochSummary, Phase
+
+MIN_CHECKPOINT_SECONDS = 2.0
+"""An epoch that ends earlier after the last checkpoint has none of its own."""
+MAX_CHECKPOINT_SECONDS = 60.0
+"""An epoch that takes longer has checkpoints in between."""
+GPU_LOOK_STEPS = 20
+"""Steps between two looks at the numbers on a GPU, where each look waits for the GPU to finish."""
+
+
+class NotFiniteError(RuntimeError):
+    """A loss became infinite or not a number."""
+
+
+@dataclass(frozen=True)
+class Due:
+    """What is due after a step; the same on all workers."""
+
+    checkpoint: bool = False
+    stop: bool = False
+    scores: Mapping[str, float] = field(default_factory=dict)
+    """Scores of the generator on rank 0, if this step was the end of an epoch to be scored."""
+
+
+class Bookkeeper:
+    """Keeps the clocks and the curve of a run, and tells the recorder, which only rank 0 has.
+
+    All workers come to the same decisions, because they decide by numbers that are summed over the workers.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        upkeep: Upkeep,
+        total_steps: int,
+        s: state.TrainState,
+        judge: EpochJudge | None,
+        recorder: Recorder | None,
+        cpu_minutes: float = math.inf,
+    ) -> None:
+        self.config, self.upkeep, self.total_steps = config, upkeep, total_steps
+        self.judge, self.recorder, self.cpu_limit = judge, recorder, 60 * cpu_minutes
+        self.first_step, self.seconds_before = s.step, s.seconds
+        self.started = self.looked = self.saved = time.monotonic()
+        self.cpu_looked = self.cpu_now = time.process_time()
+        self.looked_step = s.step
+
+    def begin(self, s: state.TrainState, num_workers: int) -> None:
+        """Report the start of training, and the pictures of a generator that is not trained yet."""
+        self._report_progress(s, "training", world_size=num_workers)
+        if self.recorder and s.step == 0:
+            summary = EpochSummary(epoch=0, step=0, nimg=0, time=time.time())
+            self.recorder.epoch(summary, sampling.sample_grid(s.G_ema, self.config.model), None)
+
+    def clocks(self, like: Tensor) -> Tensor:
+        """Return this worker's clocks (3,), to be summed over the workers.
+
+        They are: whether a stop is requested, the seconds since the last checkpoint, and the processor time in seconds
+        since the last look.
+        """
+        self.cpu_now = time.process_time()
+        asked, since_saved = (0.0, 0.0)
+        if self.recorder:
+            asked, since_saved = float(self.recorder.stop_requested), time.monotonic() - self.saved
+        return like.new_tensor([asked, since_saved, self.cpu_now - self.cpu_looked])
+
+    def enter(self, s: state.TrainState, numbers: dict[str, Tensor]) -> None:
+        """Enter the numbers of the last step into the curve."""
+        pairs = losses.LOSSES[self.config.loss].compares_pairs
+        real, fake = losses.accuracy(numbers["real"], numbers["fake"], pairs)
+        numbers = numbers | {"d_acc_real": real, "d_acc_fake": fake}
+        zero = real.new_zeros(())
+        s.curve[s.epoch_step - 1] = torch.stack([numbers.get(name, zero) for name in state.CURVE])
+
+    def look(self, s: state.TrainState, numbers: dict[str, Tensor]) -> Due:
+        """Return what is due after the last step, and report the run's progress.
+
+        Raises `NotFiniteError` on all workers if a number of the curve is not finite.
+        """
+        epoch_ends, ends = s.epoch_step == len(s.curve), s.step == self.total_steps
+        by_step = bool(self.upkeep.checkpoint_every) and s.step % self.upkeep.checkpoint_every == 0
+        if s.curve.is_cuda and s.step % GPU_LOOK_STEPS and not (epoch_ends or by_step):
+            return Due()
+        check_finite(s, s.step - self.looked_step)
+        stop_requested, since_saved, cpu_seconds = numbers["clocks"].tolist()
+        s.cpu_seconds += cpu_seconds
+        s.seconds = self.seconds_before + time.monotonic() - self.started
+        stop = bool(stop_requested) or s.cpu_seconds >= self.cpu_limit
+        scores = self._scores(s) if epoch_ends else {}
+        self._count_time(s)
+        self._report(s, scores)
+        by_epoch = epoch_ends and not self.upkeep.checkpoint_every and since_saved >= MIN_CHECKPOINT_SECONDS
+        by_time = since_saved >= MAX_CHECKPOINT_SECONDS
+        return Due(by_step or by_epoch or by_time or stop or ends, stop, scores)
+
+    def checkpoint_taken(self) -> None:
+        """Count the time to the next checkpoint from now."""
+        self.saved = time.monotonic()
+
+    def end(self, s: state.TrainState) -> None:
+        """Report the end of training: the run is finished, or was stopped before its last step."""
+        self._report_progress(s, "finished" if s.step >= self.total_steps else "stopped", eta=0.0)
+
+    def _scores(self, s: state.TrainState) -> Mapping[str, float]:
+        """Score the generator at the end of an epoch, if this epoch is to be scored; all workers take part."""
+        epoch = s.step // len(s.curve)
+        if self.judge and (epoch % self.upkeep.metrics_every == 0 or s.step == self.total_steps):
+            return self.judge.score(s.G_ema)
+        return {}
+
+    def _count_time(self, s: state.TrainState) -> None:
+        """Count the time since the last look, and enter the speed of the steps since then."""
+        now, steps = time.monotonic(), s.step - self.looked_step
+        s.epoch_seconds += now - self.looked
+        s.speed[max(0, s.epoch_step - steps) : s.epoch_step] = steps * self.config.batch_size / (now - self.looked)
+        self.looked, self.looked_step, self.cpu_looked = now, s.step, self.cpu_now
+
+    def _report(self, s: state.TrainState, scores: Mapping[str, float]) -> None:
+        """Tell the recorder how far the run is, and at the end of an epoch what it achieved."""
+        if s.epoch_step < len(s.curve):
+            self._report_progress(s, "training")
+            if self.recorder and self.recorder.wants_curve():
+                self.recorder.running_curve(s.step // len(s.curve) + 1, curve_of_epoch(s))
+            return
+        if self.recorder:
+            summary = epoch_summary(self.config, s)
+            if self.judge and scores:
+                summary = replace(summary, scores=scores, floor=self.judge.reference.floor)
+            self.recorder.epoch(summary, sampling.sample_grid(s.G_ema, self.config.model), curve_of_epoch(s))
+            self._report_progress(s, "training")
+            self.recorder.flush()  # before its checkpoint, because a resumed run does not write earlier epochs again
+        s.epoch_seconds, self.looked = 0.0, time.monotonic()
+        s.speed.fill_(torch.nan)
+
+    def _report_progress(
+        self, s: state.TrainState, phase: Phase, world_size: int | None = None, eta: float | None = None
+    ) -> None:
+        if not self.recorder:
+            return
+        size, steps, epochs = self.config.batch_size, s.step - self.first_step, self.config.epochs
+        known = replace(self.recorder.progress, phase=phase, total_steps=self.total_steps, epochs=epochs)
+        known = replace(known, step=s.step, nimg=s.step * size, epoch=min(s.step // len(s.curve) + 1, epochs))
+        if world_size is not None:
+            known = replace(known, world_size=world_size)
+        if steps:
+            speed = steps * size / (self.looked - self.started)
+            known = replace(known, images_per_second=speed, eta=(self.total_steps - s.step) * size / speed)
+        self.recorder.progress = known if eta is None else replace(known, eta=eta, cpu_seconds=s.cpu_seconds)
+
+
+def check_finite(s: state.TrainState, steps: int) -> None:
+    """Raise `NotFiniteError` for the first number of the curve that is not finite in the last `steps` steps."""
+    first = max(0, s.epoch_step - steps)
+    finite = s.curve[first : s.epoch_step].isfinite()
+    if not bool(finite.all()):
+        row, column = (~finite).nonzero()[0].tolist()
+        step = s.step - s.epoch_step + first + row + 1
+        raise NotFiniteError(
+            f"{state.CURVE[column]} is not finite at step {step}; try a lower learning rate or another seed"
+        )
+
+
+def curve_of_epoch(s: state.TrainState) -> Curve:
+    """Return the curve of the epoch under way, or of the one that has just ended, as the run store has it."""
+    first = s.step - s.epoch_step + 1
+    columns: Curve = {"step": list(range(first, s.step + 1))}
+    columns |= dict(zip(state.CURVE, s.curve[: s.epoch_step].T.tolist(), strict=True))
+    return columns | {"images_per_second": s.speed[: s.epoch_step].tolist()}
+
+
+def epoch_summary(config: TrainConfig, s: state.TrainState) -> EpochSummary:
+    """Return the summary of the epoch that has just ended: the means of its curve, its time and its learning rates."""
+    means = dict(zip(state.CURVE, s.curve.nanmean(0).tolist(), strict=True))
+    g_lr, d_lr = (optimizer.param_groups[0]["lr"] for optimizer in (s.g_optimizer, s.d_optimizer))
+    return EpochSummary(
+        epoch=s.step // len(s.curve),
+        step=s.step,
+        nimg=s.step * config.batch_size,
+        time=time.time(),
+        seconds=s.epoch_seconds,
+        images_per_second=len(s.curve) * config.batch_size / max(s.epoch_seconds, 1e-9),
+        g_lr=g_lr,
+        d_lr=d_lr,
+        **means,
+    )

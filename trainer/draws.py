@@ -1,0 +1,155 @@
+"""What a step draws: real images, latents, classes and dropout masks, as functions of (seed, step, purpose).
+
+Everything is drawn for the whole batch, and each worker takes its rows of it. So the draws do not depend on the number
+of workers. Shapes: b images of this worker, K num_classes (0 = unconditional), C, H and W of an image.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from models import sampling
+from models.dropout import SharedMasks
+from trainer import data
+from trainer.config import TrainConfig
+from trainer.workers import Share, Workers
+
+ORDER, D_LATENTS, G_LATENTS, G_LABELS, IMAGES, D_LABELS, D_DROPOUT, G_DROPOUT = range(8)
+"""Purposes of random streams. Runs depend on these numbers, so append new ones at the end."""
+
+
+class Batch(NamedTuple):
+    """Images (b, C, H, W) in [-1, 1] and their class rows c (b, K)."""
+
+    images: Tensor
+    c: Tensor
+
+
+def random_stream(seed: int, purpose: int, index: int) -> np.random.Generator:
+    """Return the random numbers for one purpose at one step, or in one epoch for the order of the images."""
+    return np.random.Generator(np.random.Philox(key=[seed, purpose << 48 | index]))
+
+
+def epoch_order(labels: NDArray[np.int64], group: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    """Return the order in which an epoch visits the images: indices (M,).
+
+    With `group` > 1 the order consists of runs of `group` images of one class, for networks that compare images of a
+    class. The images of a class that do not fill a run are left out of this epoch; each epoch leaves out others.
+    """
+    random = random_stream(seed, ORDER, epoch)
+    order = random.permutation(len(labels))
+    if group <= 1:
+        return order
+    runs = []
+    for label in np.unique(labels):
+        members = order[labels[order] == label]
+        runs.append(members[: len(members) // group * group].reshape(-1, group))
+    return random.permutation(np.concatenate(runs)).reshape(-1)
+
+
+def load_images(config: TrainConfig) -> data.Dataset:
+    """Load the training images of a run; raise `ValueError` if they do not fit the networks."""
+    dataset = data.load_dataset(data.ROOT / config.dataset if config.dataset else data.MNIST)
+    model, channels, height, width = config.model, *dataset.images.shape[1:]
+    if height != width or channels not in (1, 3):
+        raise ValueError(
+            f"the images are {channels}x{height}x{width} (channels, height, width), but the networks draw squares in "
+            "grey or RGB only: convert the data"
+        )
+    if dataset.images.shape[1:] != model.image_shape:
+        raise ValueError(
+            f"the images are {channels}x{height}x{width} (channels, height, width), but the networks draw "
+            f"{'x'.join(map(str, model.image_shape))}: set --model.img-channels {channels} --model.img-size {height}"
+        )
+    if model.num_classes not in (0, dataset.num_classes):
+        raise ValueError(
+            f"the data have {dataset.num_classes} classes (labels 0 to {dataset.num_classes - 1}), but "
+            f"--model.num-classes is {model.num_classes}: set it to {dataset.num_classes}"
+        )
+    dataset = dataset.head(config.limit_images)
+    if not len(epoch_order(dataset.labels, model.group_size, config.seed, 0)):
+        raise ValueError(f"no class has {model.group_size} images, which the networks compare: raise --limit-images")
+    return dataset
+
+
+class Draws:
+    """The draws of a run, as one worker sees them."""
+
+    def __init__(self, config: TrainConfig, dataset: data.Dataset, device: torch.device, workers: Workers) -> None:
+        self.config, self.labels = config, dataset.labels
+        self.device, self.dtype = device, getattr(torch, config.dtype)
+        self.images = torch.tensor(dataset.images, device=device)  # all of them, as bytes
+        self.d_share = workers.share(config.d_batch_size, config.model.group_size)
+        """This worker's rows of a batch of D."""
+        self.g_share = workers.share(config.batch_size, config.model.group_size)
+        """This worker's rows of a batch of G."""
+        self._pass, self._order = -1, np.empty(0, np.int64)
+
+    def real(self, step: int) -> Batch:
+        """Return the real images of a step and their classes."""
+        indices = self._indices(step)[self.d_share.rows]
+        images = sampling.from_uint8(self.images[torch.from_numpy(indices).to(self.device)], self.dtype)
+        return Batch(images, self._class_rows(self.labels[indices]))
+
+    def d_inputs(self, step: int, c: Tensor) -> tuple[Tensor, Tensor]:
+        """Return latents (b, z_dim) and class rows (b, K) of the fakes for D; `c` are those of the real images."""
+        if self.config.d_fakes_labels == "uniform":
+            c = self._uniform_classes(D_LABELS, step, self.d_share)
+        return self._latents(D_LATENTS, step, self.d_share), c
+
+    def g_inputs(self, step: int, c: Tensor) -> tuple[Tensor, Tensor]:
+        """Return latents (b, z_dim) and class rows (b, K) of the fakes for G; `c` are those of the real images."""
+        if self.config.g_labels == "uniform":
+            c = self._uniform_classes(G_LABELS, step, self.g_share)
+        return self._latents(G_LATENTS, step, self.g_share), c
+
+    def d_masks(self, step: int) -> SharedMasks | None:
+        """Return the dropout masks of D's update; None for networks without dropout."""
+        passes = 2 if self.config.d_update == "concatenated" else 1
+        return self._masks(D_DROPOUT, step, self.d_share, passes)
+
+    def g_masks(self, step: int) -> SharedMasks | None:
+        """Return the dropout masks of G's update; None for networks without dropout."""
+        return self._masks(G_DROPOUT, step, self.g_share, 1)
+
+    def _indices(self, step: int) -> NDArray[np.int64]:
+        """Return the indices (d_batch_size,) of a step's real images over all workers."""
+        config, size = self.config, self.config.d_batch_size
+        if config.sampling == "random":
+            return random_stream(config.seed, IMAGES, step).integers(0, len(self.labels), size)
+        number, batch = divmod(step, max(1, len(self.labels) // size))
+        if number != self._pass:
+            self._pass = number
+            self._order = epoch_order(self.labels, config.model.group_size, config.seed, number)
+        return self._order[np.arange(batch * size, (batch + 1) * size) % len(self._order)]
+
+    def _latents(self, purpose: int, step: int, share: Share) -> Tensor:
+        stream = random_stream(self.config.seed, purpose, step)
+        shape = (self.config.batch_size, self.config.model.z_dim)
+        normal = self.config.model.z_distribution == "normal"
+        z = stream.standard_normal(shape) if normal else stream.uniform(-1, 1, shape)
+        return torch.from_numpy(z[share.rows]).to(self.device, self.dtype)
+
+    def _uniform_classes(self, purpose: int, step: int, share: Share) -> Tensor:
+        stream = random_stream(self.config.seed, purpose, step)
+        labels = stream.integers(0, max(self.config.model.num_classes, 1), self.config.batch_size)
+        return self._class_rows(labels[share.rows])
+
+    def _class_rows(self, labels: NDArray[np.int64]) -> Tensor:
+        """Return labels (b,) as one-hot rows (b, K); (b, 0) for unconditional networks."""
+        count = self.config.model.num_classes
+        rows = F.one_hot(torch.from_numpy(labels), count) if count else torch.zeros(len(labels), 0)
+        return rows.to(self.device, self.dtype)
+
+    def _masks(self, purpose: int, step: int, share: Share, passes: int) -> SharedMasks | None:
+        if not self.config.model.dropout:
+            return None
+        seed = int(random_stream(self.config.seed, purpose, step).integers(2**63))
+        rows = torch.arange(share.rows.start, share.rows.stop, device=self.device)
+        rows = torch.cat([number * share.batch_size + rows for number in range(passes)])
+        generator = torch.Generator(self.device).manual_seed(seed)
+        return SharedMasks(generator, passes * share.batch_size, rows)

@@ -1,0 +1,90 @@
+"""What Ray runs on each worker: the training loop, and the checkpoints that all workers report together."""
+
+import tempfile
+import time
+from contextlib import nullcontext
+from dataclasses import replace
+from typing import TYPE_CHECKING, TypedDict
+
+import torch
+
+from trainer.bookkeeping import NotFiniteError
+from trainer.config import TrainConfig, Upkeep
+from trainer.recorder import Recorder
+from trainer.run_store import Manifest, Run, RunStoreError, checkpoint_name
+from trainer.train_loop import Report, train
+from trainer.workers import Workers
+
+if TYPE_CHECKING:
+    from ray.train import Checkpoint
+
+UPLOAD_TRIES = 5
+"""Attempts to store a checkpoint. The pauses between them double from 1 s, 15 s in all; then the run fails."""
+
+
+class Settings(TypedDict):
+    """What the launcher hands to each worker."""
+
+    config: TrainConfig
+    upkeep: Upkeep
+    run: Run
+    launch_id: str
+    threads: int
+    cpu_minutes: float
+
+
+def train_on_worker(settings: Settings) -> None:
+    """Train on one of Ray's workers."""
+    import ray.train.torch
+
+    run, upkeep = settings["run"], settings["upkeep"]
+    device = ray.train.torch.get_device()
+    torch.set_num_threads(settings["threads"])
+    torch.set_float32_matmul_precision("high")  # TF32 on GPUs that have it
+    is_first = Workers.here().rank == 0
+    with Recorder(run, settings["launch_id"]) if is_first else nullcontext() as recorder:
+        try:
+            report = reporter(run, upkeep.keep_checkpoints)
+            train(settings["config"], upkeep, run, report, recorder, device, settings["cpu_minutes"])
+        except NotFiniteError as error:
+            # The error ends here: for any other, Ray would restart the workers, which would reach the same step.
+            if recorder:
+                recorder.progress = replace(recorder.progress, phase="failed", message=str(error))
+
+
+def reporter(run: Run, keep_checkpoints: int) -> Report:
+    """Return the function by which all workers report a checkpoint to Ray; rank 0's is stored in the background."""
+    import ray.train
+
+    def report(manifest: Manifest, files: dict[str, bytes] | None) -> None:
+        def publish(_: "Checkpoint", name: str) -> "Checkpoint":
+            publish_with_retries(run, manifest, files or {}, keep_checkpoints)
+            return ray.train.Checkpoint(f"{run.path}/{name}", filesystem=run.storage.fs)
+
+        # Ray wants a folder, of which `publish` makes no use.
+        folder = ray.train.Checkpoint.from_directory(tempfile.mkdtemp()) if files else None
+        ray.train.report(
+            {"step": manifest.step},
+            checkpoint=folder,
+            checkpoint_dir_name=checkpoint_name(manifest.step),
+            checkpoint_upload_mode=ray.train.CheckpointUploadMode.ASYNC,
+            checkpoint_upload_fn=publish if files else None,
+        )
+
+    return report
+
+
+def publish_with_retries(run: Run, manifest: Manifest, files: dict[str, bytes], keep: int) -> None:
+    """Store a checkpoint and remove old ones, with `UPLOAD_TRIES` attempts if the storage fails."""
+    for attempt in range(UPLOAD_TRIES):
+        try:
+            run.publish_checkpoint(manifest, files)
+            scored = [(each.manifest.fid, each.step) for each in run.checkpoints() if each.manifest.fid is not None]
+            run.prune_checkpoints(keep, min(scored)[1] if scored else None)
+        except RunStoreError as error:
+            if attempt == UPLOAD_TRIES - 1:
+                raise
+            print(f"checkpoint of step {manifest.step}: {error}; will try again", flush=True)
+            time.sleep(2**attempt)
+        else:
+            return

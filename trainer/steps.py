@@ -1,0 +1,180 @@
+"""The phases of a training step as pure functions, and the update that follows each of them.
+
+A phase returns one value per image. It knows neither the size of the whole batch nor the number of workers: `update`
+sums over images and workers. So no phase can make a run depend on the number of workers. The exception is BatchNorm,
+whose statistics are those of a worker's images. Shapes: b images of this worker, B images of the whole batch.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from trainer.config import TrainConfig
+from trainer.draws import Batch
+from trainer.losses import LOSSES, class_cross_entropy, gradient_penalty
+from trainer.workers import Share, Workers
+
+
+class Terms(NamedTuple):
+    """What a phase returns, with one value per image (b,)."""
+
+    loss: Tensor
+    """The loss that the update follows."""
+    curve: dict[str, Tensor]
+    """Columns of the run's curve. Where two phases of a step have the same column, it is their sum."""
+    logits: dict[str, Tensor]
+    """D's logits of `real` and `fake` images, from which its accuracy is computed."""
+
+
+Phase = Callable[[TrainConfig, nn.Module, Batch, Batch, int], Terms]
+"""A phase of D: (config, D, real, fake, step) -> terms."""
+
+
+def d_joint(config: TrainConfig, D: nn.Module, real: Batch, fake: Batch, step: int) -> Terms:
+    """Judge real and fake images in one pass each, for one update of D."""
+    _track_gradients(config, real, fake)
+    # D learns to read classes from real images alone: a fake may not show the class that it should.
+    real_logits, class_logits = D.read(*real) if config.d_class_weight else (D(*real), None)
+    return _d_terms(config, D, real, fake, real_logits, D(*fake), class_logits, step)
+
+
+def d_concatenated(config: TrainConfig, D: nn.Module, real: Batch, fake: Batch, step: int) -> Terms:
+    """Judge real and fake images in a single pass, where BatchNorm sees them together, for one update of D."""
+    _track_gradients(config, real, fake)
+    logits = D(torch.cat([real.images, fake.images]), torch.cat([real.c, fake.c]))
+    real_logits, fake_logits = logits.chunk(2)
+    return _d_terms(config, D, real, fake, real_logits, fake_logits, None, step)
+
+
+def d_real(config: TrainConfig, D: nn.Module, real: Batch, fake: Batch, step: int) -> Terms:
+    """Judge real images, for the first of two updates of D."""
+    logits = D(*real)
+    loss = _part(LOSSES[config.loss].d_real, config)(logits)
+    return Terms(loss, {"d_loss": loss.detach() / 2}, {"real": _counted_logits(config, D, real, logits)})
+
+
+def d_fake(config: TrainConfig, D: nn.Module, real: Batch, fake: Batch, step: int) -> Terms:
+    """Judge fake images, for the second of two updates of D."""
+    logits = D(*fake)
+    loss = _part(LOSSES[config.loss].d_fake, config)(logits)
+    return Terms(loss, {"d_loss": loss.detach() / 2}, {"fake": _counted_logits(config, D, fake, logits)})
+
+
+D_PHASES: dict[str, tuple[Phase, ...]] = {
+    "joint": (d_joint,),
+    "concatenated": (d_concatenated,),
+    "separate": (d_real, d_fake),
+}
+"""The phases of D in a step, in order, by the config's `d_update`. An update follows each phase."""
+
+
+def g_phase(config: TrainConfig, D: nn.Module, real: Batch, fake: Batch) -> Terms:
+    """Judge the fakes of G's update, and read their classes if the recipe has a class loss."""
+    loss = LOSSES[config.loss]
+    fake_logits, class_logits = D.read(*fake) if config.g_class_weight else (D(*fake), None)
+    with torch.no_grad():  # only a loss of pairs needs real logits
+        real_logits = D(*real) if loss.compares_pairs else torch.zeros_like(fake_logits)
+    curve = {"g_loss": loss.g(real_logits, fake_logits)}
+    if class_logits is not None:
+        curve["g_class_loss"] = config.g_class_weight * class_cross_entropy(class_logits, fake.c)
+    return Terms(_sum(curve), curve, {})
+
+
+def _d_terms(
+    config: TrainConfig,
+    D: nn.Module,
+    real: Batch,
+    fake: Batch,
+    real_logits: Tensor,
+    fake_logits: Tensor,
+    class_logits: Tensor | None,
+    step: int,
+) -> Terms:
+    """Return the terms of an update of D from real and fake images together."""
+    curve = {"d_loss": LOSSES[config.loss].d(real_logits, fake_logits)}
+    if config.gamma:
+        sides = [(real.images, real_logits), (fake.images, fake_logits)]
+        if config.penalties == "alternate":
+            sides = [sides[step % 2]]
+        curve["penalty"] = config.gamma * torch.stack([gradient_penalty(*side) for side in sides]).mean(0)
+    if class_logits is not None:
+        curve["d_class_loss"] = config.d_class_weight * class_cross_entropy(class_logits, real.c)
+    logits = {
+        "real": _counted_logits(config, D, real, real_logits),
+        "fake": _counted_logits(config, D, fake, fake_logits),
+    }
+    return Terms(_sum(curve), curve, logits)
+
+
+def _sum(curve: dict[str, Tensor]) -> Tensor:
+    return torch.stack(list(curve.values())).sum(0)
+
+
+def _part(loss: Callable[[Tensor], Tensor] | None, config: TrainConfig) -> Callable[[Tensor], Tensor]:
+    if loss is None:
+        raise RuntimeError(f"loss {config.loss!r} compares pairs and has no parts for real and fake images alone")
+    return loss
+
+
+def _track_gradients(config: TrainConfig, *batches: Batch) -> None:
+    """Let gradients with respect to the images be taken, for the gradient penalty."""
+    for batch in batches:
+        batch.images.requires_grad_(bool(config.gamma))
+
+
+def _counted_logits(config: TrainConfig, D: nn.Module, batch: Batch, logits: Tensor) -> Tensor:
+    """Return the logits (b,) for D's accuracy: those of its training pass, or those without dropout."""
+    if config.d_acc_mode == "train":
+        return logits
+    D.eval()
+    with torch.no_grad():
+        logits = D(*batch)
+    D.train()
+    return logits
+
+
+def update(
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    terms: Terms,
+    share: Share,
+    workers: Workers,
+    extras: dict[str, Tensor] | None = None,
+) -> dict[str, Tensor]:
+    """Step a network's optimizer along the gradient of the mean loss over the whole batch.
+
+    The gradients and all numbers travel in one all-reduce. Return the mean of each column of the curve (scalars), the
+    logits of the whole batch (B,), and `extras` summed over the workers.
+    """
+    parameters = list(network.parameters())
+    gradients = torch.autograd.grad(terms.loss.sum() / share.batch_size, parameters)
+    numbers = {name: values.detach().sum() / share.batch_size for name, values in terms.curve.items()}
+    for name, logits in terms.logits.items():
+        # Each worker puts its logits in their places among zeros, so that the sum over the workers has all of them.
+        numbers[name] = F.pad(logits.detach(), (share.rows.start, share.batch_size - share.rows.stop))
+    numbers |= extras or {}
+    sums = workers.sum([*gradients, *numbers.values()])
+    for parameter, gradient in zip(parameters, sums, strict=False):
+        parameter.grad = gradient
+    optimizer.step()
+    optimizer.zero_grad()
+    return dict(zip(numbers, sums[len(parameters) :], strict=True))
+
+
+def average_running_statistics(networks: tuple[nn.Module, ...], share: Share, workers: Workers) -> None:
+    """Average the running means and variances of BatchNorm over the workers, weighted by their shares of the batch."""
+    norms = [m for network in networks for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    buffers = [buffer for norm in norms for buffer in (norm.running_mean, norm.running_var) if buffer is not None]
+    if buffers and workers.count > 1:
+        averages = workers.sum([buffer * (share.size / share.batch_size) for buffer in buffers])
+        for buffer, average in zip(buffers, averages, strict=True):
+            buffer.copy_(average)
+
+
+def add(numbers: dict[str, Tensor], more: dict[str, Tensor]) -> None:
+    """Add the numbers of a further update of the same step: two parts of D's loss make one column of the curve."""
+    for name, value in more.items():
+        numbers[name] = numbers[name] + value if name in numbers else value
