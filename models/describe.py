@@ -22,17 +22,11 @@ from torch.overrides import TorchFunctionMode
 
 from models.command_line import Parser
 from models.config import ModelConfig
+from models.discriminator import Discriminator
 from models.dropout import Dropout
 from models.generator_file import load_generator
-from models.networks import MODELS, build_discriminator, build_generator
+from models.networks import ALIASES, MODELS, build_discriminator, build_generator
 
-CONDITIONING = {
-    "mlp": "label through a dense layer, in G and D",
-    "conv_cgan": "one-hot beside z; label plane in D",
-    "dcgan": "one-hot beside z; a map per class in D",
-    "forge": "gain and bias per class in G; projection in D, which also reads the class",
-}
-"""Architecture -> how its networks take the class, where they take one."""
 LATENTS = {"normal": "from N(0, 1)", "uniform": "from [-1, 1]"}
 DIAGRAMS = ("generator", "discriminator", "adversarial")
 NO_DOT = (
@@ -225,9 +219,9 @@ def watch(network: nn.Module, inputs: dict[str, Tensor], outputs: tuple[str, ...
     was_training, trainable = network.training, [weights for weights in network.parameters() if weights.requires_grad]
     network.eval()  # one image has no batch statistics
     network.requires_grad_(False)  # so that gradients tell what comes from the inputs
-    reading = {"read": True} if getattr(network, "classifier", None) is not None else {}
+    call = network.read if isinstance(network, Discriminator) and network.has_classifier else network
     with seen, torch.enable_grad():
-        results = _tensors(network(*tensors, **reading))
+        results = _tensors(call(*tensors))
     for hook in hooks:
         hook.remove()
     network.train(was_training)
@@ -271,7 +265,7 @@ def latent(config: ModelConfig) -> str:
 
 def conditioning(config: ModelConfig) -> str:
     """How the networks take the class, in words."""
-    return CONDITIONING[config.architecture] if config.num_classes else "none"
+    return config.family.conditioning if config.num_classes else "none"
 
 
 def shape_text(shape: tuple[int, ...] | None) -> str:
@@ -465,7 +459,9 @@ def main(arguments: list[str]) -> int:
         "of a forward pass for one image.",
     )
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("name", nargs="?", choices=MODELS, metavar="NAME", help=f"a recipe: {', '.join(MODELS)}")
+    what.add_argument(
+        "name", nargs="?", choices=[*MODELS, *ALIASES], metavar="NAME", help=f"a recipe: {', '.join(MODELS)}"
+    )
     what.add_argument("--generator", type=Path, metavar="FILE", help="a generator.safetensors file")
     parser.add_argument(
         "--diagram", type=Path, metavar="OUT", help="also draw both, and how they train: a .png or .svg"
@@ -477,7 +473,11 @@ def main(arguments: list[str]) -> int:
             raise ValueError(f"--diagram must end in .png or .svg: got {str(picture)!r}")
         if picture and not shutil.which("dot"):
             raise ValueError(NO_DOT)
-        config = load_generator(options.generator).config if options.generator else MODELS[options.name]
+        config = (
+            load_generator(options.generator).config
+            if options.generator
+            else MODELS[ALIASES.get(options.name, options.name)]
+        )
         print(text(str(options.generator or options.name), config))
         if picture:
             draw(config, picture)

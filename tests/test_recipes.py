@@ -207,7 +207,7 @@ def test_a_recipe_overfits_a_tiny_batch(recipe: str) -> None:
     for _ in range(60):
         d_loss, class_loss = loss.d(s.D(real_images, c), s.D(fake_images, c)).mean(), torch.zeros(())
         if config.d_class_weight:
-            class_loss = losses.class_cross_entropy(s.D(real_images, c, read=True)[1], c).mean()
+            class_loss = losses.class_cross_entropy(s.D.read(real_images, c)[1], c).mean()
         train_loop.update(d_loss + class_loss, s.D, s.d_optimizer, [], distributed=False)
     assert d_loss < 0.05
     assert class_loss < 0.05

@@ -170,7 +170,7 @@ def train(
         penalty, class_loss = real_images.new_zeros(()), real_images.new_zeros(())
         if config.d_update != "separate":
             if config.d_class_weight:  # D learns to read from real images only: fakes may not show what they should
-                real_logits, class_logits = s.D(real_images, c, read=True)
+                real_logits, class_logits = s.D.read(real_images, c)
                 class_losses = losses.class_cross_entropy(class_logits, c)
                 class_loss = config.d_class_weight * class_losses.sum() / d_batch_size
                 fake_logits = s.D(fake_images, fake_c)
@@ -216,7 +216,7 @@ def train(
             share_masks(s.D, dropout_masks(config, data.G_DROPOUT, s.step, part, device))
         class_loss = fake_images.new_zeros(())
         if config.g_class_weight:
-            fake_logits, class_logits = s.D(fake_images, c, read=True)
+            fake_logits, class_logits = s.D.read(fake_images, c)
             class_losses = losses.class_cross_entropy(class_logits, c)
             class_loss = config.g_class_weight * class_losses.sum() / batch_size
         else:
@@ -366,10 +366,8 @@ def logits_to_count(config: TrainConfig, D: nn.Module, images: Tensor, c: Tensor
     """The logits (B,) by which D's accuracy is measured: those of its training pass, or those without dropout."""
     if config.d_acc_mode == "train":
         return logits
-    D.eval()
-    with torch.no_grad():
+    with sampling.evaluating(D), torch.no_grad():
         logits = D(images, c)
-    D.train()
     return logits
 
 
@@ -403,10 +401,7 @@ def sample_grid(generator: nn.Module, model: ModelConfig) -> bytes:
     seeds = list(range(columns)) * classes if model.num_classes else list(range(columns**2))
     labels = [label for label in range(classes) for _ in range(columns)] if model.num_classes else [0] * len(seeds)
     z, c = sampling.latents(seeds, model), sampling.one_hot(labels, model.num_classes)
-    training = generator.training
-    generator.eval()
     images = sampling.draw(generator, z.to(device, dtype), c.to(device, dtype))
-    generator.train(training)
     return sampling.to_png(sampling.image_grid(images, columns))
 
 
