@@ -8,8 +8,8 @@ import nbformat
 import pytest
 
 from models.generator_file import read_generator
+from models.trace import sizes
 from notebooks.execute import TOUR, execute
-from trainer.list_recipes import sizes
 from trainer.recipes import RECIPES
 from trainer.run_store import open_store
 

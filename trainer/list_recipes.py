@@ -1,7 +1,8 @@
 """`python -m trainer recipes`: what each recipe is, how large its networks are, and how long it trains."""
 
 from models.command_line import Parser
-from models.describe import conditioning, sizes, table
+from models.describe import conditioning, text_table
+from models.trace import sizes
 from trainer.config import TrainConfig
 from trainer.recipes import RECIPES, SOURCES
 from trainer.train_loop import plan
@@ -43,5 +44,5 @@ def main(arguments: list[str]) -> int:
         description="List the recipes. MMAC: millions of multiply-accumulates of a forward pass for one image.",
     )
     parser.parse_args(arguments)
-    print(table([TITLES, *(describe(config) for config in RECIPES.values())]))
+    print(text_table([TITLES, *(describe(config) for config in RECIPES.values())]))
     return 0
