@@ -106,10 +106,10 @@ def _scores(scored: list[EpochSummary]) -> None:
     st.markdown(f"**How good the digits are** after epoch {scored[-1].epoch}")
     with st.container(horizontal=True, key="scores", gap="large"):
         for name, score in SCORES.items():
-            if scores.get(name) is not None:
-                title, value = wording.score_title(score), score.show(scores[name])
-                real = f"real {score.show(floor[name])}" if floor.get(name) is not None else None
-                st.metric(title, value, real, "off", delta_arrow="off", help=score.help, width="content")
+            value, real = scores.get(name), floor.get(name)
+            if value is not None:
+                title, below = wording.score_title(score), None if real is None else f"real {score.show(real)}"
+                st.metric(title, score.show(value), below, "off", delta_arrow="off", help=score.help, width="content")
     st.caption(
         "Of 2,000 generated digits, as a digit reader sees them. Below, and dashed in the charts: what 2,000 real "
         "digits score in their place, the floor. Typical digits alone can pass it: recall and diversity then tell "
@@ -142,15 +142,13 @@ def _evaluation(entry: RunEntry) -> None:
     if not found:
         return
     generated, floor = found.generated, found.floor
-    shown = [score for name, score in SCORES.items() if None not in (generated.get(name), floor.get(name))]
-    rows = [
-        {
-            "Score": wording.score_title(score),
-            "Generated": score.show(generated[score.name]),
-            "Real": score.show(floor[score.name]),
-        }
-        for score in shown
-    ]
+    rows, meanings = [], []
+    for name, score in SCORES.items():
+        value, real = generated.get(name), floor.get(name)
+        if isinstance(value, int | float) and isinstance(real, int | float):
+            title = wording.score_title(score)
+            rows.append({"Score": title, "Generated": score.show(value), "Real": score.show(real)})
+            meanings.append(f"- **{title}**: {score.help}")
     st.markdown(f"**Evaluation** - {wording.checkpoint(checkpoints[-1]).lower()}")
     with st.container(key="evaluation"):
         st.table(rows)
@@ -158,7 +156,7 @@ def _evaluation(entry: RunEntry) -> None:
         f"Of {found.count:,} generated digits, as a digit reader sees them, and of as many real ones: the floor."
     )
     with st.expander("What the scores mean"):
-        st.markdown("\n".join(f"- **{wording.score_title(score)}**: {score.help}" for score in shown))
+        st.markdown("\n".join(meanings))
 
 
 def _newest_samples(entry: RunEntry, epochs: list[int]) -> None:
