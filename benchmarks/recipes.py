@@ -17,6 +17,7 @@ from plotly.subplots import make_subplots
 
 from benchmarks import timed_runs
 from models.command_line import Parser
+from models.scores import SCORES
 from trainer.metrics import EPOCH_COUNT, Reference
 from trainer.recipes import RECIPES
 from trainer.run_store import Run, open_store
@@ -29,14 +30,16 @@ COUNT = 10_000
 """Digits for the table."""
 COLORS = ("#d6336c", "#1c7ed6", "#0ca678", "#7048e8", "#f08c00", "#495057", "#a0522d")
 COLUMNS = {
-    "label_accuracy": ("label accuracy", "{:.1%}"),
-    "fid": ("FID", "{:.2f}"),
-    "fid_ratio": ("FID / floor", "{:.1f}"),
-    "precision": ("precision", "{:.3f}"),
-    "recall": ("recall", "{:.3f}"),
-    "density": ("density", "{:.3f}"),
-    "coverage": ("coverage", "{:.3f}"),
+    "label_accuracy": "{:.1%}",
+    "fid": "{:.2f}",
+    "fid_ratio": "{:.1f}",
+    "precision": "{:.3f}",
+    "recall": "{:.3f}",
+    "density": "{:.3f}",
+    "coverage": "{:.3f}",
 }
+"""Score -> its format in the table."""
+TITLES = {"fid_ratio": "FID / floor"} | {name: score.title for name, score in SCORES.items()}
 UNCONDITIONAL = ("fid", "fid_ratio", "precision", "recall")
 """What a net is judged on that draws digits unasked."""
 
@@ -60,17 +63,17 @@ def measure(recipe: str, seed: int, run: Run, workers: int, cpu_minutes: float) 
 
 def table(results: list[dict[str, Any]]) -> str:
     """A Markdown row for each recipe: medians over its seeds, and the range where there are several."""
-    titles = ["recipe", "images", "CPU-seconds", *(title for title, _ in COLUMNS.values())]
+    titles = ["recipe", "images", "CPU-seconds", *(TITLES[name] for name in COLUMNS)]
     lines = [f"| {' | '.join(titles)} |", f"|{'---|' * len(titles)}"]
     for recipe in dict.fromkeys(result["recipe"] for result in results):
         mine = [result for result in results if result["recipe"] == recipe]
         cells = [f"`{recipe}`", f"{statistics.median(result['nimg'] for result in mine):,.0f}"]
         cells.append(f"{statistics.median(result['cpu_seconds'] for result in mine):.0f}")
-        for name, (_, form) in COLUMNS.items():
+        for name, form in COLUMNS.items():
             cells.append(_cell([result["final"][name] for result in mine if name in result["final"]], form))
         lines.append(f"| {' | '.join(cells)} |")
     floor = results[0]["floor"] | {"fid_ratio": 1.0}
-    cells = ["real digits (the floor)", "", "", *(form.format(floor[name]) for name, (_, form) in COLUMNS.items())]
+    cells = ["real digits (the floor)", "", "", *(form.format(floor[name]) for name, form in COLUMNS.items())]
     return "\n".join([*lines, f"| {' | '.join(cells)} |"])
 
 

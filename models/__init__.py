@@ -1,1 +1,1 @@
-"""Networks, sampling and the generator file: everything that draws digits, and nothing that trains."""
+"""Networks, sampling and the generator file: all that draws digits, nothing that trains."""

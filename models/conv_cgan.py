@@ -1,7 +1,7 @@
-"""Convolutional networks of the classic conditional MNIST GAN in Keras: 5x5 kernels, label plane, sigmoid at the end.
+"""Convolutional networks of the classic conditional MNIST GAN in Keras: 5x5 kernels, label plane, sigmoid output.
 
-Shapes: B batch, S = img_size / 4 (7 for MNIST). The source's images are in [0, 1]: G's output and D's input are mapped
-here, at the networks' edge.
+Shapes: B batch, S = img_size / 4 (7 for MNIST). The source has images in [0, 1]. Here G maps its output from [0, 1] to
+[-1, 1], and D maps its input back.
 """
 
 from itertools import pairwise
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models import discriminator
 from models.config import ModelConfig
 from models.keras_layers import SameConv2d, SameConvTranspose2d, batch_norm, init_glorot, same_size
 
@@ -17,9 +18,10 @@ KERNEL = 5
 
 
 class Generator(nn.Module):
-    """(z, c) -> images: z and c -> (foundation, S, S); BatchNorm and ReLU before each of four transposed convolutions.
+    """(z, c) -> images: a dense layer to (g_widths[0], S, S), then four transposed convolutions.
 
-    `g_widths` are the foundation's channels and those after the first three, of which the first two double the size.
+    BatchNorm and ReLU come before each convolution. `g_widths` are the channels before each convolution; the first two
+    convolutions double height and width.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -36,16 +38,16 @@ class Generator(nn.Module):
 
     def forward(self, z: Tensor, c: Tensor) -> Tensor:
         """z (B, z_dim), c (B, num_classes) -> (B, img_channels, img_size, img_size) in [-1, 1]."""
-        x = self.fc(torch.cat([z, c], 1)).unflatten(1, (-1, self.base, self.base))
+        x = torch.unflatten(self.fc(torch.cat([z, c], 1)), 1, (-1, self.base, self.base))
         for norm, conv in zip(self.norms, self.convs, strict=True):
             x = conv(F.relu(norm(x)))  # (B, ., 2S, 2S), (B, ., 4S, 4S), (B, ., 4S, 4S), (B, img_channels, 4S, 4S)
         return torch.sigmoid(x) * 2 - 1
 
 
-class Discriminator(nn.Module):
-    """(images, c) -> logits: the label as a plane beside the image; LeakyReLU before each convolution, even the first.
+class Discriminator(discriminator.Discriminator):
+    """(images, c) -> logits: a label plane beside the image; LeakyReLU before each convolution, even the first.
 
-    All convolutions but the last halve the size.
+    All convolutions but the last halve height and width.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -64,8 +66,9 @@ class Discriminator(nn.Module):
         """images (B, img_channels, img_size, img_size), c (B, num_classes) -> logits (B,)."""
         x = (images + 1) / 2
         if self.embed is not None:
-            plane = self.embed(c).unflatten(1, (1, self.config.img_size, self.config.img_size))
+            plane = torch.unflatten(self.embed(c), 1, (1, self.config.img_size, self.config.img_size))
             x = torch.cat([x, plane], 1)
         for conv in self.convs:
             x = conv(F.leaky_relu(x, 0.2))
-        return self.out(x.flatten(1))[:, 0]
+        logits: Tensor = self.out(x.flatten(1))[:, 0]
+        return logits

@@ -1,18 +1,19 @@
 """DCGAN at 28x28 (Radford et al. 2015, arXiv 1511.06434), without classes or with the class as one-hot maps.
 
-Shapes: B batch, S = img_size / 4 (7 for MNIST). As in PyTorch's own example: no biases, since BatchNorm has them,
-weights from N(0, .02), BatchNorm's gains from N(1, .02).
+Shapes: B batch, S = img_size / 4 (7 for MNIST). As in PyTorch's own example, convolutions have no bias because
+BatchNorm has one; weights are drawn from N(0, .02), and BatchNorm's gains from N(1, .02).
 """
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models import discriminator
 from models.config import ModelConfig
 
 
 class Generator(nn.Module):
-    """(z, c) -> images: z and c as one pixel -> (wide, S, S) -> (narrow, 2S, 2S) -> (img_channels, 4S, 4S), tanh."""
+    """(z, c) -> images: z and c as one pixel -> (wide, S, S) -> (narrow, 2S, 2S) -> (img_channels, 4S, 4S); tanh."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -33,8 +34,8 @@ class Generator(nn.Module):
         return torch.tanh(self.up3(x))
 
 
-class Discriminator(nn.Module):
-    """(images, c) -> logits: each class as a map of ones or zeros beside the image; strided convolutions, LeakyReLU."""
+class Discriminator(discriminator.Discriminator):
+    """(images, c) -> logits: a map of ones or zeros per class beside the image; strided convolutions, LeakyReLU."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -50,7 +51,8 @@ class Discriminator(nn.Module):
         maps = c[..., None, None].expand(-1, -1, *images.shape[2:])  # (B, num_classes, 4S, 4S)
         x = F.leaky_relu(self.conv1(torch.cat([images, maps], 1)), 0.2)  # (B, narrow, 2S, 2S)
         x = F.leaky_relu(self.norm2(self.conv2(x)), 0.2)  # (B, wide, S, S)
-        return self.out(x).flatten()
+        logits: Tensor = self.out(x).flatten()
+        return logits
 
 
 def _init_normal(network: nn.Module) -> None:

@@ -1,4 +1,4 @@
-"""Dropout whose masks are drawn for the batch that workers share, so that they do not depend on how many these are."""
+"""Dropout whose masks are drawn for the global batch, so that they do not depend on the number of workers."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 @dataclass
 class SharedMasks:
-    """Where a worker's masks come from: each is drawn for `batch_size` images, and `rows` (B,) of it are its own."""
+    """The source of a worker's masks: each mask is drawn for `batch_size` images, and the worker uses `rows` (B,)."""
 
     generator: torch.Generator
     batch_size: int
@@ -17,13 +17,13 @@ class SharedMasks:
 
 
 class Dropout(nn.Module):
-    """Zeroes a share of the features in training, and scales the others so that their mean stays."""
+    """Zero features with probability `share` in training, and scale the others by 1 / (1 - share)."""
 
     def __init__(self, share: float) -> None:
         super().__init__()
         self.share = share
         self.masks: SharedMasks | None = None
-        """None = masks of its own, as in any net that is not trained by several workers."""
+        """None = draw masks from PyTorch's global generator, as `nn.Dropout` does."""
 
     def forward(self, x: Tensor) -> Tensor:
         """x (B, ...) -> (B, ...)."""
@@ -34,8 +34,11 @@ class Dropout(nn.Module):
         return x * kept / (1 - self.share)
 
 
-def share_masks(network: nn.Module, masks: SharedMasks) -> None:
-    """Let a network's dropout layers take their masks from there, one after the other, from the next pass on."""
+def share_masks(network: nn.Module, masks: SharedMasks | None) -> None:
+    """Let all dropout layers of a network draw their masks, one after the other, from `masks` from now on.
+
+    None lets each layer draw its own masks.
+    """
     for module in network.modules():
         if isinstance(module, Dropout):
             module.masks = masks

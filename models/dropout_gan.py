@@ -1,20 +1,21 @@
-"""Unconditional networks in Keras' manner: G upsamples a dense foundation, D drops features; no normalization.
+"""Unconditional networks as in Keras examples: G upsamples a dense layer's output, D has dropout; no normalization.
 
-Shapes: B batch, S = img_size / 4 (7 for MNIST). The sources' images are in [0, 1]: G's output and D's input are mapped
-here, at the networks' edge. The class rows c have no columns.
+Shapes: B batch, S = img_size / 4 (7 for MNIST). The sources have images in [0, 1]. Here G maps its output from [0, 1]
+to [-1, 1], and D maps its input back. The class rows c have no columns.
 """
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models import discriminator
 from models.config import ModelConfig
 from models.dropout import Dropout
 from models.keras_layers import SameConv2d, SameConvTranspose2d, init_glorot, same_size
 
 
 class Generator(nn.Module):
-    """(z, c) -> images: z -> (foundation, S, S) -> (., 2S, 2S) -> (., 4S, 4S) -> (img_channels, 4S, 4S), sigmoid."""
+    """(z, c) -> images: z -> (foundation, S, S) -> (., 2S, 2S) -> (., 4S, 4S) -> (img_channels, 4S, 4S); sigmoid."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -28,13 +29,13 @@ class Generator(nn.Module):
 
     def forward(self, z: Tensor, c: Tensor) -> Tensor:
         """z (B, z_dim), c (B, 0) -> (B, img_channels, img_size, img_size) in [-1, 1]."""
-        x = F.leaky_relu(self.fc(z), 0.2).unflatten(1, (-1, self.base, self.base))
+        x = torch.unflatten(F.leaky_relu(self.fc(z), 0.2), 1, (-1, self.base, self.base))
         x = F.leaky_relu(self.up1(x), 0.2)  # (B, middle, 2S, 2S)
         x = F.leaky_relu(self.up2(x), 0.2)  # (B, last, 4S, 4S)
         return torch.sigmoid(self.out(x)) * 2 - 1
 
 
-class Discriminator(nn.Module):
+class Discriminator(discriminator.Discriminator):
     """(images, c) -> logits: two strided convolutions, each with LeakyReLU and dropout."""
 
     def __init__(self, config: ModelConfig) -> None:
@@ -51,4 +52,5 @@ class Discriminator(nn.Module):
         """images (B, img_channels, img_size, img_size), c (B, 0) -> logits (B,)."""
         x = self.dropout1(F.leaky_relu(self.conv1((images + 1) / 2), 0.2))  # (B, first, 2S, 2S)
         x = self.dropout2(F.leaky_relu(self.conv2(x), 0.2))  # (B, second, S, S)
-        return self.out(x.flatten(1))[:, 0]
+        logits: Tensor = self.out(x.flatten(1))[:, 0]
+        return logits

@@ -1,7 +1,7 @@
-"""Our own networks: 28x28 natively, most channels at 7x7, conditioning by gain and bias in G and by projection in D.
+"""The networks of this project: most channels at 7x7, conditioning by gain and bias in G and by projection in D.
 
-G normalizes each image by itself, and only D looks at several images together, in fixed small groups of one class.
-So the mathematics does not depend on how a batch is spread over workers, and there are no running statistics.
+G normalizes each image by itself. Only D looks at several images together, in small groups of fixed size and one class.
+So results do not depend on how a batch is split over workers, and there are no running statistics.
 
 Shapes: B batch, g images of a group, C channels, S = img_size / 4 (7 for MNIST). Layer normalization: Ba et al. 2016
 (arXiv 1607.06450). Minibatch standard deviation: Karras et al. 2017 (arXiv 1710.10196), sec. 3. Projection
@@ -12,14 +12,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models import discriminator
 from models.config import ModelConfig
 
 FEATURES = 64
-"""Length of the vector that D compares with the class."""
+"""Length of the feature vector that D projects onto the class."""
 
 
 class ClassLayerNorm(nn.Module):
-    """Layer normalization of each image over (C, H, W), with a gain and a bias per channel chosen by the class."""
+    """Layer normalization of each image over (C, H, W), with a gain and a bias per class and channel."""
 
     def __init__(self, channels: int, num_classes: int) -> None:
         super().__init__()
@@ -51,7 +52,8 @@ class Generator(nn.Module):
         self.conv2 = nn.Conv2d(narrow, narrow, 3, padding=1)
         self.norm4 = ClassLayerNorm(narrow, classes)
         self.up2 = nn.ConvTranspose2d(narrow, config.img_channels, 4, 2, 1)
-        # A last layer at full scale saturates tanh at once: everything black and no gradient for minutes.
+        # At full scale the last layer saturates tanh from the start: images are black and there is no gradient for
+        # minutes.
         with torch.no_grad():
             self.up2.weight.mul_(0.5)
 
@@ -61,7 +63,7 @@ class Generator(nn.Module):
             c = z.new_ones(len(z), 1)
         else:
             z = torch.cat([z, self.embed(c)], 1)
-        x = self.fc(z).unflatten(1, (-1, self.base, self.base))  # (B, C7, S, S)
+        x = torch.unflatten(self.fc(z), 1, (-1, self.base, self.base))  # (B, C7, S, S)
         x = F.relu(self.norm1(x, c))
         x = F.relu(self.norm2(self.conv1(x), c))
         x = F.relu(self.norm3(self.up1(x), c))  # (B, C14, 2S, 2S)
@@ -69,8 +71,8 @@ class Generator(nn.Module):
         return torch.tanh(self.up2(x))
 
 
-class Discriminator(nn.Module):
-    """(images, c) -> logits; without normalization, so that its gradient penalties mean what they say."""
+class Discriminator(discriminator.Discriminator):
+    """(images, c) -> logits. Without normalization, which would distort the gradient penalties."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -86,23 +88,27 @@ class Discriminator(nn.Module):
         self.projection = nn.Linear(config.num_classes, FEATURES, bias=False) if config.num_classes else None
         self.classifier = nn.Linear(FEATURES, config.num_classes) if config.classifier else None
 
-    def forward(self, images: Tensor, c: Tensor, read: bool = False) -> Tensor | tuple[Tensor, Tensor]:
-        """images (B, img_channels, img_size, img_size), c (B, num_classes) -> logits (B,).
+    @property
+    def has_classifier(self) -> bool:
+        """Whether the config asked for a classifier."""
+        return self.classifier is not None
 
-        With `read`, class logits (B, num_classes) as well, which a net with a classifier has.
-        """
-        features = self._features(images)
-        logits = self._logits(features, c)
-        if not read:
-            return logits
-        assert self.classifier is not None, "this discriminator has no classifier"
-        return logits, self.classifier(features)
+    def forward(self, images: Tensor, c: Tensor) -> Tensor:
+        """images (B, img_channels, img_size, img_size), c (B, num_classes) -> logits (B,)."""
+        return self._logits(self._features(images), c)
 
     def read(self, images: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-        return self(images, c, read=True)
+        """images (B, img_channels, img_size, img_size), c (B, num_classes) -> logits (B,), class logits (B, K).
+
+        K is num_classes. The class logits do not depend on c. Raises `RuntimeError` without a classifier.
+        """
+        if self.classifier is None:
+            return super().read(images, c)
+        features = self._features(images)
+        return self._logits(features, c), self.classifier(features)
 
     def _features(self, images: Tensor) -> Tensor:
-        """(B, FEATURES)."""
+        """images -> features (B, FEATURES)."""
         x = F.leaky_relu(self.conv1(images), 0.2)  # (B, C14, 2S, 2S)
         x = F.leaky_relu(self.conv2(x), 0.2)  # (B, C7, S, S)
         x = F.leaky_relu(self.conv3(x), 0.2)  # (B, C4, ceil(S / 2), ceil(S / 2))
@@ -112,14 +118,14 @@ class Discriminator(nn.Module):
         return F.leaky_relu(self.fc(features), 0.2)
 
     def _logits(self, features: Tensor, c: Tensor) -> Tensor:
-        """How real the features (B, FEATURES) are for their class (B,)."""
-        logits = self.out(features)[:, 0]
+        """features (B, FEATURES), c (B, num_classes) -> logits (B,): a linear term and the projection on the class."""
+        logits: Tensor = self.out(features)[:, 0]
         if self.projection is not None:
             logits = logits + (features * self.projection(c)).sum(1)
         return logits
 
     def _spread(self, x: Tensor) -> Tensor:
-        """Standard deviation of the spatial mean of x (B, C, H, W) within each group of g images -> (B, C)."""
-        groups = x.mean((2, 3)).unflatten(0, (-1, self.config.std_group))  # (B / g, g, C)
+        """Return the standard deviation (B, C) of the spatial mean of x (B, C, H, W) within each group of g images."""
+        groups = torch.unflatten(x.mean((2, 3)), 0, (-1, self.config.std_group))  # (B / g, g, C)
         std = torch.sqrt(groups.var(1, correction=0) + 1e-8)
         return std.repeat_interleave(self.config.std_group, 0)

@@ -1,27 +1,28 @@
-"""`python -m models.generate --generator FILE --digit 6`: pictures from a generator file."""
+"""`python -m models.generate --generator FILE --digit 6`: draw pictures with a generator file."""
 
 import os
 import re
-import sys
-import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from models import sampling
-from models.command_line import Parser
+from models.command_line import Parser, run
+from models.files import written_whole
 from models.generator_file import LoadedGenerator, load_generator
 
-MOST_IMAGES = 100_000
+MAX_IMAGES = 100_000
+"""Pictures of one call."""
 
 
 def parse_classes(text: str, num_classes: int, names: Sequence[str] = ()) -> list[int]:
-    """The classes that '6', '0-9', '1,3,5-7', 'Bag' or 'Bag,Dress' name, in that order.
+    """Return the classes that a text such as '6', '0-9', '1,3,5-7', 'Bag' or 'Bag,Dress' names, in that order.
 
-    Where classes have names, a name counts before a number or a list. `ValueError` for others than
-    0..num_classes - 1.
+    A text that is the name of a class means that class, even if it looks like a number or a list. Raises `ValueError`
+    for a class outside 0..num_classes - 1.
     """
     labels = {name: label for label, name in enumerate(names)}
     if text.strip() in labels:
@@ -44,10 +45,10 @@ def parse_classes(text: str, num_classes: int, names: Sequence[str] = ()) -> lis
 
 def generate(
     loaded: LoadedGenerator, classes: list[int], count: int, seed: int, truncation: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """`count` pictures of each class, with seeds seed, seed + 1, ...: uint8 (N, H, W[, 3]) and their classes (N,).
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Return pictures (N, H, W[, 3]) and their classes (N,): `count` of each class, with seeds seed, seed + 1, ...
 
-    For an unconditional generator `classes` is empty, and `count` the number of all pictures; their classes are -1.
+    For an unconditional generator `classes` is empty, `count` is the number of pictures, and their classes are -1.
     """
     seeds = list(range(seed, seed + count))
     labels = [label for label in classes for _ in seeds] or [-1] * count
@@ -57,15 +58,20 @@ def generate(
 
 
 def main(arguments: list[str]) -> int:
-    """Run the command; the process's exit status."""
+    """Run the command and return its exit status."""
     parser = Parser(prog="python -m models.generate", description="Draw digits with a generator file.")
     parser.add_argument("--generator", type=Path, required=True, metavar="FILE", help="a generator.safetensors file")
-    parser.add_argument("--digit", help="a class, by number or name, a range (0-9) or a list (1,3,5); default: all")
+    parser.add_argument("--digit", help="a class by number or name, a range (0-9) or a list (1,3,5); default: all")
     parser.add_argument("--count", type=int, default=16, help="pictures of each class (default: 16)")
-    parser.add_argument("--seed", type=int, default=0, help="of the first picture; picture k has seed + k (default: 0)")
-    parser.add_argument("--truncation", type=float, default=1.0, help="1 = varied ... 0 = typical (default: 1)")
     parser.add_argument(
-        "--out", type=Path, default=Path("digits.png"), help="a .png grid, or .npz with `images` and `labels`"
+        "--seed", type=int, default=0, help="seed of the first picture; picture k has seed + k (default: 0)"
+    )
+    parser.add_argument("--truncation", type=float, default=1.0, help="from 0 = typical to 1 = varied (default: 1)")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("digits.png"),
+        help="a .png with a grid, or a .npz with `images` and `labels` (default: digits.png)",
     )
     options = parser.parse_args(arguments)
     torch.set_num_threads(min(4, os.cpu_count() or 1))
@@ -73,46 +79,41 @@ def main(arguments: list[str]) -> int:
         loaded = load_generator(options.generator)
         num_classes = loaded.config.num_classes
         if options.digit is not None and not num_classes:
-            raise ValueError("--digit: this generator draws without classes; leave the flag out")
+            raise ValueError("--digit: this generator draws without classes; omit the option")
         digits = f"0-{num_classes - 1}" if options.digit is None else options.digit
         classes = parse_classes(digits, num_classes, loaded.class_names) if num_classes else []
-        if options.count < 1 or options.count * max(len(classes), 1) > MOST_IMAGES:
+        if options.count < 1 or options.count * max(len(classes), 1) > MAX_IMAGES:
             raise ValueError(
-                f"--count must be at least 1, and at most {MOST_IMAGES} pictures in all: got {options.count}"
+                f"--count must be at least 1, and the number of all pictures at most {MAX_IMAGES}: got {options.count}"
             )
         if not 0 <= options.seed <= sampling.MAX_SEED - options.count + 1:
-            raise ValueError(f"--seed and the seeds after it must be in 0..{sampling.MAX_SEED}: got {options.seed}")
+            raise ValueError(
+                f"--seed and the seeds that follow it must be in 0..{sampling.MAX_SEED}: got {options.seed}"
+            )
         if options.out.suffix not in (".png", ".npz"):
             raise ValueError(f"--out must end in .png or .npz: got {str(options.out)!r}")
         images, labels = generate(loaded, classes, options.count, options.seed, options.truncation)
-        _write(options.out, images, labels, options.count if len(classes) > 1 else 0)
+        write_pictures(options.out, images, labels, options.count if len(classes) > 1 else 0)
     except ValueError as error:
-        return _fail(str(error))
+        return parser.fail(str(error))
     except OSError as error:
-        return _fail(f"{options.out}: cannot be written ({error.strerror})")
+        return parser.fail(f"{options.out}: cannot be written ({error.strerror})")
     print(f"Wrote {len(images)} pictures to {options.out}")
     return 0
 
 
-def _write(path: Path, images: np.ndarray, labels: np.ndarray, columns: int) -> None:
-    """Write whole or not at all; a single class fills a square, several take a row each."""
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        with open(partial, "xb") as file:
-            if path.suffix == ".npz":
-                np.savez_compressed(file, images=images, labels=labels)
-            else:
-                columns = min(columns or int(np.ceil(np.sqrt(len(images)))), 100)
-                file.write(sampling.to_png(sampling.image_grid(images, columns), scale=4 if len(images) <= 400 else 1))
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+def write_pictures(path: Path, images: NDArray[np.uint8], labels: NDArray[np.int64], columns: int) -> None:
+    """Write pictures (N, H, W[, 3]) and classes (N,) to a .npz file, or the pictures as a grid to a .png file.
 
-
-def _fail(message: str) -> int:
-    print(f"generate: {message}", file=sys.stderr)
-    return 2
+    `columns` is the width of the grid, at most 100; 0 = a square.
+    """
+    with written_whole(path) as file:
+        if path.suffix == ".npz":
+            np.savez_compressed(file, images=images, labels=labels)
+        else:
+            columns = min(columns or int(np.ceil(np.sqrt(len(images)))), 100)
+            file.write(sampling.to_png(sampling.image_grid(images, columns), scale=4 if len(images) <= 400 else 1))
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    run(main)

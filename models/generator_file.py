@@ -1,4 +1,4 @@
-"""The generator file: weights and ModelConfig in one safetensors file, all that a consumer needs; never a pickle."""
+"""The generator file: weights and ModelConfig in one safetensors file, which is all that a consumer needs."""
 
 import json
 from collections.abc import Sequence
@@ -18,24 +18,24 @@ FORMAT = "digitforge-generator-1"
 
 
 class GeneratorFileError(ValueError):
-    """A generator file that cannot be used; the message says which and why."""
+    """A generator file that cannot be used. The message names the file and the reason."""
 
 
 @dataclass(frozen=True)
 class LoadedGenerator:
-    """A generator in evaluation mode, its config, and where it comes from (run, recipe, step, epoch, nimg, data)."""
+    """A generator in evaluation mode, its config, and its provenance (run, recipe, step, epoch, nimg, data)."""
 
     generator: nn.Module
     config: ModelConfig
     provenance: dict[str, Any]
     class_names: tuple[str, ...] = ()
-    """What class 0, 1, ... of its training data is called; empty = by its number."""
+    """Names of class 0, 1, ... of its training data; empty = classes have only numbers."""
 
 
 def generator_bytes(
     generator: nn.Module, config: ModelConfig, provenance: dict[str, Any], class_names: Sequence[str] = ()
 ) -> bytes:
-    """The content of a generator file."""
+    """Return the content of a generator file."""
     weights = {name: value.detach().cpu().contiguous() for name, value in generator.state_dict().items()}
     metadata = {"format": FORMAT, "model": config.to_json(), "provenance": json.dumps(provenance, sort_keys=True)}
     if class_names:
@@ -44,16 +44,16 @@ def generator_bytes(
 
 
 def usable_class_names(names: object, num_classes: int) -> tuple[str, ...]:
-    """Class names as a file or a record has them; none if they are not one different text for each class."""
+    """Return class names from a file or a record, or () if they are not one distinct text for each class."""
     if not isinstance(names, list) or not all(isinstance(name, str) and name.strip() for name in names):
         return ()
     return tuple(names) if len(set(names)) == len(names) and num_classes in (0, len(names)) else ()
 
 
 def read_generator(content: bytes, name: str) -> LoadedGenerator:
-    """The generator of a file's content, in float32, frozen and in evaluation mode; `name` is for messages.
+    """Return the generator in a file's content: in float32, frozen and in evaluation mode.
 
-    Raises `GeneratorFileError`. No weight is allocated that the file does not hold.
+    `name` is for messages. Raises `GeneratorFileError`. Memory is allocated only for the weights in the file.
     """
     try:
         metadata = read_metadata(content)
@@ -75,13 +75,13 @@ def read_generator(content: bytes, name: str) -> LoadedGenerator:
         raise GeneratorFileError(f"{name}: weights and config do not fit together ({first_line})") from error
     try:
         names = usable_class_names(json.loads(metadata.get("class_names", "[]")), config.num_classes)
-    except ValueError:  # numbers will do
+    except ValueError:  # the generator is usable without names
         names = ()
     return LoadedGenerator(generator.float().eval().requires_grad_(False), config, provenance, names)
 
 
 def load_generator(path: Path) -> LoadedGenerator:
-    """The generator of a file; raises `GeneratorFileError`."""
+    """Load a generator file. Raises `GeneratorFileError`."""
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -90,6 +90,10 @@ def load_generator(path: Path) -> LoadedGenerator:
 
 
 def read_metadata(content: bytes) -> dict[str, str]:
-    """The metadata in a safetensors file's content; `ValueError` if damaged. (Its library reads them from paths.)"""
+    """Return the metadata in a safetensors file's content. Raises `ValueError` if the content is damaged.
+
+    The safetensors library reads metadata from a path only.
+    """
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-    return header.get("__metadata__", {})
+    metadata: dict[str, str] = header.get("__metadata__", {})
+    return metadata

@@ -1,16 +1,16 @@
-"""Layers as Keras has them: 'same' padding, BatchNorm, and the initial weights of its dense and convolution layers."""
+"""Layers that compute what Keras' layers do: padding 'same', BatchNorm settings, and initial weights."""
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 
 class SameConv2d(nn.Conv2d):
-    """Conv2D with padding 'same': n pixels become ceil(n / stride), whatever the kernel.
+    """Convolution with Keras' padding 'same': n pixels become ceil(n / stride), whatever the kernel.
 
-    The window of the last output pixel ends (out - 1) * stride + kernel - n pixels past the image, and Keras pads half
-    of these before the image and the rest after it. Kernel 5, stride 2, 28 pixels: 13 * 2 + 5 - 28 = 3, so 1 on the
+    The window of the last output pixel ends (out - 1) * stride + kernel - n pixels past the image. Keras pads half of
+    these pixels before the image and the rest after it. Kernel 5, stride 2, 28 pixels: 13 * 2 + 5 - 28 = 3, so 1 on the
     left and top, 2 on the right and bottom; 7 pixels: 3 * 2 + 5 - 7 = 4, so 2 and 2. Kernel 3, stride 2, 28 pixels:
-    1, so 0 and 1. PyTorch's own padding is the same on both sides, which for even sizes moves the image by a pixel.
+    1, so 0 and 1. PyTorch pads equally on both sides, which shifts the image by a pixel for even sizes.
     """
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1) -> None:
@@ -24,12 +24,12 @@ class SameConv2d(nn.Conv2d):
 
 
 class SameConvTranspose2d(nn.ConvTranspose2d):
-    """Conv2DTranspose with padding 'same': n pixels become n * stride.
+    """Transposed convolution with Keras' padding 'same': n pixels become n * stride.
 
     It is the transpose of a 'same' convolution from n * stride to n pixels, whose padding is kernel - stride. So of the
-    (n - 1) * stride + kernel pixels that are touched, Keras crops (kernel - stride) // 2 in front and the rest behind:
-    1 and 1 for kernel 4 and stride 2, 1 and 2 for kernel 5 and stride 2, 2 and 2 for kernel 5 and stride 1. PyTorch
-    crops what is in front on both sides, and the pixel that may be left is cut off here.
+    (n - 1) * stride + kernel output pixels, Keras crops (kernel - stride) // 2 in front and the rest behind: 1 and 1
+    for kernel 4 and stride 2, 1 and 2 for kernel 5 and stride 2, 2 and 2 for kernel 5 and stride 1. PyTorch crops the
+    number in front on both sides; `forward` cuts off the pixel that may be left.
     """
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1) -> None:
@@ -42,12 +42,12 @@ class SameConvTranspose2d(nn.ConvTranspose2d):
 
 
 def batch_norm(channels: int) -> nn.BatchNorm2d:
-    """BatchNormalization with Keras' epsilon, and its moving average that keeps .99."""
+    """Return a BatchNorm2d with Keras' defaults: eps 1e-3, momentum .99 (PyTorch counts momentum the other way)."""
     return nn.BatchNorm2d(channels, eps=1e-3, momentum=0.01)
 
 
 def init_glorot(network: nn.Module) -> None:
-    """Keras' default initial weights: Glorot-uniform, with biases of 0."""
+    """Set the weights of all dense and convolution layers as Keras does: Glorot-uniform, biases 0."""
     for layer in network.modules():
         if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
             nn.init.xavier_uniform_(layer.weight)
@@ -56,7 +56,7 @@ def init_glorot(network: nn.Module) -> None:
 
 
 def same_size(size: int, strides: int) -> int:
-    """Pixels that are left of `size` after so many 'same' convolutions of stride 2."""
+    """Return what `strides` 'same' convolutions of stride 2 make of `size` pixels."""
     for _ in range(strides):
         size = (size + 1) // 2
     return size

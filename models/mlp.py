@@ -1,4 +1,4 @@
-"""Dense networks of the classic conditional MNIST GAN, with the initial weights and BatchNorm of Keras."""
+"""Dense networks of the classic conditional MNIST GAN, with the initial weights and BatchNorm settings of Keras."""
 
 from itertools import pairwise
 
@@ -6,12 +6,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models import discriminator
 from models.config import ModelConfig
 from models.keras_layers import init_glorot
 
 
 class Generator(nn.Module):
-    """(z, c) -> images: the label as a vector as long as z, then hidden layers of LeakyReLU and BatchNorm, tanh."""
+    """(z, c) -> images: class embedding of length z_dim beside z; hidden layers with LeakyReLU and BatchNorm; tanh."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -20,7 +21,7 @@ class Generator(nn.Module):
         self.embed = nn.Linear(classes, z_dim) if classes else None
         widths = [z_dim * (2 if classes else 1), *config.g_widths]
         self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
-        # Keras' defaults: eps 1e-3, and a moving average that keeps .99.
+        # Keras' defaults: eps 1e-3, momentum .99 (PyTorch counts momentum the other way).
         self.norms = nn.ModuleList(nn.BatchNorm1d(width, eps=1e-3, momentum=0.01) for width in config.g_widths)
         self.out = nn.Linear(widths[-1], config.img_channels * config.img_size**2)
         init_glorot(self)
@@ -30,11 +31,11 @@ class Generator(nn.Module):
         x = z if self.embed is None else torch.cat([z, self.embed(c)], 1)
         for linear, norm in zip(self.hidden, self.norms, strict=True):
             x = norm(F.leaky_relu(linear(x), 0.2))
-        return torch.tanh(self.out(x)).unflatten(1, self.config.image_shape)
+        return torch.unflatten(torch.tanh(self.out(x)), 1, self.config.image_shape)
 
 
-class Discriminator(nn.Module):
-    """(images, c) -> logits: the label as a vector as long as the image, beside it; hidden layers of LeakyReLU."""
+class Discriminator(discriminator.Discriminator):
+    """(images, c) -> logits: class embedding as long as the image, beside the pixels; hidden layers with LeakyReLU."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -53,4 +54,5 @@ class Discriminator(nn.Module):
             x = torch.cat([x, self.embed(c)], 1)
         for linear in self.hidden:
             x = F.leaky_relu(linear(x), 0.2)
-        return self.out(x)[:, 0]
+        logits: Tensor = self.out(x)[:, 0]
+        return logits

@@ -1,13 +1,11 @@
-"""From a recipe's name to its ModelConfig, and from a ModelConfig to its networks."""
+"""MODELS: named pairs of networks; and from a ModelConfig to its networks."""
 
 from dataclasses import replace
 
 from torch import nn
 
-from models import conv_cgan, dcgan, dropout_gan, forge, mlp
 from models.config import ModelConfig
-
-FAMILIES = {"mlp": mlp, "conv_cgan": conv_cgan, "dcgan": dcgan, "dropout_gan": dropout_gan, "forge": forge}
+from models.discriminator import Discriminator
 
 _FORGE = ModelConfig(
     architecture="forge", z_dim=64, g_widths=(64, 32), d_widths=(32, 64, 128), d_kernel=3, std_group=4, classifier=True
@@ -19,7 +17,6 @@ _GAN = ModelConfig(
 
 MODELS = {
     "forge": _FORGE,
-    "quick": _FORGE,
     "forge-best": replace(_FORGE, d_kernel=4),
     "mlp-cgan": ModelConfig(architecture="mlp", z_dim=100, g_widths=(256, 512, 1024), d_widths=(512, 256)),
     "conv-cgan": ModelConfig(
@@ -34,14 +31,17 @@ MODELS = {
     "gan": _GAN,
     "dropout-dcgan": replace(_GAN, g_widths=(128, 64, 32), d_widths=(64, 128)),
 }
-"""The networks of each recipe in `trainer.recipes`, by its name."""
+"""Named pairs of networks. A recipe in `trainer.recipes` refers to its pair by name; several may share one."""
+
+ALIASES = {"quick": "forge"}
+"""Other names that `python -m models.describe` accepts -> the name in `MODELS`."""
 
 
 def build_generator(config: ModelConfig) -> nn.Module:
-    """A new generator: (z (B, z_dim), c (B, num_classes)) -> images (B, C, H, W) in [-1, 1]."""
-    return FAMILIES[config.architecture].Generator(config)
+    """Return a new generator: (z (B, z_dim), c (B, num_classes)) -> images (B, C, H, W) in [-1, 1]."""
+    return config.family.generator(config)
 
 
-def build_discriminator(config: ModelConfig) -> nn.Module:
-    """A new discriminator: (images (B, C, H, W) in [-1, 1], c (B, num_classes)) -> logits (B,)."""
-    return FAMILIES[config.architecture].Discriminator(config)
+def build_discriminator(config: ModelConfig) -> Discriminator:
+    """Return a new discriminator: (images (B, C, H, W) in [-1, 1], c (B, num_classes)) -> logits (B,)."""
+    return config.family.discriminator(config)

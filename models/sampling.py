@@ -1,11 +1,13 @@
-"""From seeds and classes to pictures: latents, class mixes, interpolation, truncation, grids.
+"""From seeds and classes to pictures: latents, interpolation, truncation, class rows, drawing, grids.
 
-A picture is a function of (generator, seed, class mix, truncation) alone: latents come from a frozen random stream, and
-every forward pass has the same padded shape, so that neighbours in a batch cannot change a pixel.
+A picture is a function of (generator, seed, class row, truncation) alone. Latents come from a frozen random stream, the
+generator runs in evaluation mode, and every forward pass has the same padded shape, so that the other pictures of a
+batch cannot change a pixel.
 """
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -18,14 +20,14 @@ from models.config import ModelConfig
 
 MAX_SEED = 2**32 - 1
 FORWARD_BATCH = 16
-"""Images of one forward pass: a fixed shape, because other shapes may round differently."""
+"""Images of one forward pass. The shape is fixed because other shapes may round differently."""
 
 
 def latent(seed: int, config: ModelConfig) -> Tensor:
-    """The latent (z_dim,) of a seed in [0, 2^32).
+    """Return the latent (z_dim,) of a seed in [0, 2^32).
 
-    From `numpy.random.RandomState`, whose stream is frozen (NEP 19), rounded to multiples of 2^-12 so that any
-    implementation of it agrees to the last bit.
+    It is drawn from `numpy.random.RandomState`, whose stream is frozen (NEP 19), and rounded to multiples of 2^-12, so
+    that all implementations of that stream agree to the last bit. Raises `ValueError` for another seed.
     """
     if not 0 <= seed <= MAX_SEED:
         raise ValueError(f"seed must be between 0 and {MAX_SEED}: got {seed}")
@@ -36,27 +38,31 @@ def latent(seed: int, config: ModelConfig) -> Tensor:
 
 
 def latents(seeds: Sequence[int], config: ModelConfig) -> Tensor:
-    """The latents (N, z_dim) of N seeds."""
+    """Return the latents (N, z_dim) of N seeds."""
     return torch.stack([latent(seed, config) for seed in seeds])
 
 
 def truncate(z: Tensor, truncation: float) -> Tensor:
-    """z scaled toward 0: 1 = as drawn, 0 = the class's average picture; less varied, more typical."""
+    """Return z scaled toward 0: 1 = as drawn, less = less varied and more typical, 0 = one picture per class.
+
+    Raises `ValueError` for a truncation outside [0, 1].
+    """
     if not 0 <= truncation <= 1:
         raise ValueError(f"truncation must be between 0 and 1: got {truncation}")
     return z * truncation
 
 
 def lerp(a: Tensor, b: Tensor, t: float) -> Tensor:
-    """The straight line from a (t = 0) to b (t = 1), both (D,)."""
+    """Return the point (D,) at t of the straight line from a (D,) at t = 0 to b (D,) at t = 1."""
     return a + (b - a) * t
 
 
 def slerp(a: Tensor, b: Tensor, t: float) -> Tensor:
-    """The arc from a (t = 0) to b (t = 1), both (D,); the length changes evenly (Shoemake 1985; White 2016).
+    """Return the point (D,) at t of the arc from a (D,) at t = 0 to b (D,) at t = 1 (Shoemake 1985; White 2016).
 
-    Points of a straight line between two normal latents are shorter than nearly all that G was trained on. Parallel,
-    opposite and zero vectors have no arc of their own, and take the line.
+    The length changes linearly from that of a to that of b. On a straight line between two normal latents the points
+    in the middle are shorter than nearly all latents that G was trained on. Parallel, opposite and zero vectors define
+    no arc: for these the result is `lerp`.
     """
     length_a, length_b = a.norm(), b.norm()
     if length_a == 0 or length_b == 0:
@@ -65,11 +71,15 @@ def slerp(a: Tensor, b: Tensor, t: float) -> Tensor:
     if torch.sin(angle) < 1e-4:
         return lerp(a, b, t)
     direction = (torch.sin((1 - t) * angle) * a / length_a + torch.sin(t * angle) * b / length_b) / torch.sin(angle)
-    return direction * (length_a + (length_b - length_a) * t)
+    point: Tensor = direction * (length_a + (length_b - length_a) * t)
+    return point
 
 
 def one_hot(labels: Sequence[int], num_classes: int) -> Tensor:
-    """Class rows (N, num_classes) of N labels; (N, 0) for an unconditional net, whatever the labels."""
+    """Return class rows (N, num_classes) of N labels; (N, 0) for an unconditional network, whatever the labels.
+
+    Raises `ValueError` for a label outside 0..num_classes - 1.
+    """
     if not num_classes:
         return torch.zeros(len(labels), 0)
     for label in labels:
@@ -78,30 +88,46 @@ def one_hot(labels: Sequence[int], num_classes: int) -> Tensor:
     return F.one_hot(torch.tensor(labels, dtype=torch.int64), num_classes).float()
 
 
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """Set a network to evaluation mode for the block, and each of its modules back to its own mode afterwards."""
+    modes = [(module, module.training) for module in network.modules()]
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
 @torch.inference_mode()
 def draw(generator: nn.Module, z: Tensor, c: Tensor) -> NDArray[np.uint8]:
-    """Pictures of latents z (N, z_dim) and class rows c (N, num_classes): uint8 (N, H, W), or (N, H, W, 3)."""
+    """Return pictures of latents z (N, z_dim) and class rows c (N, num_classes): uint8 (N, H, W), or (N, H, W, 3).
+
+    The generator runs in evaluation mode, whatever mode it is in.
+    """
     images = []
-    for z_part, c_part in zip(z.split(FORWARD_BATCH), c.split(FORWARD_BATCH), strict=True):
-        missing = FORWARD_BATCH - len(z_part)
-        padded = generator(F.pad(z_part, (0, 0, 0, missing)), F.pad(c_part, (0, 0, 0, missing)))
-        images.append(to_uint8(padded[: len(z_part)]))
+    with evaluating(generator):
+        for z_part, c_part in zip(torch.split(z, FORWARD_BATCH), torch.split(c, FORWARD_BATCH), strict=True):
+            missing = FORWARD_BATCH - len(z_part)
+            padded = generator(F.pad(z_part, (0, 0, 0, missing)), F.pad(c_part, (0, 0, 0, missing)))
+            images.append(to_uint8(padded[: len(z_part)]))
     return np.concatenate(images)
 
 
 def to_uint8(images: Tensor) -> NDArray[np.uint8]:
-    """Images (N, C, H, W) in [-1, 1] as uint8 (N, H, W), or (N, H, W, 3); what is outside is clamped."""
+    """Return images (N, C, H, W) in [-1, 1] as uint8 (N, H, W), or (N, H, W, 3); values outside are clamped."""
     pixels = ((images.detach().clamp(-1, 1) + 1) * 127.5).round().byte().cpu().numpy()
     return pixels[:, 0] if pixels.shape[1] == 1 else pixels.transpose(0, 2, 3, 1)
 
 
 def from_uint8(images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """uint8 images as values in [-1, 1]; the other direction of `to_uint8`."""
+    """Return uint8 images of any shape, such as (N, C, H, W), as values in [-1, 1] of the same shape."""
     return images.to(dtype) / 127.5 - 1
 
 
 def image_grid(images: NDArray[np.uint8], columns: int) -> NDArray[np.uint8]:
-    """Images (N, H, W[, 3]) row by row in one picture (rows * H, columns * W[, 3]); empty cells are black."""
+    """Return images (N, H, W[, 3]), row by row, as one picture (rows * H, columns * W[, 3]); empty cells are black."""
     rows = -(-len(images) // columns)
     height, width, *channels = images.shape[1:]
     cells = np.zeros((rows * columns, height, width, *channels), np.uint8)
@@ -111,7 +137,7 @@ def image_grid(images: NDArray[np.uint8], columns: int) -> NDArray[np.uint8]:
 
 
 def to_png(image: NDArray[np.uint8], scale: int = 1) -> bytes:
-    """A picture (H, W[, 3]) as a PNG file, each pixel drawn as a square of `scale` pixels."""
+    """Return a picture (H, W[, 3]) as the bytes of a PNG file, with each pixel drawn as scale x scale pixels."""
     picture = Image.fromarray(image)
     if scale > 1:
         picture = picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST)
@@ -131,8 +157,4 @@ def sample_grid(generator: nn.Module, config: ModelConfig) -> bytes:
     seeds = list(range(GRID_SEEDS)) * classes if config.num_classes else list(range(GRID_SEEDS**2))
     labels = [label for label in range(classes) for _ in range(len(seeds) // classes)]
     z, c = latents(seeds, config), one_hot(labels, config.num_classes)
-    training = generator.training
-    generator.eval()
-    images = draw(generator, z.to(weights), c.to(weights))
-    generator.train(training)
-    return to_png(image_grid(images, GRID_SEEDS))
+    return to_png(image_grid(draw(generator, z.to(weights), c.to(weights)), GRID_SEEDS))

@@ -4,7 +4,7 @@ import os
 import shutil
 import sys
 
-from models.describe import NO_DOT
+from models.diagram import NO_DOT
 from tests import apt
 
 

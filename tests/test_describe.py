@@ -1,6 +1,9 @@
 """`python -m models.describe`: tables that add up, diagrams with the true edges, and one line for mistakes."""
 
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -9,11 +12,12 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from models import describe
 from models.config import ModelConfig
-from models.describe import Network, dot_source, layers, main, watch
+from models.describe import main
+from models.diagram import DIAGRAMS, dot_source
 from models.generator_file import generator_bytes
 from models.networks import MODELS, build_discriminator, build_generator
+from models.trace import Network, layers, sizes, watch, watch_both
 
 SMALL = ModelConfig(architecture="forge", z_dim=6, g_widths=(8, 4), d_widths=(4, 8, 8))
 
@@ -32,18 +36,18 @@ def into(network: Network, node: str) -> set[str]:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_tables_have_every_parameter(name: str) -> None:
-    for network, build in zip(describe.describe(MODELS[name]), (build_generator, build_discriminator), strict=True):
+    for network, build in zip(watch_both(MODELS[name]), (build_generator, build_discriminator), strict=True):
         assert sum(layer.parameters for layer in network.layers) == count_parameters(build(MODELS[name]))
         assert all(layer.output_shape is not None for layer in network.layers)
 
 
 def test_the_classics_have_the_parameters_of_their_sources() -> None:
-    assert describe.sizes(MODELS["conv-cgan"])[0] == (1_363_521, 1_090_001)
-    assert describe.sizes(MODELS["mlp-cgan"])[0] == (1_516_636, 943_537)
+    assert sizes(MODELS["conv-cgan"])[0] == (1_363_521, 1_090_001)
+    assert sizes(MODELS["mlp-cgan"])[0] == (1_516_636, 943_537)
 
 
 def test_rows_come_in_the_order_of_calls_with_shapes_and_work() -> None:
-    G, D = describe.describe(MODELS["conv-cgan"])
+    G, D = watch_both(MODELS["conv-cgan"])
     rows = {layer.name: layer for layer in G.layers}
     assert list(rows)[:4] == ["fc", "norms.0", "convs.0", "norms.1"]
     first = rows["convs.0"]
@@ -52,7 +56,7 @@ def test_rows_come_in_the_order_of_calls_with_shapes_and_work() -> None:
     assert first.multiply_accumulates == 49 * 128 * 128 * 25
     assert rows["norms.0"].output_shape == (128, 7, 7)
     assert [layer.output_shape for layer in D.layers if layer.name == "convs.2"] == [(128, 4, 4)]
-    rows = {layer.name: layer for layer in describe.describe(SMALL)[0].layers}
+    rows = {layer.name: layer for layer in watch_both(SMALL)[0].layers}
     assert rows["embed"].kind == "Linear without bias"
     assert rows["norm1"].parameters == 2 * 10 * 8
 
@@ -93,7 +97,7 @@ def test_looking_at_a_network_leaves_it_as_it_was() -> None:
     before = {name: value.clone() for name, value in network.state_dict().items()}
     state = torch.get_rng_state()
     watch(network, {"z": torch.zeros(1, 100), "c": torch.zeros(1, 0)})
-    describe.describe(MODELS["gan"])
+    watch_both(MODELS["gan"])
     assert network.training
     assert all(weights.requires_grad for weights in network.parameters())
     assert torch.equal(torch.get_rng_state(), state)
@@ -105,7 +109,7 @@ def test_looking_at_a_network_leaves_it_as_it_was() -> None:
 
 
 def test_edges_are_those_of_the_forward_pass() -> None:
-    G, D = describe.describe(MODELS["forge"])
+    G, D = watch_both(MODELS["forge"])
     assert into(G, "concatenate") == {"latent z", "embed"}
     assert into(G, "embed") == {"class c"}
     assert into(G, "conv2") == {"ReLU"}
@@ -114,7 +118,7 @@ def test_edges_are_those_of_the_forward_pass() -> None:
     assert into(D, "multiply") == {"LeakyReLU 0.2", "projection"}
     assert into(D, "add") == {"out", "sum"}
     assert into(D, "logits") == {"add"}
-    G, D = describe.describe(MODELS["onehot-cdcgan"])
+    G, D = watch_both(MODELS["onehot-cdcgan"])
     assert into(G, "concatenate") == {"latent z", "class c"}
     assert into(D, "concatenate") == {"images", "repeat"}
 
@@ -122,18 +126,18 @@ def test_edges_are_those_of_the_forward_pass() -> None:
 @pytest.mark.parametrize("name", MODELS)
 def test_diagrams_name_each_layer_and_the_class_only_where_it_is_used(name: str) -> None:
     config = MODELS[name]
-    for which, network in zip(describe.DIAGRAMS, describe.describe(config), strict=False):
+    for which, network in zip(DIAGRAMS, watch_both(config), strict=False):
         source = dot_source(config, (which,))
         assert all(f"<B>{layer.name}</B>" in source for layer in network.layers)
         assert all(layer.kind in source for layer in network.layers)
-    for which in describe.DIAGRAMS:
+    for which in DIAGRAMS:
         assert ("class c" in dot_source(config, (which,))) == bool(config.num_classes)
     assert dot_source(config).count("subgraph") == 3
 
 
 def test_no_edge_from_a_class_that_only_lends_its_length() -> None:
     """Without classes forge makes ones that are as many as the latents, and no more than that."""
-    G, _ = describe.describe(ModelConfig(**vars(SMALL) | {"num_classes": 0}))
+    G, _ = watch_both(ModelConfig(**vars(SMALL) | {"num_classes": 0}))
     assert into(G, "norm1") == {"fc"}
 
 
@@ -166,6 +170,21 @@ def test_the_command_prints_both_networks(capsys: pytest.CaptureFixture[str]) ->
     assert generator.splitlines()[0].split() == ["generator", "kind", "output", "parameters", "MMAC"]
     assert generator.splitlines()[-1].split() == ["total", "1,363,521", "101.67"]
     assert discriminator.splitlines()[-1].split() == ["total", "1,090,001", "19.22"]
+
+
+def test_the_networks_of_every_recipe_are_found_by_its_name(capsys: pytest.CaptureFixture[str]) -> None:
+    assert [main([name]) for name in ("forge", "quick")] == [0, 0]
+    printed = capsys.readouterr().out
+    forge, _, quick = printed.partition("quick: ")
+    assert forge == f"forge: {quick}"
+
+
+def test_a_closed_pipe_ends_the_command_quietly() -> None:
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run([sys.executable, "-m", "models.describe", "forge"], stdout=write, stderr=subprocess.PIPE)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 def test_a_generator_file_says_what_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -209,7 +228,7 @@ def test_wrong_names_list_the_known_ones(arguments: list[str], capsys: pytest.Ca
     error = capsys.readouterr().err
     assert stopped.value.code == 2
     assert error.count("\n") == 1
-    assert arguments != ["fogre"] or all(name in error for name in MODELS)
+    assert arguments != ["fogre"] or all(name in error for name in (*MODELS, "quick"))
 
 
 def test_without_dot_one_line_says_how_to_get_it(

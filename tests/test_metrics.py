@@ -20,6 +20,7 @@ from models.digit_reader import SHA256, load_digit_reader
 from models.generator_file import LoadedGenerator, generator_bytes
 from models.networks import build_generator
 from models.sampling import from_uint8
+from models.scores import SCORES
 from tests.sample_run import manifest, run_record
 from trainer import data, evaluate, metrics, train_digit_reader
 from trainer.__main__ import main
@@ -357,9 +358,9 @@ def test_a_run_is_scored_and_the_scores_are_kept_beside_it(run: Run, capsys: pyt
     assert main(command(run, "tiny", "--seed", "7")) == 0
     printed = capsys.readouterr().out
     assert "tiny, step_00000040: 200 digits, seeds 7 to 206" in printed
-    scores_kept = set(evaluate.ROWS) - {"gan_train"}
-    for name, (title, _) in evaluate.ROWS.items():
-        assert (title in printed) == (name in scores_kept)
+    scores_kept = set(SCORES) - {"gan_train"}
+    for name, score in SCORES.items():
+        assert (score.title in printed) == (name in scores_kept)
     assert "read as asked: 9" in printed
 
     path = Path(run.path, "evaluations", "step_00000040.json")

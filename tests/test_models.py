@@ -1,6 +1,8 @@
 """Networks by their shapes, sizes and what they may not depend on."""
 
 import dataclasses
+import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,6 +13,7 @@ from models.networks import build_discriminator, build_generator
 from models.sampling import one_hot
 from trainer.recipes import RECIPES
 
+PRETRAINED = Path(__file__).parent.parent / "pretrained"
 SMALL = {"z_dim": 6, "g_widths": (8, 4), "d_widths": (4, 8, 8)}
 
 
@@ -43,7 +46,7 @@ def test_networks_draw_and_judge_images_of_their_config(config: ModelConfig) -> 
     logits = discriminator(images, c)
     assert logits.shape == (8,)
     if config.classifier:
-        logits, class_logits = discriminator(images, c, read=True)
+        logits, class_logits = discriminator.read(images, c)
         assert (logits.shape, class_logits.shape) == ((8,), (8, config.num_classes))
         logits = logits + class_logits.sum(1)
     logits.sum().backward()
@@ -52,7 +55,7 @@ def test_networks_draw_and_judge_images_of_their_config(config: ModelConfig) -> 
 
 
 def test_mlp_has_the_parameters_of_its_source() -> None:
-    config = RECIPES["mlp-cgan"].model
+    config = RECIPES["mlp-cgan"].config.model
     # label 10 -> 100; 200 -> 256 -> 512 -> 1024 -> 784; gain and bias of three BatchNorms
     g = (10 * 100 + 100) + (200 * 256 + 256) + (256 * 512 + 512) + (512 * 1024 + 1024) + (1024 * 784 + 784)
     g += 2 * (256 + 512 + 1024)
@@ -63,7 +66,7 @@ def test_mlp_has_the_parameters_of_its_source() -> None:
 
 
 def test_forge_has_the_parameters_of_its_layers() -> None:
-    config = RECIPES["forge"].model
+    config = RECIPES["forge"].config.model
     wide, narrow = config.g_widths
     first, second, third = config.d_widths
     g = 10 * 64 + (128 * wide * 49 + wide * 49)  # class embedding; z and embedding -> 7x7
@@ -76,13 +79,13 @@ def test_forge_has_the_parameters_of_its_layers() -> None:
 
 
 def test_forge_draws_each_image_by_itself() -> None:
-    generator = build_generator(RECIPES["forge"].model).train()
+    generator = build_generator(RECIPES["forge"].config.model).train()
     z, c = torch.randn(8, 64), one_hot(range(8), 10)
     torch.testing.assert_close(generator(z, c)[3:5], generator(z[3:5], c[3:5]))
 
 
 def test_forge_judges_an_image_by_its_own_group_only() -> None:
-    config = RECIPES["forge"].model
+    config = RECIPES["forge"].config.model
     discriminator = build_discriminator(config)
     images, c = torch.rand(8, *config.image_shape), one_hot([3] * 8, 10)
     logits = discriminator(images, c)
@@ -95,18 +98,27 @@ def test_forge_judges_an_image_by_its_own_group_only() -> None:
 
 
 def test_forge_reads_a_class_in_the_image_and_not_in_what_it_is_told() -> None:
-    config = RECIPES["forge"].model
+    config = RECIPES["forge"].config.model
     discriminator = build_discriminator(config)
     images, threes, eights = torch.rand(8, *config.image_shape), one_hot([3] * 8, 10), one_hot([8] * 8, 10)
-    logits, class_logits = discriminator(images, threes, read=True)
+    assert discriminator.has_classifier
+    logits, class_logits = discriminator.read(images, threes)
     assert torch.equal(logits, discriminator(images, threes))
-    assert torch.equal(class_logits, discriminator(images, eights, read=True)[1])
-    assert not torch.equal(class_logits[4:], discriminator(-images, threes, read=True)[1][4:])
+    assert torch.equal(class_logits, discriminator.read(images, eights)[1])
+    assert not torch.equal(class_logits[4:], discriminator.read(-images, threes)[1][4:])
     without = build_discriminator(dataclasses.replace(config, classifier=False))
     assert count_parameters(discriminator) - count_parameters(without) == 64 * 10 + 10
     assert without(images, threes).shape == (8,)
-    with pytest.raises(AssertionError, match="has no classifier"):
-        without(images, threes, read=True)
+
+
+def test_a_discriminator_without_a_classifier_cannot_read() -> None:
+    models = [RECIPES[name].config.model for name in ("mlp-cgan", "conv-cgan", "dcgan", "dropout-dcgan")]
+    for config in [*models, dataclasses.replace(RECIPES["forge"].config.model, classifier=False)]:
+        discriminator = build_discriminator(config)
+        images, c = torch.rand(4, *config.image_shape), one_hot([3] * 4, config.num_classes)
+        assert not discriminator.has_classifier
+        with pytest.raises(RuntimeError, match="has no classifier"):
+            discriminator.read(images, c)
 
 
 def test_the_class_changes_the_picture_and_the_judgement() -> None:
@@ -132,14 +144,14 @@ def test_the_class_changes_the_picture_and_the_judgement() -> None:
         ({"d_widths": (8, 0, 8)}, "model.d_widths"),
         ({"std_group": -1}, "model.std_group"),
         ({"dropout": 1.0}, "model.dropout must be in"),
-        ({"dropout": 0.5}, "model.dropout must be 0 for forge"),
+        ({"dropout": 0.5}, "model.dropout must be 0.0 for forge: got 0.5"),
         ({"architecture": "conv_cgan"}, "model.g_widths needs 4 widths for conv_cgan"),
         ({"architecture": "dropout_gan"}, "model.num_classes must be 0 for dropout_gan: got 10"),
-        ({"classifier": True, "num_classes": 0}, "model.classifier needs .* and classes: got forge with 0"),
-        (
-            {"classifier": True, "architecture": "mlp"},
-            "model.classifier needs the architecture forge .* mlp with",
-        ),
+        ({"architecture": "forged"}, "model.architecture must be one of mlp, .*forge: got 'forged'"),
+        ({"d_kernel": 5}, "model.d_kernel must be 3 or 4: got 5"),
+        ({"d_kernel": 3, "architecture": "mlp"}, "model.d_kernel must be 4 for mlp: got 3"),
+        ({"classifier": True, "num_classes": 0}, "model.classifier needs classes: got model.num_classes 0"),
+        ({"classifier": True, "architecture": "mlp"}, "model.classifier must be False for mlp: got True"),
     ],
 )
 def test_a_config_that_fits_no_network_names_the_field(fields: dict, message: str) -> None:
@@ -147,10 +159,23 @@ def test_a_config_that_fits_no_network_names_the_field(fields: dict, message: st
         ModelConfig(**({"architecture": "forge"} | SMALL | fields))
 
 
-def test_a_config_survives_json_and_refuses_unknown_fields() -> None:
-    import json
+def test_each_family_trains_with_batch_norm_only_if_it_says_so() -> None:
+    for recipe in RECIPES.values():
+        networks = build_generator(recipe.model), build_discriminator(recipe.model)
+        layers = [module for network in networks for module in network.modules()]
+        has_batch_norm = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in layers)
+        assert recipe.model.has_batch_norm == has_batch_norm, recipe.recipe
 
-    config = RECIPES["forge"].model
+
+def test_the_records_of_shipped_runs_are_read_unchanged() -> None:
+    records = [json.loads(path.read_text())["config"]["model"] for path in PRETRAINED.glob("*/run.json")]
+    assert len(records) > 5
+    for record in records:
+        assert record.items() <= json.loads(ModelConfig.from_dict(record).to_json()).items()
+
+
+def test_a_config_survives_json_and_refuses_unknown_fields() -> None:
+    config = RECIPES["forge"].config.model
     assert ModelConfig.from_dict(json.loads(config.to_json())) == config
     with pytest.raises(ValueError, match="bogus"):
         ModelConfig.from_dict(json.loads(config.to_json()) | {"bogus": 1})

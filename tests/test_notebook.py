@@ -8,8 +8,8 @@ import nbformat
 import pytest
 
 from models.generator_file import read_generator
+from models.trace import sizes
 from notebooks.execute import TOUR, execute
-from trainer.list_recipes import sizes
 from trainer.recipes import RECIPES
 from trainer.run_store import open_store
 
@@ -46,7 +46,7 @@ def test_the_tour_is_committed_with_all_that_it_shows() -> None:
     shown = "\n".join(str(cell.outputs) for cell in code_cells(notebook))
     assert not MACHINE.search(shown), MACHINE.search(shown)
     assert TOUR.stat().st_size < 2e6
-    for numbers in sizes(RECIPES["forge"].model):  # it was run since the networks changed
+    for numbers in sizes(RECIPES["forge"].config.model):  # it was run since the networks changed
         assert all(f"{number:,}" in shown for number in numbers)
 
 

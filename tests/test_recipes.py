@@ -124,7 +124,7 @@ def layer_shapes(network: nn.Module, *inputs: Tensor) -> tuple[list[tuple[int, .
 
 @pytest.mark.parametrize("recipe", PARAMETERS)
 def test_a_classic_has_the_layers_and_parameters_of_its_source(recipe: str) -> None:
-    model = RECIPES[recipe].model
+    model = RECIPES[recipe].config.model
     G, D = build_generator(model), build_discriminator(model)
     counts = tuple(sum(parameter.numel() for parameter in network.parameters()) for network in (G, D))
     assert counts == PARAMETERS[recipe] == TOTALS[recipe]
@@ -168,14 +168,14 @@ MULTIPLY_ACCUMULATES = {
 
 @pytest.mark.parametrize("recipe", MULTIPLY_ACCUMULATES)
 def test_the_work_for_an_image_is_that_of_its_layers(recipe: str) -> None:
-    parameters, macs = sizes(RECIPES[recipe].model)
+    parameters, macs = sizes(RECIPES[recipe].config.model)
     assert parameters == TOTALS[recipe]
     assert macs == MULTIPLY_ACCUMULATES[recipe]
 
 
 def test_the_keras_recipes_draw_and_judge_images_in_0_to_1_at_their_edge() -> None:
     for recipe in ("conv-cgan", "gan", "dropout-dcgan"):
-        model = RECIPES[recipe].model
+        model = RECIPES[recipe].config.model
         G, D = build_generator(model).eval(), build_discriminator(model).eval()
         last = [layer for layer in G.modules() if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)][-1]
         first = next(layer for layer in D.modules() if isinstance(layer, nn.Conv2d))
@@ -207,7 +207,7 @@ def test_a_recipe_overfits_a_tiny_batch(recipe: str) -> None:
     for _ in range(60):
         d_loss, class_loss = loss.d(s.D(real_images, c), s.D(fake_images, c)).mean(), torch.zeros(())
         if config.d_class_weight:
-            class_loss = losses.class_cross_entropy(s.D(real_images, c, read=True)[1], c).mean()
+            class_loss = losses.class_cross_entropy(s.D.read(real_images, c)[1], c).mean()
         train_loop.update(d_loss + class_loss, s.D, s.d_optimizer, [], distributed=False)
     assert d_loss < 0.05
     assert class_loss < 0.05
@@ -321,14 +321,14 @@ def test_lengths_are_those_of_the_sources() -> None:
         "gan": (234, 100 * 234),
         "dropout-dcgan": (234, 100 * 234),
     }
-    assert (RECIPES["gan"].d_batch_size, RECIPES["conv-cgan"].d_batch_size) == (128, 64)
+    assert (RECIPES["gan"].config.d_batch_size, RECIPES["conv-cgan"].config.d_batch_size) == (128, 64)
 
 
 def test_our_own_recipes_differ_in_their_schedules_and_in_what_forge_saves() -> None:
     schedule = {"recipe", "epochs", "steps_per_epoch", "lr_warmup", "lr_decay", "ema"}
     savings = {"penalties", "g_fakes", "model.d_kernel"}
     for name, fields in (("quick", schedule), ("forge-best", schedule | savings)):
-        assert {line.split(":")[0] for line in RECIPES["forge"].differences(RECIPES[name])} <= fields
+        assert {line.split(":")[0] for line in RECIPES["forge"].config.differences(RECIPES[name])} <= fields
     steps = [train_loop.plan(RECIPES[name], 60_000) for name in ("quick", "forge", "forge-best")]
     assert steps == sorted(steps)
     assert steps[-1][0] == 60_000 // 64  # a pass over the data
@@ -353,4 +353,4 @@ def test_gan_prints_the_accuracy_in_per_cent_every_ten_epochs(
 
 
 def test_no_classic_averages_its_weights() -> None:
-    assert all(RECIPES[name].ema == 0 for name in TOTALS)
+    assert all(RECIPES[name].config.ema == 0 for name in TOTALS)

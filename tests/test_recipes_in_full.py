@@ -37,7 +37,7 @@ def run_module(module: str, *arguments: str) -> str:
 def test_a_recipe_trains_resumes_generates_and_is_shown(
     recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    num_classes = RECIPES[recipe].model.num_classes
+    num_classes = RECIPES[recipe].config.model.num_classes
     command = [recipe, "--runs", str(tmp_path), "--workers", "2", "--steps-per-epoch", str(STEPS), "--epochs"]
     run_module("trainer", *command, "1")
     assert f"from step {STEPS} of {2 * STEPS}" in run_module("trainer", *command, "2", "--extend")

@@ -1,5 +1,6 @@
 """Seeds, mixes and pictures: the same everywhere, alone or together."""
 
+import copy
 import hashlib
 import io
 
@@ -50,6 +51,25 @@ def test_a_picture_does_not_depend_on_its_neighbours() -> None:
     assert (backwards[::-1] == together).all()
 
 
+def test_a_generator_draws_in_evaluation_mode_and_gets_its_modes_back() -> None:
+    config = ModelConfig(architecture="mlp", z_dim=6, g_widths=(8,), d_widths=(8,))
+    generator = build_generator(config).train()
+    frozen = generator.get_submodule("norms.0").eval()
+    z, c = sampling.latents(range(5), config), sampling.one_hot([0] * 5, 10)
+    running_mean = generator.get_buffer("norms.0.running_mean").clone()
+    expected = sampling.draw(copy.deepcopy(generator).eval(), z, c)
+    assert (sampling.draw(generator, z, c) == expected).all()
+    assert torch.equal(generator.get_buffer("norms.0.running_mean"), running_mean)
+    assert generator.training
+    assert not frozen.training
+    with sampling.evaluating(generator):
+        assert not any(module.training for module in generator.modules())
+    with pytest.raises(RuntimeError, match="shapes"):
+        sampling.draw(generator, z[:, 1:], c)
+    assert generator.training
+    assert not frozen.training
+
+
 def test_colour_pictures_have_their_channels_last() -> None:
     config = ModelConfig(
         architecture="forge", z_dim=6, img_size=32, img_channels=3, g_widths=(8, 4), d_widths=(4, 8, 8)
@@ -62,6 +82,7 @@ def test_colour_pictures_have_their_channels_last() -> None:
 def test_bytes_survive_the_way_to_minus_one_and_one_and_back() -> None:
     values = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16)
     inside = sampling.from_uint8(values)
+    assert inside.shape == values.shape
     assert (inside.min(), inside.max()) == (-1, 1)
     assert (sampling.to_uint8(inside) == values.numpy()[:, 0]).all()
     assert sampling.to_uint8(torch.full((1, 1, 1, 1), 7.0)).item() == 255

@@ -139,7 +139,7 @@ def test_d_learns_to_read_from_real_images_and_g_to_be_read(tmp_path: Path) -> N
     dataset = load_images(config)
     order = epoch_order(dataset.labels, 4, 0, 0)
     images, labels = from_uint8(torch.tensor(dataset.images[order])), torch.from_numpy(dataset.labels[order])
-    _, class_logits = D(images, one_hot(labels.tolist(), 10), read=True)
+    _, class_logits = D.read(images, one_hot(labels.tolist(), 10))
     assert (class_logits.argmax(1) == labels).float().mean() > 0.3  # a tenth by chance
 
 

@@ -58,7 +58,7 @@ def existing_run(folder: Path, config: TrainConfig) -> Run:
         (["forge", "--d-update", "concatenated"], "d_class_weight needs d_update 'joint': got 'concatenated'"),
         (["forge", "--model.d-kernel", "5"], "model.d_kernel must be 3 or 4: got 5"),
         (["dcgan", "--model.d-kernel", "3"], "model.d_kernel must be 4 for dcgan: got 3"),
-        (["mlp-cgan", "--model.classifier"], "model.classifier needs the architecture forge and classes: got mlp"),
+        (["mlp-cgan", "--model.classifier"], "model.classifier must be False for mlp: got True"),
         (["forge", "--metrics-every", "-1"], "metrics_every must not be negative: got -1"),
         (["forge", "--cpu-minutes", "0"], "--cpu-minutes must be greater than 0: got 0"),
         (["forge", "--cpu-minutes", "nan"], "--cpu-minutes must be greater than 0: got nan"),
@@ -87,7 +87,7 @@ def test_a_dry_run_prints_the_config_that_would_train(capsys: pytest.CaptureFixt
     assert main(["forge", "--epochs", "3", "--batch-size", "32", "--model.z-dim", "16", "--dry-run"]) == 0
     config = TrainConfig.from_dict(json.loads(capsys.readouterr().out))
     assert (config.epochs, config.batch_size, config.model.z_dim) == (3, 32, 16)
-    assert config.g_lr == RECIPES["forge"].g_lr
+    assert config.g_lr == RECIPES["forge"].config.g_lr
 
 
 def test_help_lists_every_recipe_and_flag() -> None:
@@ -151,7 +151,7 @@ def test_a_run_is_not_continued_with_another_config(
 
 def test_a_run_is_not_continued_on_other_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = open_store(tmp_path).run("forge")
-    run.create(run_record(config=RECIPES["forge"].to_dict(), data={"train-images-idx3-ubyte": "other"}))
+    run.create(run_record(config=RECIPES["forge"].config.to_dict(), data={"train-images-idx3-ubyte": "other"}))
     assert main(["forge", "--runs", str(tmp_path)]) == 2
     assert "trained on other data" in capsys.readouterr().err
 
@@ -193,7 +193,7 @@ def test_a_run_that_trains_now_is_left_alone(tmp_path: Path, capsys: pytest.Capt
     ],
 )
 def test_a_config_that_cannot_train_names_the_field(fields: dict[str, Any]) -> None:
-    config = RECIPES["forge"].to_dict()
+    config = RECIPES["forge"].config.to_dict()
     with pytest.raises(ValueError, match=next(reversed(fields)) if "loss" not in fields else "d_update"):
         TrainConfig.from_dict(config | fields)
 
@@ -210,7 +210,7 @@ def test_a_run_from_before_the_classics_is_still_the_same_run() -> None:
 
 def test_a_classic_from_before_classes_were_read_and_epochs_scored_is_still_the_same_run() -> None:
     for recipe in ("mlp-cgan", "dcgan", "gan"):
-        fields = RECIPES[recipe].to_dict()
+        fields = RECIPES[recipe].config.to_dict()
         for name in ("metrics_every", "d_class_weight", "g_class_weight"):
             del fields[name]
         del fields["model"]["classifier"]
@@ -218,7 +218,7 @@ def test_a_classic_from_before_classes_were_read_and_epochs_scored_is_still_the_
 
 
 def test_a_config_with_an_unknown_or_missing_field_is_refused() -> None:
-    config = RECIPES["forge"].to_dict()
+    config = RECIPES["forge"].config.to_dict()
     with pytest.raises(ValueError, match="'bogus'"):
         TrainConfig.from_dict(config | {"bogus": 1})
     del config["model"]

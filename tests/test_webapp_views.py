@@ -11,8 +11,9 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 from streamlit.util import calc_hash
 
-from models.describe import DIAGRAMS, dot_source, sizes
+from models.diagram import DIAGRAMS, dot_source
 from models.networks import MODELS
+from models.trace import sizes
 from tests.sample_run import (
     FLOOR,
     STEPS_PER_EPOCH,
@@ -23,10 +24,9 @@ from tests.sample_run import (
     write_epoch,
     write_run,
 )
-from trainer.evaluate import ROWS
 from trainer.metrics import EPOCH_COUNT
 from trainer.run_store import EpochSummary, Progress, Run, open_store
-from webapp import catalog, charts, wording
+from webapp import catalog, charts
 from webapp.environment import RUNS_VARIABLE
 
 APP = str(Path(__file__).resolve().parent.parent / "webapp" / "app.py")
@@ -284,11 +284,6 @@ def test_training_shows_the_evaluation_of_the_newest_checkpoint(runs: Path) -> N
     assert not rows.keys() & {"Recall", "Nearest training image, median"}  # not known of both
     Path(run.path, "evaluations", "step_00000150.json").write_text("damaged")
     assert not refresh(app).table
-
-
-def test_the_app_shows_every_score_as_evaluate_does() -> None:
-    shown = {name: form for name, (_, form, _) in wording.SCORES.items()}
-    assert {name: form for name, (_, form) in ROWS.items()}.items() <= shown.items()
 
 
 def test_charts_of_scores_have_the_floor_from_the_start_and_gaps_where_a_score_is_missing() -> None:

@@ -89,9 +89,7 @@ def _options_of_own(workers: int | None) -> dict[str, Any]:
     return {"num_cpus": max(os.cpu_count() or 1, workers or 1), "include_dashboard": False}
 
 
-def choose_resources(
-    available: Mapping[str, float], workers: int | None, max_workers: int, is_own: bool
-) -> Resources:
+def choose_resources(available: Mapping[str, float], workers: int | None, max_workers: int, is_own: bool) -> Resources:
     """Choose what a training takes of a cluster's resources; of a cluster of its own it takes all CPUs."""
     # An autoscaled cluster may have no GPU yet; the resource of its head says how many it can get.
     gpus = max(int(available.get("GPU", 0)), int(available.get(MAX_GPUS, 0)))

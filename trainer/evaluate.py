@@ -12,6 +12,7 @@ from models import sampling
 from models.command_line import Parser
 from models.digit_reader import IMG_SIZE, NUM_CLASSES, SHA256, read_digits
 from models.generator_file import LoadedGenerator, load_generator, read_generator
+from models.scores import SCORES
 from trainer import data
 from trainer.metrics import Judge, frequent_labels, mnist_judge, uniform_labels
 from trainer.run_store import GENERATOR_FILE, Checkpoint, Evaluation, Run, RunStoreError, open_store
@@ -19,20 +20,6 @@ from trainer.train_digit_reader import train
 
 GAN_TRAIN_EPOCHS = 4
 """Passes over 60,000 pictures, about two CPU-minutes for each of the two classifiers."""
-ROWS = {
-    "label_accuracy": ("label accuracy", "{:.2%}"),
-    "fid": ("FID", "{:.3f}"),
-    "kid": ("KID", "{:.5f}"),
-    "precision": ("precision", "{:.3f}"),
-    "recall": ("recall", "{:.3f}"),
-    "density": ("density", "{:.3f}"),
-    "coverage": ("coverage", "{:.3f}"),
-    "diversity": ("diversity", "{:.3f}"),
-    "nearest_1st_percentile": ("nearest training image, 1st percentile", "{:.2f}"),
-    "nearest_median": ("nearest training image, median", "{:.2f}"),
-    "gan_train": ("GAN-train: accuracy on real test digits", "{:.2%}"),
-}
-"""Score -> how the table shows it."""
 
 
 def evaluate(loaded: LoadedGenerator, judge: Judge, count: int, seed: int, full: bool = False) -> dict[str, Any]:
@@ -98,9 +85,9 @@ def table(fields: dict[str, Any]) -> str:
     """The scores of `evaluate`, a line each, and the label accuracy of each digit."""
     generated, floor = fields["generated"], fields["floor"]
     lines = [f"{'':40}{'generated':>12}{'floor (real)':>14}"]
-    for name, (title, form) in ROWS.items():
+    for name, score in SCORES.items():
         if name in generated:
-            lines.append(f"{title:40}{form.format(generated[name]):>12}{form.format(floor[name]):>14}")
+            lines.append(f"{score.title:40}{score.show(generated[name]):>12}{score.show(floor[name]):>14}")
     shares = (generated.get("label_accuracy_per_digit", []), floor.get("label_accuracy_per_digit", []))
     for digit, (share, floor_share) in enumerate(zip(*shares, strict=True)):
         lines.append(f"{f'  read as asked: {digit}':40}{share:>12.2%}{floor_share:>14.2%}")

@@ -1,4 +1,4 @@
-"""Launching a training: checks before the start, Ray in a thread of its own, signals and progress in the main thread."""
+"""Launching a training: checks before it starts, Ray in a thread of its own, signals and progress in the main one."""
 
 import math
 import platform
@@ -147,7 +147,7 @@ def record_of(
     recipe = RECIPES[config.recipe]
     return RunRecord(
         recipe=config.recipe,
-        about={"summary": recipe.summary, "source": recipe.source, "notes": recipe.notes},
+        about={"summary": recipe.summary, "source": recipe.source, "notes": " ".join(recipe.notes.split())},
         config=config.to_dict(),
         upkeep=asdict(upkeep),
         data=dataset.sha256,
@@ -297,7 +297,7 @@ class Training:
         )
         return TorchTrainer(
             train_on_worker,
-            train_loop_config=settings,
+            train_loop_config={"settings": settings},
             scaling_config=ScalingConfig(
                 num_workers=self.resources.workers, use_gpu=self.resources.gpu, resources_per_worker=resources
             ),

@@ -3,7 +3,8 @@
 import textwrap
 
 from models.command_line import Parser
-from models.describe import conditioning, sizes, table
+from models.describe import conditioning, text_table
+from models.trace import sizes
 from trainer.config import TrainConfig
 from trainer.recipes import RECIPES, Recipe
 from trainer.train_loop import plan
@@ -51,7 +52,7 @@ def long_text(recipe: Recipe) -> str:
     rows = list(zip(TITLES[1:], cells(recipe)[1:], strict=True))
     width = max(len(title) for title, _ in rows)
     lines = [f"{recipe.config.recipe}: {recipe.summary}", *(f"  {title:{width}}  {cell}" for title, cell in rows)]
-    notes = textwrap.fill(recipe.notes, 100, initial_indent="  ", subsequent_indent="  ")
+    notes = textwrap.fill(" ".join(recipe.notes.split()), 100, initial_indent="  ", subsequent_indent="  ")
     return "\n".join([*lines, "", notes])
 
 
@@ -74,5 +75,5 @@ def main(arguments: list[str]) -> int:
     elif options.long:
         print("\n\n".join(long_text(recipe) for recipe in RECIPES.values()))
     else:
-        print(table([TITLES, *(cells(recipe) for recipe in RECIPES.values())]))
+        print(text_table([TITLES, *(cells(recipe) for recipe in RECIPES.values())]))
     return 0

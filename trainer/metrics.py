@@ -327,10 +327,7 @@ class EpochJudge:
         rank, world_size = (dist.get_rank(), dist.get_world_size()) if distributed else (0, 1)
         part = slice(EPOCH_COUNT * rank // world_size, EPOCH_COUNT * (rank + 1) // world_size)
         weights = next(generator.parameters())
-        training = generator.training
-        generator.eval()
         pictures = sampling.draw(generator, self.z[part].to(weights), self.c[part].to(weights))
-        generator.train(training)
         raw, logits = read_digits(self.reader, pictures)
         read = torch.zeros(EPOCH_COUNT, raw.shape[1] + 1)
         read[part, :-1], read[part, -1] = raw, logits.argmax(1).float()

@@ -3,8 +3,8 @@
 import tempfile
 import time
 from contextlib import nullcontext
-from dataclasses import replace
-from typing import TYPE_CHECKING, TypedDict
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -22,7 +22,8 @@ UPLOAD_TRIES = 5
 """Attempts to store a checkpoint. The pauses between them double from 1 s, 15 s in all; then the run fails."""
 
 
-class Settings(TypedDict):
+@dataclass(frozen=True, kw_only=True)
+class Settings:
     """What the launcher hands to each worker."""
 
     config: TrainConfig
@@ -33,19 +34,19 @@ class Settings(TypedDict):
     cpu_minutes: float
 
 
-def train_on_worker(settings: Settings) -> None:
-    """Train on one of Ray's workers."""
+def train_on_worker(arguments: dict[str, Settings]) -> None:
+    """Train on one of Ray's workers, which passes on the launcher's `{"settings": Settings}`."""
     import ray.train.torch
 
-    run, upkeep = settings["run"], settings["upkeep"]
+    settings = arguments["settings"]
     device = ray.train.torch.get_device()
-    torch.set_num_threads(settings["threads"])
+    torch.set_num_threads(settings.threads)
     torch.set_float32_matmul_precision("high")  # TF32 on GPUs that have it
+    report = reporter(settings.run, settings.upkeep.keep_checkpoints)
     is_first = Workers.here().rank == 0
-    with Recorder(run, settings["launch_id"]) if is_first else nullcontext() as recorder:
+    with Recorder(settings.run, settings.launch_id) if is_first else nullcontext() as recorder:
         try:
-            report = reporter(run, upkeep.keep_checkpoints)
-            train(settings["config"], upkeep, run, report, recorder, device, settings["cpu_minutes"])
+            train(settings.config, settings.upkeep, settings.run, report, recorder, device, settings.cpu_minutes)
         except NotFiniteError as error:
             # The error ends here: for any other, Ray would restart the workers, which would reach the same step.
             if recorder:

@@ -16,6 +16,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from models.discriminator import Discriminator
 from models.generator_file import generator_bytes, read_metadata
 from models.networks import build_discriminator, build_generator
 from trainer.config import TrainConfig
@@ -33,7 +34,7 @@ class TrainState:
     """The state of a run after `step` steps. `G_ema` is `G` itself in a recipe without EMA."""
 
     G: nn.Module
-    D: nn.Module
+    D: Discriminator
     G_ema: nn.Module
     g_optimizer: torch.optim.Optimizer
     d_optimizer: torch.optim.Optimizer

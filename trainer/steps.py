@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.discriminator import Discriminator
+from models.sampling import evaluating
 from trainer.config import TrainConfig
 from trainer.draws import Batch
 from trainer.losses import LOSSES, class_cross_entropy, gradient_penalty
@@ -29,11 +31,11 @@ class Terms(NamedTuple):
     """D's logits of `real` and `fake` images, from which its accuracy is computed."""
 
 
-Phase = Callable[[TrainConfig, nn.Module, Batch, Batch, int], Terms]
+Phase = Callable[[TrainConfig, Discriminator, Batch, Batch, int], Terms]
 """A phase of D: (config, D, real, fake, step) -> terms."""
 
 
-def d_joint(config: TrainConfig, D: nn.Module, real: Batch, fake: Batch, step: int) -> Terms:
+def d_joint(config: TrainConfig, D: Discriminator, real: Batch, fake: Batch, step: int) -> Terms:
     """Judge real and fake images in one pass each, for one update of D."""
     _track_gradients(config, real, fake)
     # D learns to read classes from real images alone: a fake may not show the class that it should.
@@ -41,7 +43,7 @@ def d_joint(config: TrainConfig, D: nn.Module, real: Batch, fake: Batch, step: i
     return _d_terms(config, D, real, fake, real_logits, D(*fake), class_logits, step)
 
 
-def d_concatenated(config: TrainConfig, D: nn.Module, real: Batch, fake: Batch, step: int) -> Terms:
+def d_concatenated(config: TrainConfig, D: Discriminator, real: Batch, fake: Batch, step: int) -> Terms:
     """Judge real and fake images in a single pass, where BatchNorm sees them together, for one update of D."""
     _track_gradients(config, real, fake)
     logits = D(torch.cat([real.images, fake.images]), torch.cat([real.c, fake.c]))
@@ -49,14 +51,14 @@ def d_concatenated(config: TrainConfig, D: nn.Module, real: Batch, fake: Batch, 
     return _d_terms(config, D, real, fake, real_logits, fake_logits, None, step)
 
 
-def d_real(config: TrainConfig, D: nn.Module, real: Batch, fake: Batch, step: int) -> Terms:
+def d_real(config: TrainConfig, D: Discriminator, real: Batch, fake: Batch, step: int) -> Terms:
     """Judge real images, for the first of two updates of D."""
     logits = D(*real)
     loss = _part(LOSSES[config.loss].d_real, config)(logits)
     return Terms(loss, {"d_loss": loss.detach() / 2}, {"real": _counted_logits(config, D, real, logits)})
 
 
-def d_fake(config: TrainConfig, D: nn.Module, real: Batch, fake: Batch, step: int) -> Terms:
+def d_fake(config: TrainConfig, D: Discriminator, real: Batch, fake: Batch, step: int) -> Terms:
     """Judge fake images, for the second of two updates of D."""
     logits = D(*fake)
     loss = _part(LOSSES[config.loss].d_fake, config)(logits)
@@ -71,7 +73,7 @@ D_PHASES: dict[str, tuple[Phase, ...]] = {
 """The phases of D in a step, in order, by the config's `d_update`. An update follows each phase."""
 
 
-def g_phase(config: TrainConfig, D: nn.Module, real: Batch, fake: Batch) -> Terms:
+def g_phase(config: TrainConfig, D: Discriminator, real: Batch, fake: Batch) -> Terms:
     """Judge the fakes of G's update, and read their classes if the recipe has a class loss."""
     loss = LOSSES[config.loss]
     fake_logits, class_logits = D.read(*fake) if config.g_class_weight else (D(*fake), None)
@@ -85,7 +87,7 @@ def g_phase(config: TrainConfig, D: nn.Module, real: Batch, fake: Batch) -> Term
 
 def _d_terms(
     config: TrainConfig,
-    D: nn.Module,
+    D: Discriminator,
     real: Batch,
     fake: Batch,
     real_logits: Tensor,
@@ -125,15 +127,13 @@ def _track_gradients(config: TrainConfig, *batches: Batch) -> None:
         batch.images.requires_grad_(bool(config.gamma))
 
 
-def _counted_logits(config: TrainConfig, D: nn.Module, batch: Batch, logits: Tensor) -> Tensor:
+def _counted_logits(config: TrainConfig, D: Discriminator, batch: Batch, logits: Tensor) -> Tensor:
     """Return the logits (b,) for D's accuracy: those of its training pass, or those without dropout."""
     if config.d_acc_mode == "train":
         return logits
-    D.eval()
-    with torch.no_grad():
-        logits = D(*batch)
-    D.train()
-    return logits
+    with evaluating(D), torch.no_grad():
+        counted: Tensor = D(*batch)
+    return counted
 
 
 def update(

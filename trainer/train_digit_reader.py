@@ -3,7 +3,6 @@
 On the 60,000 training images only. The test images measure the last weights, once, and choose nothing.
 """
 
-import argparse
 import datetime
 import hashlib
 import json
@@ -12,7 +11,6 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NoReturn
 
 import safetensors.torch
 import torch
@@ -21,6 +19,7 @@ from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
+from models.command_line import Parser
 from models.digit_reader import WEIGHTS, DigitReader, read_digits
 from models.sampling import from_uint8
 from trainer import data
@@ -119,14 +118,9 @@ def weights_bytes(reader: DigitReader, provenance: dict[str, str | float]) -> by
     return safetensors.torch.save(weights, {"provenance": json.dumps(provenance, sort_keys=True)})
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"train_digit_reader: {message} (see --help)\n")
-
-
 def main(arguments: list[str]) -> int:
     """Run the command; the process's exit status."""
-    parser = _Parser(prog="python -m trainer.train_digit_reader", description="Train the digit reader.")
+    parser = Parser(prog="python -m trainer.train_digit_reader", description="Train the digit reader.")
     parser.add_argument("--epochs", type=int, default=EPOCHS, help=f"passes over the data (default: {EPOCHS})")
     parser.add_argument("--seed", type=int, default=0, help="of weights, order and augmentation (default: 0)")
     parser.add_argument("--out", type=Path, default=WEIGHTS, metavar="FILE", help="default: the shipped weights")
@@ -140,7 +134,7 @@ def main(arguments: list[str]) -> int:
             raise ValueError(f"{options.out}: cannot be written (no such folder)")
         training, test = data.load_dataset(data.MNIST, "train"), data.load_dataset(data.MNIST, "t10k")
     except ValueError as error:
-        return _fail(str(error))
+        return parser.fail(str(error))
     reader = train(torch.tensor(training.images), torch.from_numpy(training.labels), options.epochs, options.seed)
     _, logits = read_digits(reader, test.images)
     accuracy = (logits.argmax(1) == torch.from_numpy(test.labels)).double().mean().item()
@@ -156,15 +150,10 @@ def main(arguments: list[str]) -> int:
     try:
         options.out.write_bytes(content)
     except OSError as error:
-        return _fail(f"{options.out}: cannot be written ({error.strerror})")
+        return parser.fail(f"{options.out}: cannot be written ({error.strerror})")
     print(f"Test accuracy {accuracy:.2%} on {len(test.labels)} images that training never saw")
     print(f"Wrote {options.out}; its SHA-256 belongs in models/digit_reader.py: {hashlib.sha256(content).hexdigest()}")
     return 0
-
-
-def _fail(message: str) -> int:
-    print(f"train_digit_reader: {message}", file=sys.stderr)
-    return 2
 
 
 if __name__ == "__main__":

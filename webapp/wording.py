@@ -1,5 +1,6 @@
 """Numbers and states in words, the same on every page."""
 
+from models.scores import Score
 from trainer.run_store import Phase, Progress
 from webapp.catalog import CheckpointEntry, RunEntry
 
@@ -11,24 +12,10 @@ PHASES: dict[Phase, str] = {
     "failed": "failed",
 }
 
-SCORES = {
-    "label_accuracy": ("Label accuracy", "{:.2%}", "Share of digits that are read as what was asked for."),
-    "fid": ("FID", "{:.3f}", "Distance between generated and real digits as a whole. Lower is better."),
-    "kid": ("KID", "{:.5f}", "The same by another measure, around 0 for real digits. Lower is better."),
-    "precision": ("Precision", "{:.3f}", "Share of generated digits that look like some real one."),
-    "recall": ("Recall", "{:.3f}", "Share of real digits that the generator could have drawn."),
-    "density": ("Density", "{:.3f}", "How many real digits are close to a generated one; 1: as many as to a real one."),
-    "coverage": ("Coverage", "{:.3f}", "Share of real digits with a generated one close by."),
-    "diversity": ("Diversity", "{:.3f}", "Variety among pictures of the same digit; 1 is that of real ones."),
-    "nearest_1st_percentile": (
-        "Nearest training image, 1st percentile",
-        "{:.2f}",
-        "Difference in pixels to the most similar training image. Much less than real digits have would mean copies.",
-    ),
-    "nearest_median": ("Nearest training image, median", "{:.2f}", "The same for a typical digit."),
-    "gan_train": ("GAN-train", "{:.2%}", "How well a classifier reads real digits that learned from generated ones."),
-}
-"""Score -> its title, its format and its meaning, in the order of `python -m trainer evaluate`."""
+
+def score_title(score: Score) -> str:
+    """Return a score's title with a capital letter, such as `Label accuracy`."""
+    return score.title[0].upper() + score.title[1:]
 
 
 def duration(seconds: float) -> str:

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 import streamlit as st
 
 from models.config import ModelConfig
-from models.describe import DIAGRAMS, conditioning, describe, dot_source, latent, layer_rows, mmac, shape_text
+from models.describe import conditioning, latent_text, layer_rows
+from models.diagram import DIAGRAMS, dot_source
+from models.trace import mmac, shape_text, watch_both
 from models.view_link import ArchitectureView
 from webapp import address, catalog, notices
 from webapp.components.copy_link import copy_link
@@ -62,11 +64,11 @@ def show(scene: Scene[ArchitectureView]) -> None:
 
 @st.cache_data(max_entries=32, show_spinner=False)
 def _described(config: ModelConfig) -> Described:
-    networks = dict(zip(DIAGRAMS, describe(config), strict=False))
+    networks = dict(zip(DIAGRAMS, watch_both(config), strict=False))
     figures = {
         "Architecture": config.architecture,
         "Image": shape_text(config.image_shape),
-        "Latent": latent(config),
+        "Latent": latent_text(config),
         "Class": conditioning(config),
     }
     figures |= {

@@ -4,6 +4,7 @@ from contextlib import suppress
 
 import streamlit as st
 
+from models.scores import SCORES
 from models.view_link import TrainingView
 from trainer.run_store import EpochSummary, Progress, RunStoreError
 from webapp import address, catalog, sheet_links, wording
@@ -13,14 +14,8 @@ from webapp.scene import Scene
 POLL_SECONDS = 2
 PLOTLY = {"displayModeBar": False}
 QUALITY = {
-    "label_accuracy": (
-        "Label accuracy",
-        "How often a generated digit is read as the one that was asked for. Higher is better.",
-    ),
-    "fid": (
-        "FID",
-        "How far generated digits as a whole are from real ones, on a logarithmic axis. Lower is better.",
-    ),
+    "label_accuracy": (wording.score_title(SCORES["label_accuracy"]), SCORES["label_accuracy"].help),
+    "fid": (wording.score_title(SCORES["fid"]), f"{SCORES['fid'].help} The axis is logarithmic."),
     "neighbours": (
         "Precision, recall, density and coverage",
         "Whether generated digits look like real ones (precision, density), and whether there is one for every kind of "
@@ -110,10 +105,11 @@ def _scores(scored: list[EpochSummary]) -> None:
     scores, floor = scored[-1].scores or {}, scored[-1].floor or {}
     st.markdown(f"**How good the digits are** after epoch {scored[-1].epoch}")
     with st.container(horizontal=True, key="scores", gap="large"):
-        for name, (title, form, words) in wording.SCORES.items():
-            if scores.get(name) is not None:
-                real = f"real {form.format(floor[name])}" if floor.get(name) is not None else None
-                st.metric(title, form.format(scores[name]), real, "off", delta_arrow="off", help=words, width="content")
+        for name, score in SCORES.items():
+            value, real = scores.get(name), floor.get(name)
+            if value is not None:
+                title, below = wording.score_title(score), None if real is None else f"real {score.show(real)}"
+                st.metric(title, score.show(value), below, "off", delta_arrow="off", help=score.help, width="content")
     st.caption(
         "Of 2,000 generated digits, as a digit reader sees them. Below, and dashed in the charts: what 2,000 real "
         "digits score in their place, the floor. Typical digits alone can pass it: recall and diversity then tell "
@@ -146,11 +142,13 @@ def _evaluation(entry: RunEntry) -> None:
     if not found:
         return
     generated, floor = found.generated, found.floor
-    shown = [name for name in wording.SCORES if generated.get(name) is not None and floor.get(name) is not None]
-    rows = []
-    for name in shown:
-        title, form, _ = wording.SCORES[name]
-        rows.append({"Score": title, "Generated": form.format(generated[name]), "Real": form.format(floor[name])})
+    rows, meanings = [], []
+    for name, score in SCORES.items():
+        value, real = generated.get(name), floor.get(name)
+        if isinstance(value, int | float) and isinstance(real, int | float):
+            title = wording.score_title(score)
+            rows.append({"Score": title, "Generated": score.show(value), "Real": score.show(real)})
+            meanings.append(f"- **{title}**: {score.help}")
     st.markdown(f"**Evaluation** - {wording.checkpoint(checkpoints[-1]).lower()}")
     with st.container(key="evaluation"):
         st.table(rows)
@@ -158,9 +156,7 @@ def _evaluation(entry: RunEntry) -> None:
         f"Of {found.count:,} generated digits, as a digit reader sees them, and of as many real ones: the floor."
     )
     with st.expander("What the scores mean"):
-        st.markdown(
-            "\n".join(f"- **{title}**: {words}" for title, _, words in [wording.SCORES[name] for name in shown])
-        )
+        st.markdown("\n".join(meanings))
 
 
 def _newest_samples(entry: RunEntry, epochs: list[int]) -> None:

@@ -1,0 +1,27 @@
+"""Discriminator: the interface of the discriminators of all families."""
+
+from torch import Tensor, nn
+
+
+class Discriminator(nn.Module):
+    """Base class of discriminators: (images, c) -> logits, and class logits where there is an auxiliary classifier.
+
+    Shapes: images (B, img_channels, img_size, img_size) in [-1, 1], c (B, num_classes), logits (B,), class logits
+    (B, num_classes).
+    """
+
+    @property
+    def has_classifier(self) -> bool:
+        """Whether `read` is available."""
+        return False
+
+    def forward(self, images: Tensor, c: Tensor) -> Tensor:
+        """Return logits (B,): how real each image looks for its class. There is no sigmoid."""
+        raise NotImplementedError
+
+    def read(self, images: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        """Return logits (B,) as `forward` does, and class logits (B, num_classes), in one pass.
+
+        Raises `RuntimeError` without a classifier.
+        """
+        raise RuntimeError("this discriminator has no classifier")

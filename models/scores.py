@@ -1,0 +1,96 @@
+"""SCORES: what generators are scored on, one row each, in the order of all tables."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Score:
+    """A score, and how it is shown."""
+
+    name: str
+    """Its key in metrics.json, in evaluations and in `SCORES`."""
+    title: str
+    format: str
+    """A format string for its value, such as `{:.3f}`."""
+    meaning: str
+    """What it measures: sentences that end with a period."""
+    better: Literal["higher", "lower", "like real"]
+    """Which values are better; `like real` = those close to the value of real digits."""
+
+    def show(self, value: float) -> str:
+        """Return a value as tables show it."""
+        return self.format.format(value)
+
+    @property
+    def help(self) -> str:
+        """The meaning, and which values are better."""
+        return f"{self.meaning} {_BETTER[self.better]}"
+
+
+_BETTER = {
+    "higher": "Higher is better.",
+    "lower": "Lower is better.",
+    "like real": "Best close to the value of real digits.",
+}
+
+SCORES = {
+    score.name: score
+    for score in (
+        Score(
+            "label_accuracy",
+            "label accuracy",
+            "{:.2%}",
+            "Share of generated digits that are read as the digit that was asked for.",
+            "higher",
+        ),
+        Score("fid", "FID", "{:.3f}", "Distance between generated and real digits as a whole.", "lower"),
+        Score(
+            "kid",
+            "KID",
+            "{:.5f}",
+            "Distance between generated and real digits as a whole by another measure, around 0 for real ones.",
+            "lower",
+        ),
+        Score("precision", "precision", "{:.3f}", "Share of generated digits that resemble a real one.", "higher"),
+        Score("recall", "recall", "{:.3f}", "Share of real digits that the generator could have drawn.", "higher"),
+        Score(
+            "density",
+            "density",
+            "{:.3f}",
+            "Number of real digits close to a generated one; 1 = as many as to a real one.",
+            "higher",
+        ),
+        Score("coverage", "coverage", "{:.3f}", "Share of real digits with a generated one close by.", "higher"),
+        Score(
+            "diversity",
+            "diversity",
+            "{:.3f}",
+            "Variety among pictures of the same digit; 1 = that of real ones.",
+            "like real",
+        ),
+        Score(
+            "nearest_1st_percentile",
+            "nearest training image, 1st percentile",
+            "{:.2f}",
+            "Difference in pixels to the most similar training image; 1 % of the generated digits have a smaller one. "
+            "A value far below that of real digits means copies.",
+            "like real",
+        ),
+        Score(
+            "nearest_median",
+            "nearest training image, median",
+            "{:.2f}",
+            "Difference in pixels to the most similar training image; half of the generated digits have a smaller one.",
+            "like real",
+        ),
+        Score(
+            "gan_train",
+            "GAN-train: accuracy on real test digits",
+            "{:.2%}",
+            "Share of real digits that a classifier reads correctly after training on generated ones.",
+            "higher",
+        ),
+    )
+}
+"""Name -> score."""
