@@ -50,7 +50,7 @@ clean: ## remove what can be made again; runs stay
 # Each stamp is touched last, so an installation that was interrupted is done again and not believed.
 .venv/.dev: requirements-dev.txt .venv/.runtime
 	@echo "Installing what tests and lint need into .venv (under a minute) ..."
-	@$(VENV) -m pip install -qq --disable-pip-version-check -r requirements-dev.txt
+	@$(VENV) -m pip install -qq --disable-pip-version-check -r requirements.txt -r requirements-dev.txt
 	@touch $@
 
 .venv/.runtime: requirements.txt .venv/.made

@@ -56,7 +56,7 @@ def generate(
     return sampling.draw(loaded.generator, z, c), np.array(labels, np.int64)
 
 
-def main(arguments: list[str]) -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Run the command; the process's exit status."""
     parser = Parser(prog="python -m models.generate", description="Draw digits with a generator file.")
     parser.add_argument("--generator", type=Path, required=True, metavar="FILE", help="a generator.safetensors file")
@@ -115,4 +115,4 @@ def _fail(message: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

@@ -83,8 +83,9 @@ def _one_line(box: str) -> str:
     return f"{message} (see --help)"
 
 
-def main(arguments: list[str]) -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Run the command; the process's exit status."""
+    arguments = sys.argv[1:] if arguments is None else arguments
     # Ray and torch take seconds to import: not for a mistyped flag.
     if arguments[:1] == ["evaluate"]:
         from trainer import evaluate
@@ -127,4 +128,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())
