@@ -2,7 +2,6 @@
 
 import os
 import select
-import shlex
 import shutil
 import subprocess
 import sys
@@ -29,12 +28,10 @@ def commands(packages: Sequence[str]) -> list[list[str]] | None:
     return [[*apt, "update"], [*apt, "install", "-y", "--no-install-recommends", *packages]]
 
 
-def permitted(purpose: str, planned: Sequence[Sequence[str]]) -> bool:
-    """Show the commands that would run as root; return whether they may, after a question at a terminal."""
+def permitted(missing: str, planned: Sequence[str]) -> bool:
+    """Show the commands that would install what is missing, and return whether they may run; a person is asked."""
     said = permission(os.environ, sys.stdin.isatty() and sys.stderr.isatty())
-    print(f"{purpose} These commands install it, as root:", file=sys.stderr)
-    for command in planned:
-        print(f"  {shlex.join(command)}", file=sys.stderr)
+    print(f"Missing: {missing}. To be installed as root, by:", *planned, sep="\n  ", file=sys.stderr)
     if said == "ask":
         print(
             f"Run them now? [y/N] (no answer within {ANSWER_SECONDS} s means no) ", end="", file=sys.stderr, flush=True
@@ -42,7 +39,7 @@ def permitted(purpose: str, planned: Sequence[Sequence[str]]) -> bool:
         answered, _, _ = select.select([sys.stdin], [], [], ANSWER_SECONDS)
         said = "given" if answered and sys.stdin.readline().strip().lower() in ("y", "yes") else "withheld"
     if said == "withheld":
-        print("Nothing was installed. Run them yourself, or `make setup YES=1`.", file=sys.stderr)
+        print("Nothing was installed. Run these commands yourself, or `make setup YES=1`.", file=sys.stderr)
     return said == "given"
 
 

@@ -5,6 +5,7 @@ Chromium runs the browser tests and draws the notebook's charts; Graphviz's `dot
 
 import argparse
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
@@ -63,7 +64,10 @@ def install(programs: Sequence[str]) -> None:
         return
     # Ubuntu's package `chromium` is a stub, so Playwright's own follows where no Chromium starts.
     fallback = [*playwright, "--with-deps", "chromium"]
-    if not apt.permitted(f"Missing: {names}.", [*planned, fallback] if "chromium" in programs else planned):
+    lines = [shlex.join(command) for command in planned]
+    if "chromium" in programs:
+        lines.append(f"{shlex.join(fallback)}  # only if no Chromium starts after that")
+    if not apt.permitted(names, lines):
         return
     print(f"Installing {names} (about half a minute) ...", flush=True)
     for command in planned:
@@ -78,7 +82,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("programs", nargs="+", choices=list(FINDERS), metavar="PROGRAM", help="chromium or dot")
     programs: list[str] = parser.parse_args(arguments).programs
     _, problems = _look_for(programs)
-    # Whoever sets CHROMIUM wants that one and no other.
+    # CHROMIUM names the one to use, so no other is installed.
     missing = [program for program in problems if program != "chromium" or not os.environ.get("CHROMIUM")]
     if missing:
         install(missing)
@@ -103,7 +107,7 @@ def _look_for(programs: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:
 
 def _chromiums() -> Iterator[str]:
     yield from (path for name in CHROMIUM_NAMES if (path := shutil.which(name)))
-    from playwright.sync_api import sync_playwright  # late: it starts a process, to no end where PATH has a browser
+    from playwright.sync_api import sync_playwright  # late: not needed where PATH has a browser that starts
 
     with sync_playwright() as playwright:
         path = playwright.chromium.executable_path
@@ -112,7 +116,7 @@ def _chromiums() -> Iterator[str]:
 
 
 def _starts(path: str) -> bool:
-    # On some systems `chromium-browser` is a script that only says where to get the real one.
+    # On some systems `chromium-browser` is a script that only says where to get the browser.
     return apt.succeeds([path, "--version"], quiet=True, timeout=60)
 
 
