@@ -57,7 +57,7 @@ def generate(
     return sampling.draw(loaded.generator, z, c), np.array(labels, np.int64)
 
 
-def main(arguments: list[str]) -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit status."""
     parser = Parser(prog="python -m models.generate", description="Draw digits with a generator file.")
     parser.add_argument("--generator", type=Path, required=True, metavar="FILE", help="a generator.safetensors file")

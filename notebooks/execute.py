@@ -8,7 +8,7 @@ from typing import Any
 import nbformat
 from nbclient import NotebookClient
 
-from tests.find_chromium import find_chromium
+from tools.programs import find_chromium
 
 TOUR = Path(__file__).resolve().with_name("tour.ipynb")
 

@@ -1,11 +1,12 @@
-"""What all tests share: their order, and where the browser is."""
+"""What all tests share: their order, and the programs that some of them need."""
 
 import os
+from collections.abc import Callable
 
 import pytest
 from hypothesis import settings
 
-from tests.find_chromium import ChromiumError, find_chromium
+from tools.programs import MissingProgramError, find_chromium, find_dot
 
 # Milliseconds say little where tests share their cores with a training.
 settings.register_profile("no deadline", deadline=None)
@@ -25,12 +26,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=order)
 
 
-@pytest.fixture(scope="session")
-def chromium_path() -> str:
-    """The browser to drive. Without one a test is skipped, but fails under CI, where nobody would notice the skip."""
+def found(find: Callable[[], str]) -> str:
+    """Return the path of a program. Without it, skip the test; under CI fail, where nobody would notice the skip."""
     try:
-        return find_chromium()
-    except ChromiumError as error:
+        return find()
+    except MissingProgramError as error:
         if os.environ.get("CI"):
             pytest.fail(str(error))
         pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def chromium_path() -> str:
+    """The browser that tests drive."""
+    return found(find_chromium)
+
+
+@pytest.fixture(scope="session")
+def dot_path() -> str:
+    """Graphviz's `dot`, for tests that draw diagrams."""
+    return found(find_dot)

@@ -194,6 +194,7 @@ def test_a_generator_file_says_what_it_is(tmp_path: Path, capsys: pytest.Capture
     assert f"{count_parameters(build_generator(SMALL)):,}" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("dot_path")
 @pytest.mark.parametrize("name", ["forge", "dropout-dcgan"])
 def test_pictures_are_drawn(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     png, svg = tmp_path / "networks.png", tmp_path / "networks.svg"
@@ -210,7 +211,6 @@ def test_pictures_are_drawn(name: str, tmp_path: Path, capsys: pytest.CaptureFix
     ("arguments", "message"),
     [
         (["--diagram", "x.gif", "forge"], "--diagram must end in .png or .svg: got 'x.gif'"),
-        (["--diagram", "no/such/folder/x.svg", "forge"], "no/such/folder/x.svg: cannot be written"),
         (["--generator", "missing"], "missing: cannot be read"),
     ],
 )
@@ -219,6 +219,13 @@ def test_mistakes_cost_one_line(arguments: list[str], message: str, capsys: pyte
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.usefixtures("dot_path")
+def test_a_picture_that_cannot_be_written_costs_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    test_mistakes_cost_one_line(
+        ["--diagram", "no/such/folder/x.svg", "forge"], "no/such/folder/x.svg: cannot be written", capsys
+    )
 
 
 @pytest.mark.parametrize("arguments", [["fogre"], [], ["forge", "--generator", "x"]])

@@ -13,6 +13,7 @@ from typing import Annotated
 
 import tyro
 
+from models.command_line import run
 from trainer.config import TrainConfig, Upkeep
 from trainer.data import MNIST, ROOT
 from trainer.recipes import RECIPES
@@ -128,4 +129,4 @@ def train(command: Command) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)
