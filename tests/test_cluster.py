@@ -29,7 +29,7 @@ from ray._private.runtime_env.packaging import create_package
 from ray.autoscaler._private.util import prepare_config, validate_config
 from streamlit.testing.v1 import AppTest
 
-from trainer.launch import MAX_GPUS, Resources, share
+from trainer.cluster import MAX_GPUS, Resources, choose_resources
 from trainer.run_store import Run, open_store
 from webapp.environment import RUNS_VARIABLE
 
@@ -94,13 +94,13 @@ def test_a_training_asks_for_gpus_that_the_cluster_can_add(
     assert head == {"CPU": 0, MAX_GPUS: worker["max_workers"] * worker["resources"]["GPU"]}
     assert worker["max_workers"] + types["cpu_worker"]["max_workers"] <= cluster["max_workers"]
 
-    assert share(head, None, 64, is_ours=False) == Resources(4, True, 1)
+    assert choose_resources(head, None, 64, is_own=False) == Resources(4, True, 1)
     assert "has 0 GPUs now; waiting until it has 4" in capsys.readouterr().out
-    assert share({"CPU": 0}, 3, 64, is_ours=False) == Resources(3, False, 1)
+    assert choose_resources({"CPU": 0}, 3, 64, is_own=False) == Resources(3, False, 1)
     assert "has 0 CPUs now; waiting until it has 3" in capsys.readouterr().out
-    assert share({"CPU": 8, "GPU": 2, MAX_GPUS: 4}, 2, 64, is_ours=False) == Resources(2, True, 1)
-    assert share({"CPU": 8}, 2, 64, is_ours=True) == Resources(2, False, 4)
-    assert share({"CPU": 16}, None, 5, is_ours=False) == Resources(5, False, 1)
+    assert choose_resources({"CPU": 8, "GPU": 2, MAX_GPUS: 4}, 2, 64, is_own=False) == Resources(2, True, 1)
+    assert choose_resources({"CPU": 8}, 2, 64, is_own=True) == Resources(2, False, 4)
+    assert choose_resources({"CPU": 16}, None, 5, is_own=False) == Resources(5, False, 1)
     assert not capsys.readouterr().out
 
 

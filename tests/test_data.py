@@ -8,12 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from trainer import data
-from trainer.data import MNIST, MNIST_SHA256, Dataset, DatasetError, batch_of_step, epoch_order, load_dataset, read_idx
+from trainer.data import MNIST, MNIST_SHA256, Dataset, DatasetError, load_dataset, read_idx
 
 # Images of each digit 0-9, as published with the database.
 TRAIN_COUNTS = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
@@ -207,53 +205,3 @@ def test_head_takes_the_first_images() -> None:
     for count in (-1, 5):
         with pytest.raises(DatasetError, match=f"limit_images must be between 0 and the dataset's 4: got {count}"):
             dataset.head(count)
-
-
-label_lists = st.lists(st.integers(0, 4), min_size=1, max_size=60)
-seeds = st.integers(0, 2**63 - 1)
-
-
-@given(label_lists, seeds, st.integers(0, 1000))
-def test_an_epoch_visits_every_image_once(labels: list[int], seed: int, epoch: int) -> None:
-    assert sorted(epoch_order(np.array(labels), 1, seed, epoch)) == list(range(len(labels)))
-
-
-@given(label_lists, st.integers(2, 6), seeds, st.integers(0, 1000))
-def test_a_grouped_epoch_comes_in_groups_of_one_class(labels: list[int], group: int, seed: int, epoch: int) -> None:
-    order = epoch_order(np.array(labels), group, seed, epoch)
-    assert len(set(order)) == len(order)
-    visited = np.array(labels)[order]
-    assert all(len(set(run)) == 1 for run in visited.reshape(-1, group))
-    left_out = np.bincount(labels) - np.bincount(visited, minlength=max(labels) + 1)
-    assert (left_out < group).all()
-
-
-@pytest.mark.parametrize("group", [1, 4])
-def test_the_order_is_a_function_of_seed_and_epoch_alone(group: int) -> None:
-    labels = pixels(200).astype(np.int64) % 10
-    order = epoch_order(labels, group, seed=3, epoch=7)
-    np.random.seed(0)
-    assert np.array_equal(order, epoch_order(labels, group, seed=3, epoch=7))
-    for seed, epoch in [(3, 8), (4, 7), (7, 3)]:
-        assert not np.array_equal(order, epoch_order(labels, group, seed, epoch))
-
-
-def test_other_images_sit_out_in_every_epoch() -> None:
-    labels = np.zeros(7, np.int64)
-    sitting_out = {tuple(set(range(7)) - set(epoch_order(labels, 4, seed=0, epoch=epoch))) for epoch in range(20)}
-    assert len(sitting_out) > 10
-
-
-def test_groups_of_different_classes_are_mixed() -> None:
-    labels = np.repeat(np.arange(10), 40)
-    firsts = labels[epoch_order(labels, 4, seed=0, epoch=0)].reshape(-1, 4)[:, 0]
-    assert len(set(firsts[:10])) > 3
-
-
-def test_batches_follow_the_order_and_begin_again() -> None:
-    order = np.array([4, 2, 0, 3, 1])
-    assert batch_of_step(order, 0, 2).tolist() == [4, 2]
-    assert batch_of_step(order, 1, 2).tolist() == [0, 3]
-    assert batch_of_step(order, 2, 2).tolist() == [1, 4]
-    assert batch_of_step(order, 5, 2).tolist() == [4, 2]
-    assert batch_of_step(order, 0, 12).tolist() == [4, 2, 0, 3, 1, 4, 2, 0, 3, 1, 4, 2]

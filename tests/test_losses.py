@@ -27,6 +27,17 @@ def test_relativistic_losses_see_only_the_difference_of_a_pair() -> None:
 
 
 @pytest.mark.parametrize("name", losses.LOSSES)
+def test_a_loss_in_two_parts_is_their_mean_and_another_compares_pairs(name: str) -> None:
+    loss = losses.LOSSES[name]
+    if loss.d_real and loss.d_fake:
+        assert not loss.compares_pairs
+        torch.testing.assert_close(loss.d(REAL, FAKE), (loss.d_real(REAL) + loss.d_fake(FAKE)) / 2)
+    else:
+        assert loss.compares_pairs
+        torch.testing.assert_close(loss.d(REAL + 7, FAKE + 7), loss.d(REAL, FAKE))
+
+
+@pytest.mark.parametrize("name", losses.LOSSES)
 def test_each_player_gains_by_moving_its_logits_its_way(name: str) -> None:
     loss = losses.LOSSES[name]
     real, fake = REAL.clone().requires_grad_(), FAKE.clone().requires_grad_()
@@ -52,8 +63,8 @@ def test_class_cross_entropy_is_the_log_of_what_the_right_class_got() -> None:
 
 def test_accuracy_counts_logits_on_the_right_side() -> None:
     real, fake = torch.tensor([3.0, 2.0, -1.0, 4.0]), torch.tensor([-1.0, 1.0, 2.5, -2.0])
-    assert [float(share) for share in losses.accuracy(real, fake, relativistic=False)] == [0.75, 0.5]
+    assert [float(share) for share in losses.accuracy(real, fake, compares_pairs=False)] == [0.75, 0.5]
     # The medians are the lower middle ones: of real 2, of fake -1.
-    assert [float(share) for share in losses.accuracy(real, fake, relativistic=True)] == [0.75, 0.75]
-    shifted = losses.accuracy(real + 100, fake + 100, relativistic=True)
+    assert [float(share) for share in losses.accuracy(real, fake, compares_pairs=True)] == [0.75, 0.75]
+    shifted = losses.accuracy(real + 100, fake + 100, compares_pairs=True)
     assert [float(share) for share in shifted] == [0.75, 0.75]

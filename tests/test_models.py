@@ -24,7 +24,7 @@ def count_parameters(network: nn.Module) -> int:
 @pytest.mark.parametrize(
     "config",
     [
-        *(recipe.model for recipe in RECIPES.values()),
+        *(recipe.config.model for recipe in RECIPES.values()),
         ModelConfig(architecture="forge", img_size=32, img_channels=3, std_group=4, **SMALL),
         ModelConfig(architecture="forge", num_classes=0, **SMALL),
         ModelConfig(architecture="mlp", num_classes=0, **SMALL),
@@ -123,10 +123,11 @@ def test_a_discriminator_without_a_classifier_cannot_read() -> None:
 
 def test_the_class_changes_the_picture_and_the_judgement() -> None:
     for recipe in RECIPES.values():
-        if not recipe.model.num_classes:
+        model = recipe.config.model
+        if not model.num_classes:
             continue
-        generator, discriminator = build_generator(recipe.model).eval(), build_discriminator(recipe.model)
-        z = torch.randn(4, recipe.model.z_dim)
+        generator, discriminator = build_generator(model).eval(), build_discriminator(model)
+        z = torch.randn(4, model.z_dim)
         threes, eights = one_hot([3] * 4, 10), one_hot([8] * 4, 10)
         images = generator(z, threes)
         assert not torch.allclose(images, generator(z, eights))
@@ -160,11 +161,12 @@ def test_a_config_that_fits_no_network_names_the_field(fields: dict, message: st
 
 
 def test_each_family_trains_with_batch_norm_only_if_it_says_so() -> None:
-    for recipe in RECIPES.values():
-        networks = build_generator(recipe.model), build_discriminator(recipe.model)
+    for name, recipe in RECIPES.items():
+        model = recipe.config.model
+        networks = build_generator(model), build_discriminator(model)
         layers = [module for network in networks for module in network.modules()]
         has_batch_norm = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in layers)
-        assert recipe.model.has_batch_norm == has_batch_norm, recipe.recipe
+        assert model.has_batch_norm == has_batch_norm, name
 
 
 def test_the_records_of_shipped_runs_are_read_unchanged() -> None:

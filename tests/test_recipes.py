@@ -1,6 +1,5 @@
 """Each classic recipe against numbers worked out by hand from its source, and every recipe's networks at learning."""
 
-import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,18 +7,18 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from models.config import ModelConfig
 from models.networks import build_discriminator, build_generator
 from models.sampling import one_hot
+from models.trace import sizes
 from tests.sample_run import run_record
 from tests.training import losses_of, tiny, train_on
-from trainer import data, losses, state, train_loop
-from trainer.launch import Fit, Resources
-from trainer.list_recipes import sizes
+from trainer import draws, losses, state, steps, train_loop
+from trainer.launch import epoch_lines
 from trainer.recipes import RECIPES
 from trainer.run_store import EpochSummary, open_store
+from trainer.workers import Workers
 
 
 def conv(inputs: int, outputs: int, kernel: int, bias: bool = True) -> int:
@@ -194,6 +193,12 @@ def a_few_images(model: ModelConfig) -> Tensor:
     return torch.rand(8, *model.image_shape, generator=torch.Generator().manual_seed(1)) * 2 - 1
 
 
+def follow(loss: Tensor, network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Update a network by the loss (b,) of a batch, as training does."""
+    alone = Workers()
+    steps.update(network, optimizer, steps.Terms(loss, {}, {}), alone.share(len(loss)), alone)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_a_recipe_overfits_a_tiny_batch(recipe: str) -> None:
@@ -205,18 +210,17 @@ def test_a_recipe_overfits_a_tiny_batch(recipe: str) -> None:
     c = c[:, : config.model.num_classes]
     real_images, fake_images = a_few_images(config.model), s.G(z, c).detach()
     for _ in range(60):
-        d_loss, class_loss = loss.d(s.D(real_images, c), s.D(fake_images, c)).mean(), torch.zeros(())
+        d_loss, class_loss = loss.d(s.D(real_images, c), s.D(fake_images, c)), torch.zeros(8)
         if config.d_class_weight:
-            class_loss = losses.class_cross_entropy(s.D.read(real_images, c)[1], c).mean()
-        train_loop.update(d_loss + class_loss, s.D, s.d_optimizer, [], distributed=False)
-    assert d_loss < 0.05
-    assert class_loss < 0.05
+            class_loss = losses.class_cross_entropy(s.D.read(real_images, c)[1], c)
+        follow(d_loss + class_loss, s.D, s.d_optimizer)
+    assert d_loss.mean() < 0.05
+    assert class_loss.mean() < 0.05
     s.D.eval()
     real_logits = s.D(real_images, c).detach()
     before = loss.g(real_logits, s.D(s.G(z, c), c)).mean()
     for _ in range(60):
-        g_loss = loss.g(real_logits, s.D(s.G(z, c), c)).mean()
-        train_loop.update(g_loss, s.G, s.g_optimizer, [], distributed=False)
+        follow(loss.g(real_logits, s.D(s.G(z, c), c)), s.G, s.g_optimizer)
     assert loss.g(real_logits, s.D(s.G(z, c), c)).mean() < before / 4
 
 
@@ -226,7 +230,7 @@ def test_a_step_changes_only_the_network_that_it_should(
 ) -> None:
     config = tiny(recipe)
     states: list[state.TrainState] = []
-    new_state, update = state.new_state, train_loop.update
+    new_state, update = state.new_state, steps.update
     order: list[str] = []
 
     def weights(network: nn.Module) -> Tensor:
@@ -236,18 +240,18 @@ def test_a_step_changes_only_the_network_that_it_should(
         states.append(new_state(*arguments))
         return states[0]
 
-    def watched_update(loss: Tensor, network: nn.Module, *rest: Any) -> list[Tensor]:
+    def watched_update(network: nn.Module, *rest: Any) -> dict[str, Tensor]:
         (s,) = states
         other = s.D if network is s.G else s.G
         order.append("G" if network is s.G else "D")
         mine, others = weights(network), weights(other)
-        numbers = update(loss, network, *rest)
+        numbers = update(network, *rest)
         assert torch.equal(weights(other), others)
         assert not torch.equal(weights(network), mine)
         return numbers
 
     monkeypatch.setattr(state, "new_state", watched_state)
-    monkeypatch.setattr(train_loop, "update", watched_update)
+    monkeypatch.setattr(steps, "update", watched_update)
     train_on(1, (config, tmp_path))
     a_step = ["D", "D", "G"] if config.d_update == "separate" else ["D", "G"]
     assert order == a_step * 2
@@ -270,7 +274,7 @@ def test_the_same_fakes_are_those_of_the_same_latents(
     same, fresh = (losses_of(train_on(1, (config, tmp_path / config.g_fakes))[0]) for config in configs)
     assert same["d_loss"][0] == fresh["d_loss"][0]
     assert same["g_loss"] != fresh["g_loss"]
-    monkeypatch.setattr(data, "G_LATENTS", data.D_LATENTS)
+    monkeypatch.setattr(draws, "G_LATENTS", draws.D_LATENTS)
     assert losses_of(train_on(1, (configs[1], tmp_path / "drawn twice"))[0]) == same
 
 
@@ -283,7 +287,7 @@ def test_penalties_in_turn_are_each_twice_as_heavy(tmp_path: Path, monkeypatch: 
         penalized.append((bool((images == -1).any()), penalties.mean().item()))  # real digits have black pixels
         return penalties
 
-    monkeypatch.setattr(losses, "gradient_penalty", watched)
+    monkeypatch.setattr(steps, "gradient_penalty", watched)
     for kind, real in (("both", [True, False] * 2), ("alternate", [True, False])):
         penalized.clear()
         config = tiny("forge", penalties=kind, gamma=0.5, dtype="float64")
@@ -300,20 +304,20 @@ def test_rmsprop_is_that_of_keras() -> None:
     bias = s.G.fc.bias
     assert isinstance(bias, Tensor)
     for _ in range(2):
-        train_loop.update((2 * bias).sum() + 0 * sum(p.sum() for p in s.G.parameters()), s.G, s.g_optimizer, [], False)
+        follow((2 * bias).sum()[None] + 0 * sum(p.sum() for p in s.G.parameters()), s.G, s.g_optimizer)
     # The mean of squares is .1 * 2^2, then .9 * .4 + .1 * 2^2 = .76; each step is lr * 2 / (root + eps).
     expected = -0.1 * 2 / (0.4**0.5 + 1e-7) - 0.1 * 2 / (0.76**0.5 + 1e-7)
     torch.testing.assert_close(bias.detach(), torch.full_like(bias, expected))
 
 
 def test_learning_rates_decay_with_time_as_in_keras() -> None:
-    g_lr, d_lr = train_loop.learning_rates(RECIPES["conv-cgan"], 40_000, 40_000)
+    g_lr, d_lr = train_loop.learning_rates(RECIPES["conv-cgan"].config, 40_000, 40_000)
     assert (g_lr, d_lr) == pytest.approx((1e-4 / (1 + 3e-8 * 40_000), 2e-4 / (1 + 6e-8 * 40_000)), rel=1e-12)
-    assert train_loop.learning_rates(RECIPES["gan"], 123, 1000) == (2e-4, 2e-4)
+    assert train_loop.learning_rates(RECIPES["gan"].config, 123, 1000) == (2e-4, 2e-4)
 
 
 def test_lengths_are_those_of_the_sources() -> None:
-    assert {name: train_loop.plan(RECIPES[name], 60_000) for name in TOTALS} == {
+    assert {name: train_loop.plan(RECIPES[name].config, 60_000) for name in TOTALS} == {
         "mlp-cgan": (50, 1000),
         "conv-cgan": (500, 40_000),
         "dcgan": (468, 50 * 468),
@@ -328,26 +332,22 @@ def test_our_own_recipes_differ_in_their_schedules_and_in_what_forge_saves() -> 
     schedule = {"recipe", "epochs", "steps_per_epoch", "lr_warmup", "lr_decay", "ema"}
     savings = {"penalties", "g_fakes", "model.d_kernel"}
     for name, fields in (("quick", schedule), ("forge-best", schedule | savings)):
-        assert {line.split(":")[0] for line in RECIPES["forge"].config.differences(RECIPES[name])} <= fields
-    steps = [train_loop.plan(RECIPES[name], 60_000) for name in ("quick", "forge", "forge-best")]
-    assert steps == sorted(steps)
-    assert steps[-1][0] == 60_000 // 64  # a pass over the data
+        assert {line.split(":")[0] for line in RECIPES["forge"].config.differences(RECIPES[name].config)} <= fields
+    lengths = [train_loop.plan(RECIPES[name].config, 60_000) for name in ("quick", "forge", "forge-best")]
+    assert lengths == sorted(lengths)
+    assert lengths[-1][0] == 60_000 // 64  # a pass over the data
 
 
-def test_gan_prints_the_accuracy_in_per_cent_every_ten_epochs(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_gan_prints_the_accuracy_in_per_cent_every_ten_epochs(tmp_path: Path) -> None:
     run = open_store(tmp_path).run("gan")
     run.create(run_record())
     numbers = {"d_loss": 0.7, "g_loss": 0.7, "d_acc_real": 0.514, "d_acc_fake": 0.7, "images_per_second": 1.0}
     summary = EpochSummary(epoch=0, step=0, nimg=0, time=0.0, **numbers)
     for epoch in range(21):
         run.write_epoch_metrics(replace(summary, epoch=epoch, step=epoch))
-    Fit(RECIPES["gan"], run, Resources(workers=1, gpu=False, cpus_per_worker=1), 0, 20, math.inf)._show(
-        tqdm(disable=True), -1
-    )
-    lines = [line for line in capsys.readouterr().out.splitlines() if "accuracy" in line]
-    assert lines == [
+    lines = [line for epoch in run.epochs() for line in epoch_lines(run, epoch, 20, RECIPES["gan"].upkeep)]
+    assert lines[0] == ("epoch 1/20  step 1  d_loss 0.700 g_loss 0.700 d_acc_real 0.514 d_acc_fake 0.700  1 images/s")
+    assert [line for line in lines if "accuracy" in line] == [
         f"epoch {epoch}: the discriminator's accuracy is 51% on real and 70% on fake samples" for epoch in (10, 20)
     ]
 

@@ -11,9 +11,9 @@ import pytest
 from tests.sample_run import being_trained, manifest, run_record
 from trainer import launch
 from trainer.__main__ import main, parse
-from trainer.config import TrainConfig
+from trainer.config import TrainConfig, Upkeep
 from trainer.data import load_dataset
-from trainer.recipes import RECIPES, SOURCES, SUMMARIES
+from trainer.recipes import RECIPES
 from trainer.run_store import GENERATOR_FILE, Run, open_store
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -85,7 +85,9 @@ def test_a_file_is_no_place_for_runs(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 def test_a_dry_run_prints_the_config_that_would_train(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["forge", "--epochs", "3", "--batch-size", "32", "--model.z-dim", "16", "--dry-run"]) == 0
-    config = TrainConfig.from_dict(json.loads(capsys.readouterr().out))
+    settings = json.loads(capsys.readouterr().out)
+    config = TrainConfig.from_dict(settings)
+    assert settings["keep_checkpoints"] == 3
     assert (config.epochs, config.batch_size, config.model.z_dim) == (3, 32, 16)
     assert config.g_lr == RECIPES["forge"].config.g_lr
 
@@ -120,10 +122,22 @@ def test_recipes_are_listed_with_their_sizes_and_schedules(capsys: pytest.Captur
     assert "trainer recipes: unrecognized arguments: gan" in capsys.readouterr().err
 
 
-def test_every_recipe_has_a_summary_and_names_itself() -> None:
-    assert SUMMARIES.keys() == SOURCES.keys() == RECIPES.keys()
-    assert all(config.recipe == name for name, config in RECIPES.items())
-    assert all(parse([name]).config == config for name, config in RECIPES.items())
+def test_recipes_are_listed_by_name_and_with_their_notes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["recipes", "--names"]) == 0
+    assert capsys.readouterr().out.split("\n") == [*RECIPES, ""]
+    assert main(["recipes", "--long"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    for name, recipe in RECIPES.items():
+        assert f"{name}: {recipe.summary}" in text
+        assert " ".join(recipe.notes.split()) in text
+    assert "relativistic + R1 or R2 in turn" in text
+
+
+def test_every_recipe_names_itself_and_is_what_its_command_trains() -> None:
+    for name, recipe in RECIPES.items():
+        assert recipe.config.recipe == name
+        command = parse([name])
+        assert (command.config, command.upkeep) == (recipe.config, recipe.upkeep)
 
 
 @pytest.mark.parametrize(
@@ -140,7 +154,7 @@ def test_every_recipe_has_a_summary_and_names_itself() -> None:
 def test_a_run_is_not_continued_with_another_config(
     arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = existing_run(tmp_path, RECIPES["forge"])
+    run = existing_run(tmp_path, RECIPES["forge"].config)
     before = run.read_run()
     assert main(["forge", "--runs", str(tmp_path), *arguments]) == 2
     error = capsys.readouterr().err
@@ -163,7 +177,7 @@ def test_a_run_that_has_used_its_cpu_minutes_starts_nothing(
         raise ValueError("it would start Ray")
 
     monkeypatch.setattr(launch, "connect", connect)
-    run = existing_run(tmp_path, RECIPES["forge"])
+    run = existing_run(tmp_path, RECIPES["forge"].config)
     run.publish_checkpoint(manifest(40, seconds=70.0, cpu_seconds=120.0), {GENERATOR_FILE: b"weights"})
     command = ["forge", "--runs", str(tmp_path), "--cpu-minutes"]
     for minutes in ("2", "1.5"):
@@ -175,7 +189,7 @@ def test_a_run_that_has_used_its_cpu_minutes_starts_nothing(
 
 
 def test_a_run_that_trains_now_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with being_trained(existing_run(tmp_path, RECIPES["forge"])):
+    with being_trained(existing_run(tmp_path, RECIPES["forge"].config)):
         assert main(["forge", "--runs", str(tmp_path)]) == 2
     assert "is being trained by another process now" in capsys.readouterr().err
 
@@ -187,7 +201,6 @@ def test_a_run_that_trains_now_is_left_alone(tmp_path: Path, capsys: pytest.Capt
         {"gamma": -1.0},
         {"beta1": 1.0},
         {"d_lr": 0.0},
-        {"keep_checkpoints": 0},
         {"g_fakes": "same", "d_fakes_mode": "eval"},
         {"loss": "relativistic", "d_update": "separate", "gamma": 0.0},
     ],
@@ -198,9 +211,43 @@ def test_a_config_that_cannot_train_names_the_field(fields: dict[str, Any]) -> N
         TrainConfig.from_dict(config | fields)
 
 
+@pytest.mark.parametrize("fields", [{"keep_checkpoints": 0}, {"checkpoint_every": -1}, {"metrics_every": -1}])
+def test_an_upkeep_that_cannot_be_names_the_field(fields: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match=next(iter(fields))):
+        Upkeep(**fields)
+
+
+def test_a_run_is_continued_with_another_upkeep(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def connect(*arguments: Any) -> None:
+        raise ValueError("it would start Ray")
+
+    monkeypatch.setattr(launch, "connect", connect)
+    existing_run(tmp_path, RECIPES["forge"].config)
+    flags = [
+        "--keep-checkpoints",
+        "5",
+        "--metrics-every",
+        "0",
+        "--checkpoint-every",
+        "7",
+        "--print-accuracy-every",
+        "2",
+    ]
+    assert main(["forge", "--runs", str(tmp_path), *flags]) == 2
+    assert capsys.readouterr().err == "trainer: it would start Ray\n"
+
+
+def test_a_run_from_before_upkeep_was_apart_is_still_the_same_run() -> None:
+    fields = RECIPES["gan"].config.to_dict()
+    fields |= {"keep_checkpoints": 3, "checkpoint_every": 0, "metrics_every": 1, "print_accuracy_every": 10}
+    assert TrainConfig.from_dict(fields) == RECIPES["gan"].config
+
+
 def test_a_run_from_before_the_classics_is_still_the_same_run() -> None:
-    later = ("print_accuracy_every", "sampling", "d_batch", "d_acc_mode", "d_fakes_labels", "optimizer")
-    for config in (RECIPES["forge"], RECIPES["quick"]):
+    later = ("sampling", "d_batch", "d_acc_mode", "d_fakes_labels", "optimizer")
+    for config in (RECIPES["forge"].config, RECIPES["quick"].config):
         fields = config.to_dict()
         for name in (*later, "g_decay", "d_decay"):
             del fields[name]
@@ -211,10 +258,10 @@ def test_a_run_from_before_the_classics_is_still_the_same_run() -> None:
 def test_a_classic_from_before_classes_were_read_and_epochs_scored_is_still_the_same_run() -> None:
     for recipe in ("mlp-cgan", "dcgan", "gan"):
         fields = RECIPES[recipe].config.to_dict()
-        for name in ("metrics_every", "d_class_weight", "g_class_weight"):
+        for name in ("d_class_weight", "g_class_weight"):
             del fields[name]
         del fields["model"]["classifier"]
-        assert TrainConfig.from_dict(fields) == RECIPES[recipe]
+        assert TrainConfig.from_dict(fields) == RECIPES[recipe].config
 
 
 def test_a_config_with_an_unknown_or_missing_field_is_refused() -> None:

@@ -121,7 +121,7 @@ def test_a_training_that_fails_shows_why_and_the_app_goes_on(tmp_path: Path) -> 
 
 @pytest.mark.slow
 def test_a_run_that_the_trainer_refuses_to_go_on_with_gets_a_successor(tmp_path: Path) -> None:
-    config = dataclasses.replace(RECIPES["quick"], g_lr=0.5)
+    config = dataclasses.replace(RECIPES["quick"].config, g_lr=0.5)
     run = open_store(tmp_path).run("quick-1")
     run.create(run_record(config=config.to_dict()))
     run.write_progress(Progress(phase="stopped"))

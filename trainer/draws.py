@@ -51,6 +51,11 @@ def epoch_order(labels: NDArray[np.int64], group: int, seed: int, epoch: int) ->
     return random.permutation(np.concatenate(runs)).reshape(-1)
 
 
+def batch_of_step(order: NDArray[np.int64], step: int, batch_size: int) -> NDArray[np.int64]:
+    """Return the indices (batch_size,) of the batch at a step of an epoch; after the end the order starts again."""
+    return order[np.arange(step * batch_size, (step + 1) * batch_size) % len(order)]
+
+
 def load_images(config: TrainConfig) -> data.Dataset:
     """Load the training images of a run; raise `ValueError` if they do not fit the networks."""
     dataset = data.load_dataset(data.ROOT / config.dataset if config.dataset else data.MNIST)
@@ -125,7 +130,7 @@ class Draws:
         if number != self._pass:
             self._pass = number
             self._order = epoch_order(self.labels, config.model.group_size, config.seed, number)
-        return self._order[np.arange(batch * size, (batch + 1) * size) % len(self._order)]
+        return batch_of_step(self._order, batch, size)
 
     def _latents(self, purpose: int, step: int, share: Share) -> Tensor:
         stream = random_stream(self.config.seed, purpose, step)

@@ -1,0 +1,117 @@
+"""What a step draws: functions of (seed, step) for the whole batch, of which each worker takes its rows."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.training import DROPOUT, dropout_config, forge_config, mlp_config, rmsprop_config
+from trainer.config import TrainConfig
+from trainer.draws import Draws, batch_of_step, epoch_order, load_images
+from trainer.workers import Workers
+
+label_lists = st.lists(st.integers(0, 4), min_size=1, max_size=60)
+seeds = st.integers(0, 2**63 - 1)
+
+
+@given(label_lists, seeds, st.integers(0, 1000))
+def test_an_epoch_visits_every_image_once(labels: list[int], seed: int, epoch: int) -> None:
+    assert sorted(epoch_order(np.array(labels), 1, seed, epoch)) == list(range(len(labels)))
+
+
+@given(label_lists, st.integers(2, 6), seeds, st.integers(0, 1000))
+def test_a_grouped_epoch_comes_in_groups_of_one_class(labels: list[int], group: int, seed: int, epoch: int) -> None:
+    order = epoch_order(np.array(labels), group, seed, epoch)
+    assert len(set(order)) == len(order)
+    visited = np.array(labels)[order]
+    assert all(len(set(run)) == 1 for run in visited.reshape(-1, group))
+    left_out = np.bincount(labels) - np.bincount(visited, minlength=max(labels) + 1)
+    assert (left_out < group).all()
+
+
+@pytest.mark.parametrize("group", [1, 4])
+def test_the_order_is_a_function_of_seed_and_epoch_alone(group: int) -> None:
+    labels = np.random.RandomState(0).randint(0, 10, 200)
+    order = epoch_order(labels, group, seed=3, epoch=7)
+    np.random.seed(0)
+    assert np.array_equal(order, epoch_order(labels, group, seed=3, epoch=7))
+    for seed, epoch in [(3, 8), (4, 7), (7, 3)]:
+        assert not np.array_equal(order, epoch_order(labels, group, seed, epoch))
+
+
+def test_other_images_sit_out_in_every_epoch() -> None:
+    labels = np.zeros(7, np.int64)
+    sitting_out = {tuple(set(range(7)) - set(epoch_order(labels, 4, seed=0, epoch=epoch))) for epoch in range(20)}
+    assert len(sitting_out) > 10
+
+
+def test_groups_of_different_classes_are_mixed() -> None:
+    labels = np.repeat(np.arange(10), 40)
+    firsts = labels[epoch_order(labels, 4, seed=0, epoch=0)].reshape(-1, 4)[:, 0]
+    assert len(set(firsts[:10])) > 3
+
+
+def test_batches_follow_the_order_and_begin_again() -> None:
+    order = np.array([4, 2, 0, 3, 1])
+    assert batch_of_step(order, 0, 2).tolist() == [4, 2]
+    assert batch_of_step(order, 1, 2).tolist() == [0, 3]
+    assert batch_of_step(order, 2, 2).tolist() == [1, 4]
+    assert batch_of_step(order, 5, 2).tolist() == [4, 2]
+    assert batch_of_step(order, 0, 12).tolist() == [4, 2, 0, 3, 1, 4, 2, 0, 3, 1, 4, 2]
+
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize("config", [forge_config(), mlp_config(), dropout_config(), rmsprop_config()])
+def test_workers_together_draw_what_one_draws_alone(config: TrainConfig) -> None:
+    dataset = load_images(config)
+    alone = Draws(config, dataset, CPU, Workers())
+    together = [Draws(config, dataset, CPU, Workers(rank, 3)) for rank in range(3)]
+    for step in (0, 1, 40):
+        whole = alone.real(step)
+        parts = [draws.real(step) for draws in together]
+        assert torch.equal(whole.images, torch.cat([part.images for part in parts]))
+        assert torch.equal(whole.c, torch.cat([part.c for part in parts]))
+        for inputs in ("d_inputs", "g_inputs"):
+            z, c = (alone.d_inputs if inputs == "d_inputs" else alone.g_inputs)(step, whole.c)
+            drawn = [
+                (draws.d_inputs if inputs == "d_inputs" else draws.g_inputs)(step, part.c)
+                for draws, part in zip(together, parts, strict=True)
+            ]
+            assert torch.equal(z, torch.cat([mine for mine, _ in drawn]))
+            assert torch.equal(c, torch.cat([mine for _, mine in drawn]))
+
+
+def test_each_purpose_and_each_step_has_numbers_of_its_own() -> None:
+    config = mlp_config(d_fakes_labels="uniform")
+    draws = Draws(config, load_images(config), CPU, Workers())
+    c = draws.real(0).c
+    drawn = [draws.d_inputs(0, c), draws.g_inputs(0, c), draws.d_inputs(1, c)]
+    for k, (z, classes) in enumerate(drawn):
+        for other_z, other_classes in drawn[k + 1 :]:
+            assert not torch.equal(z, other_z)
+            assert not torch.equal(classes, other_classes)
+    other = Draws(replace(config, seed=1), load_images(config), CPU, Workers())
+    assert not torch.equal(other.d_inputs(0, c)[0], drawn[0][0])
+
+
+@pytest.mark.parametrize("fields", [{"d_update": "concatenated"}, {"d_update": "separate"}])
+def test_dropout_masks_of_a_worker_are_its_rows_of_the_batch(fields: dict[str, Any]) -> None:
+    config = dropout_config(model=DROPOUT, **fields)
+    dataset = load_images(config)
+    passes = 2 if config.d_update == "concatenated" else 1
+    whole = Draws(config, dataset, CPU, Workers()).d_masks(5)
+    assert whole
+    assert whole.batch_size == passes * config.d_batch_size
+    rows = []
+    for rank in range(2):
+        masks = Draws(config, dataset, CPU, Workers(rank, 2)).d_masks(5)
+        assert masks
+        assert masks.generator.initial_seed() == whole.generator.initial_seed()
+        rows += masks.rows.tolist()
+    assert sorted(rows) == whole.rows.tolist() == list(range(whole.batch_size))
