@@ -1,6 +1,8 @@
 """The text of a view: canonical, strict, and never a surprise to whoever parses it."""
 
 import dataclasses
+from pathlib import Path
+from urllib.parse import parse_qsl
 
 import pytest
 from hypothesis import given
@@ -54,6 +56,21 @@ views = st.one_of(
     st.builds(ArchitectureView, **scope),
 )
 names = sorted({field.name for kind in VIEWS.values() for field in dataclasses.fields(kind)})
+
+
+LINKS = [
+    line for line in Path(__file__).with_name("links.txt").read_text().splitlines() if not line.startswith("#")
+]
+"""Links as they were read when this list was made."""
+
+
+@pytest.mark.parametrize("line", LINKS)
+def test_a_link_is_read_as_ever(line: str) -> None:
+    link, _, expected = line.partition(" -> ")
+    kind, _, query = link.partition("?")
+    read = Lenient.of(kind, parse_qsl(query, keep_blank_values=True))
+    found = f"{encode(read.view)} ! {' '.join(problem.parameter for problem in read.problems)}"
+    assert found.removesuffix(" ! ") == expected
 
 
 @given(views)
