@@ -1,48 +1,29 @@
-"""Training: how a run is doing, live while it trains."""
+"""Training: the progress, the scores and the curves of a run, live while it trains."""
 
 from contextlib import suppress
+from dataclasses import dataclass
 
 import streamlit as st
 
-from models.view_link import TrainingView
 from trainer.run_store import EpochSummary, Progress, RunStoreError
-from webapp import address, catalog, sheet_links, wording
+from webapp import address, catalog, wording
 from webapp.catalog import RunEntry
-from webapp.scene import Scene
+from webapp.page import Scene
+from webapp.view_link import View
 
 POLL_SECONDS = 2
 PLOTLY = {"displayModeBar": False}
-QUALITY = {
-    "label_accuracy": (
-        "Label accuracy",
-        "How often a generated digit is read as the one that was asked for. Higher is better.",
-    ),
-    "fid": (
-        "FID",
-        "How far generated digits as a whole are from real ones, on a logarithmic axis. Lower is better.",
-    ),
-    "neighbours": (
-        "Precision, recall, density and coverage",
-        "Whether generated digits look like real ones (precision, density), and whether there is one for every kind of "
-        "real digit (recall, coverage). Higher is better.",
-    ),
-}
-"""Chart of the scores of epochs -> its title, and what it shows."""
-CHARTS = {
-    "losses": (
-        "Losses",
-        "What each network tries to make small. Neither wins for good: steady curves are a good sign.",
-    ),
-    "accuracy": (
-        "How often the discriminator is right",
-        "On real and on generated pictures. At 50 % (dotted) it can only guess: the generator fools it.",
-    ),
-    "throughput": ("Speed", "Training images per second, over all workers."),
-}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingView(View):
+    """The progress, the scores and the curves of a run."""
+
+    kind = "training"
 
 
 def show(scene: Scene[TrainingView]) -> None:
-    """Draw the page, again and again while the run trains."""
+    """Draw the page, and again every few seconds while the run trains."""
     address.publish(scene.view)
     live = scene.entry.progress.is_live
     st.fragment(_show, run_every=POLL_SECONDS if live else None)(scene.entry.key, live)
@@ -71,11 +52,11 @@ def _header(entry: RunEntry) -> None:
     st.subheader(wording.state(entry))
     if progress.is_stale:
         st.warning(
-            f"Nothing has been heard of this run for {wording.duration(progress.age or 0)}: it may have been killed. "
-            "The same command again resumes it from its newest checkpoint."
+            f"This run has not reported for {wording.duration(progress.age or 0)}. It may have been killed. "
+            "Run the same command again to resume it from its newest checkpoint."
         )
     if progress.phase == "failed":
-        st.error("The run failed. The same command again resumes it from its newest checkpoint.")
+        st.error("The run failed. Run the same command again to resume it from its newest checkpoint.")
         if progress.message:
             st.code(progress.message, language=None, wrap_lines=True)
     st.progress(progress.share)
@@ -98,65 +79,63 @@ def _figures(progress: Progress) -> list[tuple[str, str]]:
 
 
 def _scored(entry: RunEntry, epochs: list[int]) -> list[EpochSummary]:
-    """The summaries of the epochs whose generator was scored."""
+    """Return the summaries of the epochs whose generator was scored."""
     summaries = [catalog.epoch_metrics(entry.key, entry.started, epoch) for epoch in epochs]
     return [summary for summary in summaries if summary.scores]
 
 
 def _scores(scored: list[EpochSummary]) -> None:
-    """Key figures: what the newest generator that was scored reached, and real digits below it."""
+    """Show the scores of the newest generator that has them, and those of real digits below."""
     if not scored:
         return
-    scores, floor = scored[-1].scores or {}, scored[-1].floor or {}
+    scores, reals = scored[-1].scores or {}, scored[-1].floor or {}
     st.markdown(f"**How good the digits are** after epoch {scored[-1].epoch}")
     with st.container(horizontal=True, key="scores", gap="large"):
         for name, (title, form, words) in wording.SCORES.items():
             if scores.get(name) is not None:
-                real = f"real {form.format(floor[name])}" if floor.get(name) is not None else None
+                real = f"real {form.format(reals[name])}" if reals.get(name) is not None else None
                 st.metric(title, form.format(scores[name]), real, "off", delta_arrow="off", help=words, width="content")
     st.caption(
-        "Of 2,000 generated digits, as a digit reader sees them. Below, and dashed in the charts: what 2,000 real "
-        "digits score in their place, the floor. Typical digits alone can pass it: recall and diversity then tell "
-        "how much variety is missing."
+        "Scores of 2,000 generated digits, from a digit reader. Below them, and dashed in the charts: the scores of "
+        "2,000 real digits. A generator can beat real digits by drawing only typical ones; recall and diversity then "
+        "show how much variety is missing."
     )
 
 
 def _quality(entry: RunEntry, scored: list[EpochSummary]) -> None:
     if not scored:
         return
-    from webapp import charts  # here, because Plotly is large and only this page needs it
+    from webapp import charts  # late: Plotly is large, and only this page needs it
 
     known = {name for summary in scored for name, score in (summary.scores or {}).items() if score is not None}
     beside = [name for name in ("label_accuracy", "fid") if name in known]  # without classes there is no accuracy
     with st.container(key="quality"):
         places = [*(st.columns(len(beside), gap="medium") if beside else ()), st.container()]
         for name, place in zip([*beside, "neighbours"], places, strict=True):
-            title, words = QUALITY[name]
+            title, words, draw = charts.QUALITY[name]
             with place:
                 st.markdown(f"**{title}**")
                 st.caption(words)
-                figure = getattr(charts, name)(scored)
-                st.plotly_chart(figure, key=f"training.{name}", config=PLOTLY, alt=f"{title} of {entry.name}. {words}")
+                alt = f"{title} of {entry.name}. {words}"
+                st.plotly_chart(draw(scored), key=f"training.{name}", config=PLOTLY, alt=alt)
 
 
 def _evaluation(entry: RunEntry) -> None:
-    """All scores of the newest checkpoint, where somebody has asked for them."""
+    """Show all scores of the newest checkpoint if `python -m trainer evaluate` has written them."""
     checkpoints = catalog.checkpoints(entry.key)
     found = catalog.evaluation(entry.key, checkpoints[-1].step) if checkpoints else None
     if not found:
         return
-    generated, floor = found.generated, found.floor
-    shown = [name for name in wording.SCORES if generated.get(name) is not None and floor.get(name) is not None]
+    generated, reals = found.generated, found.floor
+    shown = [name for name in wording.SCORES if generated.get(name) is not None and reals.get(name) is not None]
     rows = []
     for name in shown:
         title, form, _ = wording.SCORES[name]
-        rows.append({"Score": title, "Generated": form.format(generated[name]), "Real": form.format(floor[name])})
+        rows.append({"Score": title, "Generated": form.format(generated[name]), "Real": form.format(reals[name])})
     st.markdown(f"**Evaluation** - {wording.checkpoint(checkpoints[-1]).lower()}")
     with st.container(key="evaluation"):
         st.table(rows)
-    st.caption(
-        f"Of {found.count:,} generated digits, as a digit reader sees them, and of as many real ones: the floor."
-    )
+    st.caption(f"Scores of {found.count:,} generated and as many real digits, from a digit reader.")
     with st.expander("What the scores mean"):
         st.markdown(
             "\n".join(f"- **{title}**: {words}" for title, _, words in [wording.SCORES[name] for name in shown])
@@ -165,28 +144,29 @@ def _evaluation(entry: RunEntry) -> None:
 
 def _newest_samples(entry: RunEntry, epochs: list[int]) -> None:
     if not epochs:
-        st.caption("The first sample grid is on its way.")
+        st.caption("The first sample grid will appear here.")
         return
     name = f"Sample grid of {entry.name}, epoch {epochs[-1]}"
     st.markdown(f"**Newest samples** - epoch {epochs[-1]}" + (", before training" if epochs[-1] == 0 else ""))
-    st.html(f'<img class="df-sheet" src="{sheet_links.url(entry, epochs[-1])}" alt="{name}">')
-    st.caption("Always the same latents. The Gallery has every epoch.")
+    st.html(f'<img class="df-sheet" src="{catalog.sample_url(entry, epochs[-1])}" alt="{name}">')
+    st.caption("Always drawn from the same latents. The Gallery has every epoch.")
 
 
 def _charts(entry: RunEntry, epochs: list[int]) -> None:
     curves = [catalog.losses(entry.key, entry.started, epoch) for epoch in epochs if epoch > 0]
-    with suppress(RunStoreError):  # it was completed meanwhile, and is among the others next time
+    with suppress(RunStoreError):  # completed in the meantime: it is among the others next time
         curves.append(catalog.running_losses(entry.key))
     if not any(curve.get("step") for curve in curves):
-        st.caption("Curves appear with the first steps of training.")
+        live = entry.progress.is_live
+        st.caption("Curves appear with the first steps of training." if live else "This run has recorded no curves.")
         return
-    from webapp import charts  # here, because Plotly is large and only this page needs it
+    from webapp import charts  # late: Plotly is large, and only this page needs it
 
     steps_per_epoch = _steps_per_epoch(entry)
-    for name, (title, words) in CHARTS.items():
+    for name, (title, words, draw) in charts.CURVES.items():
         st.markdown(f"**{title}**", help=words)
-        figure = getattr(charts, name)(curves, steps_per_epoch)
-        st.plotly_chart(figure, key=f"training.{name}", config=PLOTLY, alt=f"{title} of {entry.name}. {words}")
+        alt = f"{title} of {entry.name}. {words}"
+        st.plotly_chart(draw(curves, steps_per_epoch), key=f"training.{name}", config=PLOTLY, alt=alt)
 
 
 def _steps_per_epoch(entry: RunEntry) -> int:
