@@ -1,11 +1,16 @@
 """What all tests share: their order, and where the browser is."""
 
 import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
 
 from tests.find_chromium import ChromiumError, find_chromium
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 # Milliseconds say little where tests share their cores with a training.
 settings.register_profile("no deadline", deadline=None)
@@ -34,3 +39,16 @@ def chromium_path() -> str:
         if os.environ.get("CI"):
             pytest.fail(str(error))
         pytest.skip(str(error))
+
+
+@pytest.fixture(scope="module")
+def browser(chromium_path: str) -> "Iterator[Browser]":
+    """A running Chromium."""
+    from playwright.sync_api import expect, sync_playwright  # late: most test sessions need no browser
+
+    expect.set_options(timeout=20_000)  # the machine may be busy with a training
+    with sync_playwright() as playwright:
+        arguments = ["--no-sandbox", "--disable-dev-shm-usage"]
+        browser = playwright.chromium.launch(executable_path=chromium_path, args=arguments)
+        yield browser
+        browser.close()
