@@ -47,7 +47,7 @@ def _show(scene: Scene[GalleryView]) -> None:
         notices.no_epoch(entry)
         return
     if scene.view.epoch is not None and scene.view.epoch not in epochs:
-        st.warning(f"This run has no epoch {scene.view.epoch} yet. Shown instead: {epochs[-1]}, the newest.")
+        st.warning(f"This run has no epoch {scene.view.epoch}. Shown instead: {epochs[-1]}, the newest.")
     left, right = st.columns([5, 3], gap="large")
     classes = catalog.classes(entry.key)
     with left:
@@ -73,7 +73,7 @@ def _show(scene: Scene[GalleryView]) -> None:
             + "Epoch 0 is the generator before training: it draws noise."
         )
         if len(epochs) > 1:
-            st.caption("Drag the slider, press play, or click the player and use the arrow keys.")
+            st.caption("Drag the slider, or select it and use the arrow keys, or press play.")
         elif entry.progress.is_live:
             st.caption("The first epoch has not ended yet. Its grid will appear here.")
         else:
