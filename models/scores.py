@@ -23,6 +23,11 @@ class Score:
         return self.format.format(value)
 
     @property
+    def heading(self) -> str:
+        """The title with a capital letter."""
+        return self.title[0].upper() + self.title[1:]
+
+    @property
     def help(self) -> str:
         """The meaning, and which values are better."""
         return f"{self.meaning} {_BETTER[self.better]}"

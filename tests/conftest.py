@@ -1,12 +1,16 @@
 """What all tests share: their order, and the programs that some of them need."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
 
 from tools.programs import MissingProgramError, find_chromium, find_dot
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 # Milliseconds say little where tests share their cores with a training.
 settings.register_profile("no deadline", deadline=None)
@@ -46,3 +50,16 @@ def chromium_path() -> str:
 def dot_path() -> str:
     """Graphviz's `dot`, for tests that draw diagrams."""
     return found(find_dot)
+
+
+@pytest.fixture(scope="module")
+def browser(chromium_path: str) -> "Iterator[Browser]":
+    """A running Chromium."""
+    from playwright.sync_api import expect, sync_playwright  # late: most test sessions need no browser
+
+    expect.set_options(timeout=20_000)  # the machine may be busy with a training
+    with sync_playwright() as playwright:
+        arguments = ["--no-sandbox", "--disable-dev-shm-usage"]
+        browser = playwright.chromium.launch(executable_path=chromium_path, args=arguments)
+        yield browser
+        browser.close()

@@ -1,7 +1,5 @@
 """The app in a real browser, as a visitor uses it: pictures, links, sliders, small screens."""
 
-import base64
-import io
 import os
 import re
 import signal
@@ -12,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from PIL import Image
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 
+from tests.browser import address, images, open_page, settle
 from tests.sample_run import STEPS_PER_EPOCH, write_run
 from webapp import catalog, inference
 from webapp.environment import RUNS_VARIABLE
@@ -24,7 +22,6 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parent.parent
 EPOCHS = 3
-expect.set_options(timeout=20_000)  # the machine may be busy with a training
 
 
 @pytest.fixture(scope="module")
@@ -51,15 +48,6 @@ def site(runs: Path) -> Iterator[str]:
     finally:
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=30)
-
-
-@pytest.fixture(scope="module")
-def browser(chromium_path: str) -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        arguments = ["--no-sandbox", "--disable-dev-shm-usage"]
-        browser = playwright.chromium.launch(executable_path=chromium_path, args=arguments)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
@@ -92,33 +80,6 @@ def context(browser: Browser, site: str) -> Iterator[BrowserContext]:
     yield context
     context.close()
     assert [text for text in complaints if "ERR_ABORTED" not in text] == []
-
-
-def open_page(context: BrowserContext, url: str) -> Page:
-    page = context.new_page()
-    page.goto(url)
-    return page
-
-
-def settle(page: Page) -> None:
-    """Wait until nothing runs any more."""
-    expect(page.get_by_test_id("stStatusWidget")).to_have_count(0)
-    page.wait_for_timeout(300)
-
-
-def address(page: Page) -> str:
-    return page.evaluate("location.href")
-
-
-def pixels(source: str) -> NDArray[np.uint8]:
-    """Of an image whose address is a data URL."""
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(source.partition(",")[2]))))
-
-
-def images(page: Page) -> list[NDArray[np.uint8]]:
-    found = page.locator(".df-rows img")
-    expect(found.first).to_be_visible()
-    return [pixels(source) for source in found.evaluate_all("images => images.map(image => image.src)")]
 
 
 def copied_link(page: Page) -> str:

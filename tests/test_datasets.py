@@ -19,9 +19,9 @@ from ray._private.runtime_env.packaging import create_package
 from models import generate
 from models.config import ModelConfig
 from models.generator_file import read_generator
+from tests.pages import address, html, open_app, words
 from tests.sample_run import run_record
 from tests.test_data import idx, pixels, write_dataset
-from tests.test_webapp_views import address, html, open_app, words
 from tests.training import forge_config, train_here
 from trainer import fetch, launch
 from trainer.__main__ import main, parse
@@ -365,7 +365,7 @@ def test_the_app_calls_classes_by_their_names_and_links_by_their_numbers() -> No
     assert app.pills(key="generate.digits").options == ["red", "Green/moss", "sky, blue"]
     assert address(app)["digits"] == "0-2"
     app = open_app(digits="0.2.7", count="1")
-    assert "This generator knows classes 0 to 2 only; class 7 left out" in words(app)
+    assert "This generator knows only classes 0 to 2. Left out: class 7" in words(app)
     assert "2 pictures of red and sky, blue" in words(app)
     assert address(app)["digits"] == "0.2"
     app = open_app("interpolate", from_digit="1", to_digit="2")

@@ -14,7 +14,7 @@ import psutil
 import pytest
 from playwright.sync_api import Browser, BrowserContext, expect
 
-from tests.test_browser import browser, images, open_page, settle  # noqa: F401 - browser is a fixture
+from tests.browser import images, open_page, settle
 from trainer.run_store import open_store
 
 pytestmark = pytest.mark.slow
@@ -39,7 +39,7 @@ def demo(tmp_path: Path) -> Iterator["subprocess.Popen[str]"]:
 
 
 @pytest.fixture
-def visitor(browser: Browser) -> Iterator[BrowserContext]:  # noqa: F811
+def visitor(browser: Browser) -> Iterator[BrowserContext]:
     context = browser.new_context(viewport={"width": 1280, "height": 800})
     context.set_default_timeout(30_000)
     yield context

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import streamlit as st
 
-from tests.test_webapp_views import KINDS, check, html, open_app
+from tests.pages import KINDS, check, html, open_app
 from trainer.recipes import RECIPES
 from trainer.run_store import open_store
 from webapp.environment import RUNS_VARIABLE

@@ -1,6 +1,9 @@
 """Pictures of the app: what they depend on, what is kept, and what leaves as a file or a chart."""
 
+import asyncio
+import gc
 import io
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,12 +14,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from models.generator_file import GeneratorFileError
-from models.view_link import GenerateView, encode, parse
 from tests.sample_run import STEPS_PER_EPOCH, curve, manifest, model_config, write_checkpoint, write_run
 from trainer.run_store import GENERATOR_FILE, DamagedError, Run
-from webapp import catalog, charts, export, inference, picture_html, wording
+from webapp import asgi, catalog, charts, export, inference, picture_html, wording
 from webapp.classes import Classes, plain, slug
-from webapp.environment import RUNS_VARIABLE
+from webapp.environment import ROUTES_VARIABLE, RUNS_VARIABLE
+from webapp.view_link import encode
+from webapp.views.generate import GenerateView
 
 DIGITS = tuple(range(10))
 
@@ -67,6 +71,40 @@ def test_a_generator_in_memory_outlives_its_checkpoint(run: Run) -> None:
     assert inference.load(new) is inference.load(new)
 
 
+def test_the_same_file_in_two_places_is_one_generator(run: Run) -> None:
+    checkpoint = run.latest_checkpoint()
+    assert checkpoint
+    run.publish_checkpoint(manifest(7 * STEPS_PER_EPOCH), {GENERATOR_FILE: checkpoint.read(GENERATOR_FILE)})
+    here, there, other = key_of(2), key_of(7), key_of(1)
+    assert (here.step, there.step) == (100, 350)
+    assert inference.load(here) is inference.load(there)
+    assert inference.load(here) is not inference.load(other)
+    drawn = inference.pictures(here, (4,), 2, 0, 1.0)
+    way = inference.interpolation(here, 3, 1, 8, 2, "slerp", 5)
+    shutil.rmtree(run.path)
+    st.cache_resource.clear()  # the generator can no longer be read, so these are the pictures that were kept
+    assert np.array_equal(inference.pictures(there, (4,), 2, 0, 1.0), drawn)
+    assert np.array_equal(inference.interpolation(there, 3, 1, 8, 2, "slerp", 5), way)
+    with pytest.raises(inference.CheckpointGoneError):
+        inference.pictures(other, (4,), 2, 0, 1.0)
+
+
+def test_the_first_page_is_drawn_before_the_server_answers(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(ROUTES_VARIABLE, "")
+    monkeypatch.setattr(catalog, "PRETRAINED", Path(run.path, "none"))
+
+    async def start() -> None:
+        async with asgi.lifespan(asgi.app):
+            pass
+
+    asyncio.run(start())
+    gc.unfreeze()
+    key, view = key_of(2), GenerateView()
+    shutil.rmtree(run.path)
+    st.cache_resource.clear()
+    assert inference.pictures(key, DIGITS, view.count, view.seed, view.truncation).shape == (10, 10, 28, 28)
+
+
 def test_another_file_in_the_same_place_is_noticed(run: Run) -> None:
     old = key_of(2)
     run.storage.remove_folder(f"{run.name}/step_{2 * STEPS_PER_EPOCH:08d}")
@@ -92,7 +130,7 @@ def frames_of(colour: bool = False) -> NDArray[np.uint8]:
 def test_a_sheet_holds_every_pixel_and_its_link(colour: bool) -> None:
     frames, note = frames_of(colour), encode(GenerateView(run="runs/quick-1", step=50, seed=3))
     picture = Image.open(io.BytesIO(export.sheet(frames, 3, note, scale=2, gap=2)))
-    assert parse(picture.text[export.LINK_NOTE]) == GenerateView(run="runs/quick-1", step=50, seed=3)
+    assert picture.text[export.LINK_NOTE] == note
     pixels = np.asarray(picture)[::2, ::2]
     assert pixels.shape[:2] == (2 * 28 + 2, 3 * 28 + 2 * 2)
     assert np.array_equal(pixels[30:58, 30:58], frames[4])

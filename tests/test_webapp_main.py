@@ -58,7 +58,7 @@ def is_running(pid: int) -> bool:
     [
         (["--port", "abc"], "a port is a number from 0 to 65535"),
         (["--port", "70000"], "a port is a number from 0 to 65535"),
-        (["--train", "../forge"], "is no recipe's name"),
+        (["--train", "../forge"], "is not a recipe's name"),
         (["--host", "no.such.host.invalid"], "cannot serve on no.such.host.invalid"),
         (["--colour", "red"], "unrecognized arguments"),
     ],
@@ -139,7 +139,7 @@ def test_a_run_that_the_trainer_refuses_to_go_on_with_gets_a_successor(tmp_path:
         process.terminate()
         process.communicate(timeout=60)
     assert "Training quick-1 on two workers" in lines[-3]
-    assert re.search("quick-1 cannot go on, .* exists with another config .g_lr: 0.5", lines[-2])
+    assert re.search("quick-1 cannot be resumed, .* exists with another config .g_lr: 0.5", lines[-2])
     assert process.returncode == 0
     assert run.read_run() == before
 

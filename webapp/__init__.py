@@ -1,1 +1,1 @@
-"""The web app: shows runs, draws digits with their generators, and never trains."""
+"""The web app: shows runs and draws digits with their generators. It does not train."""

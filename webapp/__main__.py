@@ -1,4 +1,4 @@
-"""`python -m webapp` serves the app; with `--train RECIPE` it also trains, in a child process that ends with it."""
+"""Serve the app; with `--train RECIPE` also train, in a child process that ends with the app."""
 
 import argparse
 import asyncio
@@ -21,11 +21,11 @@ from webapp.training_child import REFUSED, TrainingChild, choose_run_name, train
 ROOT = Path(__file__).resolve().parent.parent
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 GRACE_SECONDS = 2
-"""For open connections when the server ends."""
+"""Time for open connections when the server ends."""
 
 
 def main() -> int:
-    """Serve until a signal ends it; returns the exit code."""
+    """Serve until a signal ends it; return the exit code."""
     options = _parser().parse_args()
     runs = options.runs if "://" in options.runs else os.path.abspath(os.path.expanduser(options.runs))
     os.environ[RUNS_VARIABLE] = runs
@@ -39,7 +39,7 @@ def main() -> int:
         )
         return 1
     say("Starting DigitForge ...")
-    os.chdir(ROOT)  # where Streamlit finds its settings, and the trainer its package
+    os.chdir(ROOT)  # Streamlit finds its settings there, and Python the trainer
     Demo(_url(listener), runs, options.train).run(sockets=[listener])
     return 0
 
@@ -65,14 +65,14 @@ def _port(text: str) -> int:
 
 def _recipe(text: str) -> str:
     if not valid_run_name(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no recipe's name; `python -m trainer --help` lists them")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a recipe's name; `python -m trainer --help` lists them")
     return text
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """A listening socket, so that nobody else takes the port while the app is starting. Raises `OSError`."""
+    """Return a listening socket, so that nobody else takes the port while the app starts. Raises `OSError`."""
     family, kind, protocol, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    # Made with its protocol named, or asyncio would not turn off Nagle's algorithm: 40 ms for each answer.
+    # With the protocol named, asyncio turns off Nagle's algorithm, which would cost 40 ms per answer.
     listener = socket.socket(family, kind, protocol)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -91,13 +91,13 @@ def _url(listener: socket.socket) -> str:
 
 
 def say(text: str) -> None:
-    """Tell the person at the terminal, who may have left."""
+    """Print a text, unless the terminal is closed."""
     with suppress(OSError):
         print(text, flush=True)
 
 
 class Demo(uvicorn.Server):
-    """The server, and beside it the training, if one is asked for."""
+    """The server, and the training beside it, if there is one."""
 
     def __init__(self, url: str, runs: str, recipe: str | None) -> None:
         super().__init__(
@@ -126,7 +126,7 @@ class Demo(uvicorn.Server):
                     say(f"The training has ended; its output is in {self._training.log}")
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Say where the app is, as soon as it answers, and start the training."""
+        """Print the app's URL as soon as it answers, and start the training."""
         await super().startup(sockets)
         if self.started:
             say(f"\n  DigitForge is running at {self._url}\n  Ctrl-C ends it.\n")
@@ -135,7 +135,7 @@ class Demo(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Handle what ends a program at a terminal, and swallow it: an end that was asked for is no error."""
+        """Handle `SIGNALS` with `handle_exit`. Unlike uvicorn, do not raise them again: the exit code stays 0."""
         before = {number: signal.signal(number, self.handle_exit) for number in SIGNALS}
         try:
             yield
@@ -144,7 +144,7 @@ class Demo(uvicorn.Server):
                 signal.signal(number, handler)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """End the server; asked again, wait for nothing."""
+        """End the server; the second time, do not wait."""
         if self.should_exit:
             self.force_exit = True
             if self._training:
@@ -168,21 +168,21 @@ class Demo(uvicorn.Server):
             await asyncio.sleep(0.5)
         if self.should_exit:
             return
-        if training.exit_code() == REFUSED and resumes:  # a newer version of the code has another config, perhaps
+        if training.exit_code() == REFUSED and resumes:  # perhaps the recipe has changed since
             training.stop(say)
-            say(f"{name} cannot go on, so a new run takes its place. {training.last_lines(1)}")
+            say(f"{name} cannot be resumed, so a new run takes its place. {training.last_lines(1)}")
             await self._start_training(recipe, resume=False)
         elif training.exit_code() == 0:
-            say(f"The training of {name} is complete; the app goes on. Ctrl-C ends it.")
+            say(f"The training of {name} is complete; the app keeps running. Ctrl-C ends it.")
         else:
             say(
-                f"The training of {name} ended with exit code {training.exit_code()}; the app goes on. "
+                f"The training of {name} ended with exit code {training.exit_code()}; the app keeps running. "
                 f"The last lines of {training.log}:\n\n{training.last_lines()}\n"
             )
 
 
 def _log_of(store: RunStore, name: str) -> Path:
-    """Where the output of a training goes: beside its run, or where that is not on a disk, a temporary file."""
+    """Return the file for the output of a training: beside its run, or a temporary file if the run is not on a disk."""
     if store.storage.is_local:
         return Path(store.root) / f"{name}.log"
     handle, path = tempfile.mkstemp(prefix=f"digitforge-{name}-", suffix=".log")

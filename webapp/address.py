@@ -1,33 +1,33 @@
-"""The page's address: read once into a view, rewritten whenever the view changes.
+"""The URL of the page: read once into a view, and rewritten when the view changes.
 
-Every address names the run, the checkpoint and all values, so that it shows the same to whoever opens it. Whether the
-visitor follows the newest checkpoint is therefore not in it, but in the session.
+The URL names the run, the checkpoint and all values, so that it shows the same to everyone who opens it. Whether the
+visitor follows the newest checkpoint is therefore kept in the session and not in the URL.
 """
 
 import dataclasses
 import time
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import streamlit as st
 
-from models.view_link import VIEWS, Lenient, View, ViewError, encode, pairs
+from webapp.view_link import V, View, ViewError, encode, from_link, pairs
 
-V = TypeVar("V", bound=View)
-
+HOME = "generate"
+"""Kind of the page at the app's URL without a path."""
 SETTLING_SECONDS = 2.0
-"""A click may still carry the address of before: for so long one of our own is not taken for a link."""
+"""How long a URL that we wrote ourselves may come back with a click without being treated as a new link."""
 
 
 @dataclass(frozen=True)
 class Link:
-    """What the address asks for."""
+    """What the URL asks for."""
 
     view: View
     problems: tuple[ViewError, ...]
-    """What was wrong in the link that brought the visitor here."""
+    """Invalid values of the link that brought the visitor here."""
     version: str
-    """Another one for each link that was opened."""
+    """Changes when a link is opened or a run is chosen."""
 
 
 @dataclass
@@ -38,10 +38,11 @@ class _Memory:
     step: int | None = None
     """None: follow the newest checkpoint."""
     views: dict[str, View] = dataclasses.field(default_factory=dict)
-    """The view last shown of each kind."""
+    """The last view of each kind."""
     known: list[tuple[float, str, tuple[tuple[str, str], ...]]] = dataclasses.field(default_factory=list)
-    """When, kind and address of what was read or written last, newest last."""
+    """Time, kind and parameters of the URLs that were last read or written, newest last."""
     problems: tuple[str, tuple[ViewError, ...]] = ("", ())
+    """Kind of the page that a link opened, and the invalid values of that link."""
     versions: int = 0
 
 
@@ -53,21 +54,21 @@ def _current() -> tuple[tuple[str, str], ...]:
     return tuple((name, value) for name in st.query_params for value in st.query_params.get_all(name))
 
 
-def read(kind: str) -> Link:
-    """The view that the page's address asks for: a link's, or without one what this page showed last."""
-    memory, current = _memory(), _current()
+def read(view_class: type[View]) -> Link:
+    """Return what the URL asks for: the view of a link, or without one the view that the page showed last."""
+    memory, current, kind = _memory(), _current(), view_class.kind
     if current and not _is_known(kind, current):
-        lenient = Lenient.of(kind, current)
-        memory.run, memory.step = lenient.view.run, lenient.view.step
-        memory.views[kind] = lenient.view
-        memory.problems = (kind, lenient.problems)
+        view, problems = from_link(view_class, current)
+        memory.run, memory.step = view.run, view.step
+        memory.views[kind] = view
+        memory.problems = (kind, problems)
         memory.versions += 1
         _remember(kind, current)
         for key in [key for key in st.session_state if isinstance(key, str) and key.startswith(f"{kind}.")]:
             del st.session_state[key]  # widgets take their values from the view again
     elif memory.problems[0] != kind:
         memory.problems = (kind, ())
-    view = dataclasses.replace(memory.views.get(kind, VIEWS[kind]()), run=memory.run, step=memory.step)
+    view = dataclasses.replace(memory.views.get(kind, view_class()), run=memory.run, step=memory.step)
     return Link(view, memory.problems[1], str(memory.versions))
 
 
@@ -81,17 +82,17 @@ def _is_known(kind: str, current: tuple[tuple[str, str], ...]) -> bool:
 
 
 def choose(run: str, step: int | None) -> None:
-    """Show this checkpoint from the next run of the script on; None = follow the newest."""
+    """Show this checkpoint from the next run of the script on; None: follow the newest."""
     memory = _memory()
-    if run != memory.run and "gallery" in memory.views:  # another run has other epochs
-        memory.views["gallery"] = VIEWS["gallery"]()
-    memory.versions += run != memory.run
+    if run != memory.run:
+        memory.views.pop("gallery", None)  # another run has other epochs
+        memory.versions += 1
     memory.run, memory.step = run, step
     memory.problems = ("", ())
 
 
 def publish(view: View) -> None:
-    """Make this view the page's address."""
+    """Write this view into the URL."""
     memory, address = _memory(), tuple(pairs(view))
     memory.views[view.kind] = view
     if address != _current():
@@ -106,12 +107,12 @@ def _remember(kind: str, address: tuple[tuple[str, str], ...]) -> None:
 
 
 def last(view: V) -> V:
-    """The view that was published last of this kind, or `view`: what a widget in error falls back to."""
+    """Return the last published view of this kind, or else `view`: its values stand in for invalid input."""
     known: Any = _memory().views.get(view.kind, view)
     return known
 
 
 def relative_url(view: View) -> str:
-    """The view's address, relative to any page of the app."""
+    """Return the URL of a view, relative to any page of the app."""
     text = encode(view)
-    return "./" + text.removeprefix("generate") if view.kind == "generate" else text
+    return "./" + text.removeprefix(HOME) if view.kind == HOME else text

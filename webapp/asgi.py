@@ -1,4 +1,4 @@
-"""The app as uvicorn serves it: Streamlit's pages with warm-up, security headers and routes of our own."""
+"""The app that uvicorn serves: Streamlit's pages, with a warm-up, security headers and two more routes."""
 
 import gc
 import os
@@ -24,7 +24,7 @@ IMMUTABLE = "public, max-age=31536000, immutable"
 CONTENT_SECURITY_POLICY = "; ".join(
     (
         "default-src 'self'",
-        # blob: for our components; the hash is of the one script that stands in Streamlit's page.
+        # blob: is for our components; the hash is that of the only script in Streamlit's page.
         "script-src 'self' 'wasm-unsafe-eval' blob: 'sha256-THxz9J9+wf7rhwR2YkXJoSZ13UCmYyC+3lNDv2+8ugA='",
         "style-src 'self' 'unsafe-inline'",
         "img-src 'self' data: blob:",
@@ -46,7 +46,7 @@ HEADERS = {
 
 
 class SecurityHeaders:
-    """Adds `HEADERS` to every HTTP response."""
+    """Middleware that adds `HEADERS` to every HTTP response."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -61,12 +61,12 @@ class SecurityHeaders:
 
 
 async def health(request: Request) -> Response:
-    """That the app answers, with all it needs loaded."""
+    """Answer once the app is ready: the warm-up is over before the first request."""
     return PlainTextResponse("ok")
 
 
 async def samples(request: Request) -> Response:
-    """The sample grid of an epoch; run and epoch are looked up in the listings, never used as a path."""
+    """Answer with the sample grid of an epoch. Run and epoch are looked up in the listings, never used as a path."""
     run, started, epoch = (request.query_params.get(name, "") for name in ("run", "started", "epoch"))
     return await anyio.to_thread.run_sync(_samples, run, started, epoch)
 
@@ -90,28 +90,29 @@ def _samples(run: str, started: str, epoch: str) -> Response:
 
 @asynccontextmanager
 async def lifespan(app: st.App) -> AsyncIterator[dict[str, Any]]:
-    """Load what the first visitor would otherwise wait for."""
+    """Load what the first visitor would otherwise wait for, before the server answers."""
     os.environ[ROUTES_VARIABLE] = "1"
     await anyio.to_thread.run_sync(_warm_up)
     gc.collect()
-    gc.freeze()  # the libraries' objects stay for good: no later collection needs to look at them
+    gc.freeze()  # the objects of the libraries stay, so later collections can skip them
     yield {}
 
 
 def _warm_up() -> None:
     from trainer.run_store import RunStoreError
-    from webapp import catalog, frame, inference  # noqa: F401 (frame: the pages' modules)
+    from webapp import catalog, frame, inference  # noqa: F401 (frame loads the modules of all pages)
+    from webapp.views.generate import GenerateView
 
     entry = catalog.list_runs().default()
     if entry is None:
         return
     try:
-        newest = catalog.checkpoints(entry.key)[-1:]
-        for checkpoint in newest:
-            key = inference.GeneratorKey(entry.key, checkpoint.step, checkpoint.generator_sha256)
+        for newest in catalog.checkpoints(entry.key)[-1:]:
+            key = inference.GeneratorKey(entry.key, newest.step, newest.generator_sha256)
             labels = tuple(range(inference.load(key).config.num_classes))
-            inference.pictures(key, labels, 10, 0, 1.0)
-    except (RunStoreError, ValueError):  # the page will say it
+            view = GenerateView()
+            inference.pictures(key, labels, view.count, view.seed, view.truncation)
+    except (RunStoreError, ValueError):  # the page will show it
         return
 
 

@@ -8,6 +8,7 @@ import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlencode
 
 import streamlit as st
 
@@ -26,7 +27,8 @@ from trainer.run_store import (
     open_store,
 )
 from webapp.classes import Classes
-from webapp.environment import RUNS_VARIABLE
+from webapp.environment import ROUTES_VARIABLE, RUNS_VARIABLE, SAMPLES_ROUTE
+from webapp.export import data_url
 
 PRETRAINED = Path(__file__).resolve().parent.parent / "pretrained"
 DEFAULT_RUN = "pretrained/forge"
@@ -160,6 +162,16 @@ def epochs(key: str) -> list[int]:
 def samples(key: str, started: float, epoch: int) -> bytes:
     """Return the sample grid of a complete epoch, a PNG. It never changes: `started` tells runs of one name apart."""
     return run_of(key).read_samples(epoch)
+
+
+def sample_url(entry: RunEntry, epoch: int) -> str:
+    """Return the URL of a sample grid: our route where `webapp.asgi` serves the app, else a data URL.
+
+    What a URL shows never changes: `started` tells runs of the same name apart.
+    """
+    if not os.environ.get(ROUTES_VARIABLE):
+        return data_url(samples(entry.key, entry.started, epoch))
+    return f".{SAMPLES_ROUTE}?{urlencode({'run': entry.key, 'started': repr(entry.started), 'epoch': epoch}, safe='/')}"
 
 
 @st.cache_data(max_entries=1024, show_spinner=False)

@@ -1,15 +1,17 @@
-"""From the records of a run to Plotly figures; pure."""
+"""The charts of the training page: from the records of a run to Plotly figures."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import NDArray
 
+from models.scores import SCORES
 from trainer.run_store import Curve, EpochSummary
 
 MAX_POINTS = 1000
-"""Points of one trace; more cannot be seen, but must be sent."""
+"""Points of one trace. More cannot be seen on a screen."""
 D_COLOR, G_COLOR = "#d9822b", "#3d7dd8"
 REAL_COLOR, FAKE_COLOR = "#2f9e78", "#b0508f"
 GREY = "#8a8f98"
@@ -18,7 +20,7 @@ NEIGHBOUR_COLORS = {"precision": G_COLOR, "recall": D_COLOR, "density": REAL_COL
 
 
 def joined(curves: Sequence[Curve], names: Sequence[str]) -> dict[str, NDArray[np.float64]]:
-    """Curves of several epochs as one: for each name an array (N,), nan where a value is missing."""
+    """Join the curves of several epochs: return for each name an array (N,), nan where a value is missing."""
     columns: dict[str, list[NDArray[np.float64]]] = {name: [] for name in names}
     for curve in curves:
         length = len(curve.get("step", ()))
@@ -34,7 +36,7 @@ def joined(curves: Sequence[Curve], names: Sequence[str]) -> dict[str, NDArray[n
 def thinned(
     x: NDArray[np.float64], y: NDArray[np.float64], points: int = MAX_POINTS
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """At most `points` pairs: the means of neighbours, leaving out what is not finite."""
+    """Return at most `points` pairs from arrays (N,): means of neighbours, without values that are not finite."""
     finite = np.isfinite(x) & np.isfinite(y)
     x, y = x[finite], y[finite]
     if len(x) <= points:
@@ -45,7 +47,7 @@ def thinned(
 
 
 def smoothed(y: NDArray[np.float64], window: int) -> NDArray[np.float64]:
-    """The running mean over `window` neighbours (fewer at the ends); nan are left out of it."""
+    """Return the running mean (N,) of an array (N,) over `window` neighbours, fewer at the ends; nan is left out."""
     if not len(y):
         return y
     finite = np.isfinite(y)
@@ -55,20 +57,20 @@ def smoothed(y: NDArray[np.float64], window: int) -> NDArray[np.float64]:
 
 
 def losses(curves: Sequence[Curve], steps_per_epoch: int) -> go.Figure:
-    """Losses of D and G over the epochs: each step's faintly, their running mean on top."""
+    """Draw the losses of D and G: each step's faintly, their running mean on top."""
     data = joined(curves, ("step", "d_loss", "g_loss"))
     figure = _figure("Loss")
     for name, title, color in (("d_loss", "Discriminator", D_COLOR), ("g_loss", "Generator", G_COLOR)):
         _add_curve(figure, data["step"], data[name], steps_per_epoch, title, color, "%{y:.3f}")
     both = np.concatenate([data["d_loss"], data["g_loss"]])
-    if np.isfinite(both).any():  # without the rare spikes, or nothing else could be seen; a double click shows them
+    if np.isfinite(both).any():  # rare spikes would hide the rest; a double click shows them
         low, high = np.nanquantile(both, [0.002, 0.98])
         figure.update_yaxes(range=[low - 0.1 * (high - low) - 0.05, high + 0.15 * (high - low) + 0.05])
     return figure
 
 
 def accuracy(curves: Sequence[Curve], steps_per_epoch: int) -> go.Figure:
-    """The discriminator's accuracy on real and on generated pictures, with the line of guessing."""
+    """Draw the discriminator's accuracy on real and on generated pictures, and a line at 50 %, which is guessing."""
     data = joined(curves, ("step", "d_acc_real", "d_acc_fake"))
     figure = _figure("Accuracy")
     for name, title, color in (("d_acc_real", "on real", REAL_COLOR), ("d_acc_fake", "on generated", FAKE_COLOR)):
@@ -79,7 +81,7 @@ def accuracy(curves: Sequence[Curve], steps_per_epoch: int) -> go.Figure:
 
 
 def throughput(curves: Sequence[Curve], steps_per_epoch: int) -> go.Figure:
-    """Images that training sees each second."""
+    """Draw the training images per second."""
     data = joined(curves, ("step", "images_per_second"))
     figure = _figure("Images per second")
     x, y = thinned(data["step"], data["images_per_second"])
@@ -92,7 +94,7 @@ def throughput(curves: Sequence[Curve], steps_per_epoch: int) -> go.Figure:
 
 
 def label_accuracy(scored: Sequence[EpochSummary]) -> go.Figure:
-    """How often a generated digit is read as what was asked for, epoch by epoch."""
+    """Draw the label accuracy of each epoch: how often a generated digit is read as the one that was asked for."""
     figure = _figure("Read as asked")
     _add_score(figure, scored, "label_accuracy", "Generated", G_COLOR, ".2%")
     figure.update_layout(showlegend=False, margin_t=8)
@@ -101,7 +103,7 @@ def label_accuracy(scored: Sequence[EpochSummary]) -> go.Figure:
 
 
 def fid(scored: Sequence[EpochSummary]) -> go.Figure:
-    """FID, epoch by epoch; its axis is logarithmic, or the last epochs would be one flat line."""
+    """Draw the FID of each epoch. The axis is logarithmic, or the last epochs would be one flat line."""
     figure = _figure("FID")
     _add_score(figure, scored, "fid", "Generated", G_COLOR, ".3f")
     figure.update_layout(showlegend=False, margin_t=8)
@@ -111,7 +113,7 @@ def fid(scored: Sequence[EpochSummary]) -> go.Figure:
 
 
 def neighbours(scored: Sequence[EpochSummary]) -> go.Figure:
-    """Precision, recall, density and coverage, epoch by epoch."""
+    """Draw precision, recall, density and coverage of each epoch."""
     figure = _figure("Score")
     for name, color in NEIGHBOUR_COLORS.items():
         _add_score(figure, scored, name, name.capitalize(), color, ".3f")
@@ -119,19 +121,19 @@ def neighbours(scored: Sequence[EpochSummary]) -> go.Figure:
 
 
 def _add_score(figure: go.Figure, scored: Sequence[EpochSummary], name: str, title: str, color: str, form: str) -> None:
-    """A score with what real digits score in its place, dashed, from the start of training on."""
+    """Add a score of each epoch, and the score of real digits as a dashed line from epoch 0."""
     rows = [(each.epoch, (each.scores or {}).get(name), (each.floor or {}).get(name)) for each in scored]
-    x, y, floor = np.array(rows, dtype=float).reshape(-1, 3).T  # None becomes nan, which Plotly leaves out
+    x, y, reals = np.array(rows, dtype=float).reshape(-1, 3).T  # None becomes nan, which Plotly leaves out
     figure.add_scatter(
-        x=np.append(0, x), y=np.append(floor[:1], floor), legendgroup=title, showlegend=False, hoverinfo="skip",
+        x=np.append(0, x), y=np.append(reals[:1], reals), legendgroup=title, showlegend=False, hoverinfo="skip",
         mode="lines", opacity=0.8, line={"color": color, "width": 1, "dash": "dash"},
     )  # fmt: skip
     figure.add_scatter(
-        x=x, y=y, customdata=floor, name=title, legendgroup=title, mode="lines+markers",
+        x=x, y=y, customdata=reals, name=title, legendgroup=title, mode="lines+markers",
         line={"color": color, "width": 2.2}, marker={"size": 6},
         hovertemplate=f"{title} %{{y:{form}}} (real %{{customdata:{form}}})<extra></extra>",
     )  # fmt: skip
-    if len(x) < 8:  # a few epochs would get ticks between them, where no score can be
+    if len(x) < 8:  # or a few epochs would get ticks between them
         figure.update_xaxes(dtick=1)
 
 
@@ -161,8 +163,52 @@ def _figure(y_title: str) -> go.Figure:
         margin={"l": 8, "r": 8, "t": 30, "b": 8},
         hovermode="x unified",
         legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
-        uirevision="stay",  # a visitor's zoom outlives the next update
+        uirevision="stay",  # keep the visitor's zoom across updates
     )
     figure.update_xaxes(title="Epoch", rangemode="tozero", automargin=True)
     figure.update_yaxes(title=y_title, automargin=True)
     return figure
+
+
+class Chart(NamedTuple):
+    """A chart of the training page."""
+
+    title: str
+    words: str
+    """What it shows, for the help text and for those who do not see it."""
+    draw: Callable[..., go.Figure]
+
+
+QUALITY = {
+    "label_accuracy": Chart(
+        SCORES["label_accuracy"].heading,
+        SCORES["label_accuracy"].help,
+        label_accuracy,
+    ),
+    "fid": Chart(
+        SCORES["fid"].heading,
+        f"{SCORES['fid'].help} The axis is logarithmic.",
+        fid,
+    ),
+    "neighbours": Chart(
+        "Precision, recall, density and coverage",
+        "Whether generated digits look like real ones (precision, density), and whether there is one for every kind of "
+        "real digit (recall, coverage). Higher is better.",
+        neighbours,
+    ),
+}
+"""Charts of the scores of epochs; each is drawn from the summaries of the scored epochs."""
+CURVES = {
+    "losses": Chart(
+        "Losses",
+        "What each network tries to minimize. Neither wins for good: steady curves are a good sign.",
+        losses,
+    ),
+    "accuracy": Chart(
+        "How often the discriminator is right",
+        "On real and on generated pictures. At 50 % (dotted) it can only guess: the generator fools it.",
+        accuracy,
+    ),
+    "throughput": Chart("Speed", "Training images per second, over all workers.", throughput),
+}
+"""Charts of the steps; each is drawn from the curves of the epochs and the number of steps in an epoch."""

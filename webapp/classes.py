@@ -1,4 +1,4 @@
-"""What a generator can be asked for, in words: digits, or classes with names of their own."""
+"""The classes of a generator in words: digits, or classes with names."""
 
 import re
 from collections.abc import Sequence
@@ -6,51 +6,51 @@ from dataclasses import dataclass
 
 
 def plain(text: str) -> str:
-    """A stranger's text as Markdown that shows it as it is."""
+    """Escape a text from outside, so that Markdown shows it unchanged."""
     return re.sub(r"([\\`*_{}\[\]<>#$:~|!&])", r"\\\1", text)
 
 
 def slug(text: str) -> str:
-    """A text as a part of a file's name: `T-shirt/top` is `t-shirt-top`; empty if it has no such letters."""
+    """Turn a text into a part of a file name: `T-shirt/top` gives `t-shirt-top`; empty if no letter of it can stay."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
 
 
 @dataclass(frozen=True)
 class Classes:
-    """What a generator can be asked for: digits, or classes with names of their own."""
+    """The classes of a generator: digits, or classes with names."""
 
     number: int
-    """0 = it draws without classes."""
+    """Number of classes; 0: the generator has none."""
     names: tuple[str, ...] = ()
-    """Of class 0, 1, ...; empty = their numbers."""
+    """Names of classes 0, 1, ...; empty: they go by their numbers."""
 
     @property
     def labels(self) -> tuple[int, ...]:
-        """Of all classes."""
+        """Labels of all classes."""
         return tuple(range(self.number))
 
     @property
     def noun(self) -> str:
-        """What one of them is called."""
+        """Word for one class."""
         return "class" if self.names or self.number > 10 else "digit"
 
     @property
     def nouns(self) -> str:
-        """What several of them are called."""
+        """Word for several classes."""
         return {"class": "classes", "digit": "digits"}[self.noun]
 
     def name(self, label: int) -> str:
-        """Such as `7` or `Ankle boot`."""
+        """Return the name of a class, such as `7` or `Ankle boot`."""
         return self.names[label] if label < len(self.names) else str(label)
 
     def one(self, label: int) -> str:
-        """One of them within a sentence, such as `a 7`, `Ankle boot` or `class 17`."""
+        """Return a class for use in a sentence, such as `a 7`, `Ankle boot` or `class 17`."""
         if self.noun == "digit":
             return f"a {label}"
         return self.names[label] if label < len(self.names) else f"class {label}"
 
     def picture(self, label: int | None) -> str:
-        """What a picture shows, such as `A handwritten 7`, `Ankle boot` or `Class 17`; None = it has no class."""
+        """Describe a picture, such as `A handwritten 7`, `Ankle boot` or `Class 17`; None: it has no class."""
         if self.noun == "digit":
             return "A handwritten digit" if label is None else f"A handwritten {label}"
         words = "a generated picture" if label is None else self.one(label)
@@ -58,13 +58,13 @@ class Classes:
 
     @property
     def range(self) -> str:
-        """All of them, by their numbers: `digits 0 to 9`, `class 0`."""
+        """All classes by their numbers: `digits 0 to 9`, `class 0`."""
         return f"{self.nouns} 0 to {self.number - 1}" if self.number > 1 else f"{self.noun} 0"
 
     def listed(self, labels: Sequence[int]) -> str:
-        """Such as `digits 0 to 9`, `digits 1, 4 and 7`, `Bag and Dress` or `all 26 classes`; none = any of them.
+        """List classes, such as `digits 0 to 9`, `digits 1, 4 and 7`, `Bag and Dress` or `all 26 classes`.
 
-        A label that is no class of these goes by its number.
+        No labels stand for any class. A label that is not a class goes by its number.
         """
         if not labels:
             return "digits" if self.noun == "digit" else "any class"

@@ -1,8 +1,8 @@
-"""What the server and Streamlit's script agree on: names of environment variables, and of a route."""
+"""Names that the server and the pages share. Imports nothing, so that `python -m webapp` starts quickly."""
 
 RUNS_VARIABLE = "DIGITFORGE_RUNS"
-"""Folder or URI of the runs; without it, `runs` in the current folder."""
+"""Environment variable with the folder or URI of the runs; without it, `runs` in the current folder."""
 ROUTES_VARIABLE = "DIGITFORGE_ROUTES"
-"""Set where `webapp.asgi` serves, and with it the routes beside Streamlit's pages."""
+"""Environment variable that `webapp.asgi` sets: its routes exist beside Streamlit's pages."""
 SAMPLES_ROUTE = "/api/v1/samples.png"
-"""Where a sample grid is served; its query names run, start of the run and epoch."""
+"""Route of a sample grid; its query names the run, the run's start and the epoch."""

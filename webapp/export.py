@@ -1,4 +1,4 @@
-"""Pictures as files: PNG sheets, GIF and WebP animations, each with a note that says where it comes from."""
+"""Pictures as files: PNG sheets with a note that says where they come from, and GIF and WebP animations."""
 
 import base64
 import io
@@ -11,16 +11,16 @@ from PIL.PngImagePlugin import PngInfo
 from models.sampling import image_grid, to_png
 
 LINK_NOTE = "DigitForge"
-"""Name of the PNG text that holds the view's canonical text."""
+"""Name of the PNG text that holds the canonical text of the view."""
 
 
 def data_url(png: bytes) -> str:
-    """A PNG as a URL that carries the picture itself."""
+    """Return a URL that contains the PNG itself."""
     return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
 
 
 def sheet(images: NDArray[np.uint8], columns: int, note: str, scale: int = 4, gap: int = 2) -> bytes:
-    """Pictures (N, H, W[, 3]) as one PNG, row by row, with `gap` black pixels between them, and `note` as text inside.
+    """Return pictures (N, H, W[, 3]) as one PNG, row by row, with `gap` black pixels between them and `note` as text.
 
     Each pixel becomes a square of `scale` pixels.
     """
@@ -36,14 +36,14 @@ def sheet(images: NDArray[np.uint8], columns: int, note: str, scale: int = 4, ga
 
 
 def sprite(frames: NDArray[np.uint8]) -> bytes:
-    """Frames (N, H, W[, 3]) side by side in one PNG of width N * W."""
+    """Return frames (N, H, W[, 3]) side by side in one PNG of width N * W."""
     return to_png(image_grid(frames, len(frames)))
 
 
 def animation(frames: NDArray[np.uint8], kind: str, milliseconds: int, scale: int = 8) -> bytes:
-    """Frames (N, H, W[, 3]) as an endless GIF or lossless WebP (`kind`) that goes there and back again.
+    """Return frames (N, H, W[, 3]) as an endless animation there and back; `kind` is gif or (lossless) webp.
 
-    The two ends stay four times as long as the others.
+    The first and the last frame stay four times as long as the others.
     """
     there_and_back = [*range(len(frames)), *range(len(frames) - 2, 0, -1)]
     pictures = [_enlarged(frames[index], scale) for index in there_and_back]
@@ -63,7 +63,7 @@ def _enlarged(frame: NDArray[np.uint8], scale: int) -> Image.Image:
 
 
 def timelapse(sheets: list[bytes], milliseconds: int) -> bytes:
-    """PNG sheets of one size as an endless GIF, twice as large; the last one stays eight times as long."""
+    """Return PNG sheets of one size as an endless GIF at twice the size; the last sheet stays eight times as long."""
     pictures = [_enlarged(np.asarray(Image.open(io.BytesIO(png))), 2) for png in sheets]
     durations = [milliseconds] * (len(pictures) - 1) + [8 * milliseconds]
     buffer = io.BytesIO()

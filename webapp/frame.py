@@ -1,68 +1,94 @@
-"""The frame around every page: which run, which checkpoint, what trains now, and the page or why there is none."""
+"""The frame around every page: run, checkpoint, what trains now, and the page itself or why there is none."""
 
 import dataclasses
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import streamlit as st
 
 from models.generator_file import GeneratorFileError
-from models.view_link import View, pairs
 from trainer.run_store import DamagedError, RunStoreError
 from webapp import address, catalog, inference, notices, wording
 from webapp.catalog import CheckpointEntry, Listing, RunEntry
 from webapp.classes import Classes
-from webapp.scene import DrawingScene, Scene
+from webapp.page import DrawingScene, Page, Scene
+from webapp.view_link import View, pairs
 from webapp.views import architecture, gallery, generate, interpolate, training
+
+PAGES = (
+    Page("Generate", ":material/edit:", generate.GenerateView, generate.show, draws=True),
+    Page("Interpolate", ":material/timeline:", interpolate.InterpolateView, interpolate.show, draws=True),
+    Page("Gallery", ":material/grid_on:", gallery.GalleryView, gallery.show),
+    Page("Training", ":material/show_chart:", training.TrainingView, training.show),
+    Page("Architecture", ":material/account_tree:", architecture.ArchitectureView, architecture.show),
+)
+"""All pages, in the order of the navigation bar."""
 
 ICON = str(Path(__file__).with_name("icon.svg"))
 LOGO = str(Path(__file__).with_name("logo.svg"))
 STYLE = Path(__file__).with_name("style.css")
 POLL_SECONDS = 3
 FOLLOW = -1
-"""Option of the list of checkpoints: whichever is the newest."""
+"""Option in the list of checkpoints that stands for the newest one, now and later."""
 
-DRAWING_VIEWS = {"generate": generate.show, "interpolate": interpolate.show}
-RUN_VIEWS = {"gallery": gallery.show, "training": training.show, "architecture": architecture.show}
-
-Pages = dict[str, st.Page]
+Links = dict[str, st.Page]
+"""Kind of each page -> the page as Streamlit knows it."""
 
 
-def show(kind: str, pages: Pages) -> None:
+def navigation(home: str) -> st.Page:
+    """Register all pages with Streamlit; return the one that the URL names, or `home` for a URL without a path."""
+    links: Links = {}
+    for page in PAGES:
+        links[page.kind] = st.Page(
+            partial(show, page, links),
+            title=page.title,
+            icon=page.icon,
+            url_path=page.kind,
+            default=page.kind == home,
+        )
+    return st.navigation(list(links.values()), position="top")
+
+
+def show(page: Page, links: Links) -> None:
     """Draw one page."""
     st.html(STYLE)
     st.logo(LOGO, size="large")
     listing = catalog.list_runs()
-    link = address.read(kind)
+    link = address.read(page.view)
     for problem in listing.problems:
         st.warning(f"Runs cannot be listed: {problem}", icon=":material/cloud_off:")
     if not listing.runs:
-        _watch(kind, pages, _Shown(()))
+        _watch(page.kind, links, _Shown(()))
         notices.no_runs(listing)
         return
     entry = listing.find(link.view.run) if link.view.run else listing.default()
     if entry is None:
-        _watch(kind, pages, _Shown(_keys(listing)))
+        _watch(page.kind, links, _Shown(_keys(listing)))
         notices.no_such_run(link.view.run, listing)
         return
+    make_scene = _drawing_scene if page.draws else _run_scene
     try:
-        if kind in DRAWING_VIEWS:
-            _show_drawing(kind, pages, listing, entry, link)
-        else:
-            _show_run(kind, pages, listing, entry, link)
+        scene = make_scene(page.kind, links, listing, entry, link)
+        if scene:
+            page.show(scene)
     except RunStoreError as error:  # the storage failed between listing and reading
         notices.unreadable(error)
 
 
-def _show_run(kind: str, pages: Pages, listing: Listing, entry: RunEntry, link: address.Link) -> None:
+def _run_scene(kind: str, links: Links, listing: Listing, entry: RunEntry, link: address.Link) -> Scene[Any]:
+    """Draw the choice of a run; return what the page shows."""
     with st.container(horizontal=True, vertical_alignment="bottom", key="scope"):
         _choose_run(listing, entry)
-        _watch(kind, pages, _Shown(_keys(listing), entry.key))
+        _watch(kind, links, _Shown(_keys(listing), entry.key))
     _show_problems(link, link.view)
-    view = dataclasses.replace(link.view, run=entry.key, step=None)
-    RUN_VIEWS[kind](Scene(view, link.version, entry))  # type: ignore[operator]
+    return Scene(dataclasses.replace(link.view, run=entry.key, step=None), link.version, entry)
 
 
-def _show_drawing(kind: str, pages: Pages, listing: Listing, entry: RunEntry, link: address.Link) -> None:
+def _drawing_scene(
+    kind: str, links: Links, listing: Listing, entry: RunEntry, link: address.Link
+) -> DrawingScene[Any] | None:
+    """Draw the choice of a run and a checkpoint; return what the page shows, or None after a notice in its place."""
     checkpoints = catalog.checkpoints(entry.key)
     newest = checkpoints[-1] if checkpoints else None
     step = link.view.step
@@ -71,32 +97,31 @@ def _show_drawing(kind: str, pages: Pages, listing: Listing, entry: RunEntry, li
         _choose_run(listing, entry)
         if newest:
             _choose_checkpoint(entry, checkpoints, chosen, follows=step is None)
-        _watch(kind, pages, _Shown(_keys(listing), entry.key, newest.step if newest else None, step is None))
+        _watch(kind, links, _Shown(_keys(listing), entry.key, newest.step if newest else None, step is None))
     if newest is None:
         notices.no_checkpoint(entry, listing)
-        return
+        return None
     if chosen is None:
         notices.gone(entry, step or 0, checkpoints)
-        return
+        return None
     generator = inference.GeneratorKey(entry.key, chosen.step, chosen.generator_sha256)
     try:
         loaded = inference.load(generator)
     except inference.CheckpointGoneError:
         catalog.checkpoints.clear()
         notices.gone(entry, chosen.step, [other for other in checkpoints if other != chosen])
-        return
+        return None
     except (DamagedError, GeneratorFileError) as error:
         notices.damaged(entry, chosen, _nearest_good(entry, checkpoints, chosen), str(error))
-        return
+        return None
     view = dataclasses.replace(link.view, run=entry.key, step=chosen.step)
     _show_problems(link, view)
     classes = Classes(loaded.config.num_classes, loaded.class_names)
-    scene = DrawingScene(view, link.version, entry, chosen, generator, loaded.config, classes)
-    DRAWING_VIEWS[kind](scene)  # type: ignore[operator]
+    return DrawingScene(view, link.version, entry, chosen, generator, loaded.config, classes)
 
 
 def _nearest_good(entry: RunEntry, checkpoints: list[CheckpointEntry], bad: CheckpointEntry) -> CheckpointEntry | None:
-    """The newest older checkpoint that can be used, else the oldest newer one."""
+    """Return the newest older checkpoint that can be used, or else the oldest newer one."""
     older = [other for other in reversed(checkpoints) if other.step < bad.step]
     for other in older + [other for other in checkpoints if other.step > bad.step]:
         try:
@@ -108,13 +133,13 @@ def _nearest_good(entry: RunEntry, checkpoints: list[CheckpointEntry], bad: Chec
 
 
 def _show_problems(link: address.Link, view: View) -> None:
-    """Say what was wrong in a link, and what is shown instead."""
+    """Say which values of a link are invalid, and what is shown instead."""
     values = dict(pairs(view))
     for problem in link.problems:
         instead = f"Shown instead: {values[problem.parameter]}." if problem.parameter in values else (
             "All are shown instead." if problem.parameter == "digits" else "It is left out."
         )  # fmt: skip
-        st.warning(f"This link has an unusable value. **{problem.parameter}** {problem.problem}. {instead}")
+        st.warning(f"A value in this link cannot be used. **{problem.parameter}** {problem.problem}. {instead}")
 
 
 def _choose_run(listing: Listing, entry: RunEntry) -> None:
@@ -158,7 +183,7 @@ def _choose_checkpoint(
 
 @dataclasses.dataclass(frozen=True)
 class _Shown:
-    """What the page shows of the stores: when it no longer holds, the page is drawn anew."""
+    """What the page shows of the stores; the page is drawn again when that changes."""
 
     runs: tuple[str, ...]
     run: str = ""
@@ -171,8 +196,8 @@ def _keys(listing: Listing) -> tuple[str, ...]:
 
 
 @st.fragment(run_every=POLL_SECONDS)
-def _watch(kind: str, pages: Pages, shown: _Shown) -> None:
-    """Look every few seconds for new runs and checkpoints, and link to the run that trains now."""
+def _watch(kind: str, links: Links, shown: _Shown) -> None:
+    """Look for new runs and checkpoints every few seconds, and link to the run that trains now."""
     listing = catalog.list_runs()
     if _keys(listing) != shown.runs:
         st.rerun()
@@ -187,7 +212,7 @@ def _watch(kind: str, pages: Pages, shown: _Shown) -> None:
     if live and not (kind == "training" and live.key == shown.run):
         with st.container(key="live"):
             st.page_link(
-                pages["training"],
+                links["training"],
                 label=f"{wording.state(live)} - watch",
                 icon=":material/sensors:",
                 query_params={"run": live.key},

@@ -1,6 +1,8 @@
-"""Pictures from generators: plain arguments in, uint8 arrays out, both kept for those who ask again."""
+"""Pictures drawn by generators: plain arguments in, uint8 arrays out. Generators and pictures are cached."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import streamlit as st
@@ -13,56 +15,51 @@ from trainer.run_store import GENERATOR_FILE, RunStoreError
 from webapp import catalog
 
 PATHS = {"slerp": slerp, "lerp": lerp}
+"""Name of a path between two latents -> its function: along the arc (slerp), or along the straight line (lerp)."""
 
 
 class CheckpointGoneError(RunStoreError):
-    """A checkpoint that was listed, or linked to, and is no longer there."""
+    """A checkpoint that was listed or linked to is no longer there."""
 
 
 @dataclass(frozen=True)
 class GeneratorKey:
-    """Which generator: where it lies, and what it must be."""
+    """Identity of a generator: the checkpoint that holds it, and the hash of its file."""
 
     run: str
     step: int
     sha256: str
-    """Of the generator file; the same file in two places is one generator."""
+    """SHA-256 of the generator file."""
 
 
+KEYED_BY_CONTENT: dict[str | type, Callable[[Any], Any]] = {GeneratorKey: lambda key: key.sha256}
+"""How Streamlit's caches tell generators apart: the same file in two places is one generator."""
+
+
+@st.cache_resource(max_entries=8, show_spinner=False, hash_funcs=KEYED_BY_CONTENT)
 def load(key: GeneratorKey) -> LoadedGenerator:
-    """The generator, ready to draw.
+    """Return the generator, ready to draw.
 
     Raises `CheckpointGoneError`, `DamagedError` or `GeneratorFileError` if its file cannot be used, and
     `RunStoreError` if the store does not answer.
     """
-    return _loaded(key.sha256, key)
-
-
-@st.cache_resource(max_entries=8, show_spinner=False)
-def _loaded(sha256: str, _key: GeneratorKey) -> LoadedGenerator:
-    checkpoint = catalog.run_of(_key.run).checkpoint(_key.step)
+    checkpoint = catalog.run_of(key.run).checkpoint(key.step)
     if checkpoint is None:
-        raise CheckpointGoneError(f"{_key.run}: the checkpoint of step {_key.step} is no longer there")
+        raise CheckpointGoneError(f"{key.run}: the checkpoint of step {key.step} is no longer there")
     content = checkpoint.read(GENERATOR_FILE)
-    if checkpoint.manifest.files[GENERATOR_FILE].sha256 != sha256:
-        raise CheckpointGoneError(f"{_key.run}: the checkpoint of step {_key.step} has been replaced meanwhile")
-    torch.set_num_threads(1)  # small nets: a second thread costs more than it gives, and a training may need it
-    return read_generator(content, f"{_key.run}, {checkpoint.name}/{GENERATOR_FILE}")
+    if checkpoint.manifest.files[GENERATOR_FILE].sha256 != key.sha256:
+        raise CheckpointGoneError(f"{key.run}: the checkpoint of step {key.step} has been replaced meanwhile")
+    torch.set_num_threads(1)  # small networks: a second thread gains nothing, and a training may need the core
+    return read_generator(content, f"{key.run}, {checkpoint.name}/{GENERATOR_FILE}")
 
 
+@st.cache_data(max_entries=256, show_spinner=False, hash_funcs=KEYED_BY_CONTENT)
 def pictures(key: GeneratorKey, digits: tuple[int, ...], count: int, seed: int, truncation: float) -> NDArray[np.uint8]:
-    """`count` pictures of each digit, picture k from seed + k: uint8 (D, count, H, W[, 3]).
+    """Draw `count` pictures of each digit, picture k from seed + k; return uint8 (D, count, H, W[, 3]).
 
     A generator without classes draws one row, and `digits` must be empty.
     """
-    return _pictures(key.sha256, key, digits, count, seed, truncation)
-
-
-@st.cache_data(max_entries=256, show_spinner=False)
-def _pictures(
-    sha256: str, _key: GeneratorKey, digits: tuple[int, ...], count: int, seed: int, truncation: float
-) -> NDArray[np.uint8]:
-    loaded = load(_key)
+    loaded = load(key)
     z = truncate(latents(range(seed, seed + count), loaded.config), truncation)
     rows = max(len(digits), 1)
     labels = [digit for digit in digits or (0,) for _ in range(count)]
@@ -70,6 +67,7 @@ def _pictures(
     return images.reshape(rows, count, *images.shape[1:])
 
 
+@st.cache_data(max_entries=256, show_spinner=False, hash_funcs=KEYED_BY_CONTENT)
 def interpolation(
     key: GeneratorKey,
     from_digit: int | None,
@@ -79,25 +77,12 @@ def interpolation(
     path: str,
     frames: int,
 ) -> NDArray[np.uint8]:
-    """Pictures on the way from one end to the other, both included: uint8 (frames, H, W[, 3]).
+    """Draw the way from one picture to another, both included; return uint8 (frames, H, W[, 3]).
 
-    Latents follow `path`; classes are mixed in even steps. Digits are None for a generator without classes.
+    Latents follow `path`, a key of `PATHS`; classes are mixed linearly. Digits are None for a generator without
+    classes.
     """
-    return _interpolation(key.sha256, key, from_digit, from_seed, to_digit, to_seed, path, frames)
-
-
-@st.cache_data(max_entries=256, show_spinner=False)
-def _interpolation(
-    sha256: str,
-    _key: GeneratorKey,
-    from_digit: int | None,
-    from_seed: int,
-    to_digit: int | None,
-    to_seed: int,
-    path: str,
-    frames: int,
-) -> NDArray[np.uint8]:
-    loaded = load(_key)
+    loaded = load(key)
     a, b = latent(from_seed, loaded.config), latent(to_seed, loaded.config)
     ends = one_hot([from_digit or 0, to_digit or 0], loaded.config.num_classes)
     positions = [frame / (frames - 1) for frame in range(frames)]

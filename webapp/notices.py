@@ -1,4 +1,4 @@
-"""The pages that stand in for a view where there is nothing to show: what is missing, and what to do."""
+"""Notices in place of a page that has nothing to show: what is missing, and what to do."""
 
 import shlex
 
@@ -10,29 +10,29 @@ from webapp.catalog import CheckpointEntry, Listing, RunEntry, stores
 
 
 def no_runs(listing: Listing) -> None:
-    """There is no run at all."""
+    """Say that there is no run at all, and how to start one."""
     st.header("No run yet")
     if listing.problems:
-        st.write("The place of the runs could not be read, so there is nothing to show. Is its address right?")
-    st.write("A run is one training of a generator. Start one, and this page fills by itself:")
+        st.write("The runs could not be read, so there is nothing to show. Check their path or URI.")
+    st.write("A run is one training of a generator. Start one, and it will appear here:")
     st.code(f"make train RECIPE=quick RUNS={shlex.quote(stores()['runs'])}", language="shell", wrap_lines=True)
 
 
 def no_such_run(key: str, listing: Listing) -> None:
-    """A link names a run that is not here."""
+    """Say that a link names an unknown run."""
     st.header("This run is not here")
     st.write(f"The link names the run **{key}**, which is not among the runs that this app can see.")
     _offer_run(listing)
 
 
 def no_checkpoint(entry: RunEntry, listing: Listing) -> None:
-    """A run has just started, or ended before its first checkpoint."""
+    """Say that a run has just started, or that it ended before its first checkpoint."""
     progress = entry.progress
     if progress.is_live:
         st.header(f"{entry.name} has just started")
         st.write(
-            "Its first checkpoint, and with it the first generator to play with, comes at the end of an epoch. "
-            "This page then fills by itself; the Training page shows how far it is."
+            "Its first checkpoint, with the first generator to draw with, is written at the end of an epoch and then "
+            "appears here. The Training page shows the progress."
         )
         st.progress(progress.share, text=_progress_text(entry))
     else:
@@ -44,11 +44,11 @@ def no_checkpoint(entry: RunEntry, listing: Listing) -> None:
 
 
 def gone(entry: RunEntry, step: int, checkpoints: list[CheckpointEntry]) -> None:
-    """A link names a checkpoint that was there once, or never."""
+    """Say that a link names a checkpoint that is not there, and offer the nearest one."""
     st.header("This checkpoint no longer exists")
     st.write(
         f"The link names step {step:,} of **{entry.name}**. A run keeps only its newest checkpoints, "
-        "and this one is not among them; the pictures of the link cannot be drawn without it."
+        "and this one is not among them. Without it, the pictures of the link cannot be drawn."
     )
     if checkpoints:
         nearest = min(checkpoints, key=lambda checkpoint: abs(checkpoint.step - step))
@@ -56,7 +56,7 @@ def gone(entry: RunEntry, step: int, checkpoints: list[CheckpointEntry]) -> None
 
 
 def damaged(entry: RunEntry, bad: CheckpointEntry, good: CheckpointEntry | None, reason: str) -> None:
-    """A checkpoint cannot be read."""
+    """Say why a checkpoint cannot be used, and offer a good one."""
     st.header("This checkpoint is damaged")
     st.write(f"{wording.checkpoint(bad)} of **{entry.name}** cannot be used:")
     st.code(reason, language=None, wrap_lines=True)
@@ -68,20 +68,23 @@ def damaged(entry: RunEntry, bad: CheckpointEntry, good: CheckpointEntry | None,
 
 
 def unreadable(error: RunStoreError) -> None:
-    """The storage does not answer."""
+    """Say that the storage does not answer."""
     st.header("The run cannot be read")
     st.code(str(error), language=None, wrap_lines=True)
     st.button("Try again", icon=":material/refresh:", key="notice.retry")
 
 
 def no_epoch(entry: RunEntry) -> None:
-    """A run has no pictures yet."""
+    """Say that a run has no sample grid."""
     st.header("No pictures yet")
-    st.write(f"{wording.state(entry)}. Its first sample grid is drawn before the first step of training.")
+    if entry.progress.is_live:
+        st.write(f"{wording.state(entry)}. Its first sample grid is drawn before the first step of training.")
+    else:
+        st.write(f"{wording.state(entry)}. It ended before its first sample grid was drawn.")
 
 
 def no_architecture(entry: RunEntry) -> None:
-    """A run's record does not say what its networks are, or says what this version does not know."""
+    """Say that a run's record describes no networks that this version knows."""
     st.header("The networks are not known")
     st.write(f"{wording.state(entry)}. Its record has no description of the networks that this version can read.")
 

@@ -1,4 +1,4 @@
-"""Rows of pictures as HTML: each picture an image of its own with words for those who do not see it."""
+"""Rows of pictures as HTML: each picture is an image with an alternative text."""
 
 import html
 from collections.abc import Sequence
@@ -10,16 +10,16 @@ from models.sampling import to_png
 from webapp.classes import Classes
 from webapp.export import data_url
 
-SHEET_HEIGHT, SHEET_WIDTH, LARGEST = 600, 640, 144
-"""Pixels that the rows should fit into on a desk, and the largest side of a picture."""
+SHEET_HEIGHT, SHEET_WIDTH, MAX_SIDE = 600, 640, 144
+"""Size that the rows should fit into on a large screen, and limit of the side of a picture, in pixels."""
 
 
 def picture_rows(images: NDArray[np.uint8], labels: Sequence[int], seed: int, classes: Classes) -> str:
-    """Pictures (D, count, H, W[, 3]) as a grid with a row for each label; without labels they share the rows."""
+    """Return pictures (D, count, H, W[, 3]) as a grid with a row for each label; a single row is wrapped."""
     count, height = images.shape[1:3]
     columns = count if len(labels) > 1 else _columns_of_one(count)
     lines = max(len(labels), 1) * -(-count // columns)
-    side = min(SHEET_HEIGHT / lines, SHEET_WIDTH / columns, LARGEST) - 4
+    side = min(SHEET_HEIGHT / lines, SHEET_WIDTH / columns, MAX_SIDE) - 4
     side = int(max(side // (height / 2) * height / 2, height))  # half or whole multiples: even pixels
     cells = []
     for row, pictures in enumerate(images):
@@ -36,5 +36,5 @@ def picture_rows(images: NDArray[np.uint8], labels: Sequence[int], seed: int, cl
 
 
 def _columns_of_one(count: int) -> int:
-    """Columns for a single row's pictures: nearly square, for they can be large."""
+    """Return the number of columns for a single row: a nearly square grid has room for large pictures."""
     return next((columns for columns in (1, 2, 3, 4, 5) if columns * columns >= count), 5)

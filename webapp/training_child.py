@@ -1,4 +1,4 @@
-"""A training as a child process: started at low priority, ended in stages, with nothing left running."""
+"""A training as a child process: started at low priority, ended in stages, and nothing is left running."""
 
 import ctypes
 import os
@@ -15,17 +15,17 @@ from trainer.run_store import RunStore
 
 NICENESS = 10
 REFUSED = 2
-"""Exit code of a trainer that cannot do what it is asked for, such as going on with a run of another config."""
+"""Exit code of a trainer that refuses its arguments, such as resuming a run of another config."""
 STAGES = ((signal.SIGINT, 20.0), (signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0))
-"""Signals to end the child with, and how many seconds each has."""
+"""Signals that end the child, and how many seconds each has."""
 PR_SET_PDEATHSIG = 1
 
 
 class TrainingChild:
-    """One training; its output goes to a file, for the terminal should stay readable."""
+    """A training in a child process. Its output goes to a file, so that the terminal stays readable."""
 
     def __init__(self, command: Sequence[str], log: Path) -> None:
-        """Start it; to be called on the main thread, with whose end the child is ended too, however that comes."""
+        """Start the child. Call this on the main thread: on Linux, the child ends when that thread ends."""
         log.parent.mkdir(parents=True, exist_ok=True)
         self.log = log
         self._hurry = False
@@ -43,30 +43,30 @@ class TrainingChild:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "PYTHONUNBUFFERED": "1"},
-                start_new_session=True,  # a Ctrl-C in the terminal is for us to pass on
+                start_new_session=True,  # a Ctrl-C in the terminal reaches only us, and `stop` passes it on
                 preexec_fn=prepare,
             )
 
     @property
     def pid(self) -> int:
-        """Of the child, of its process group and of its session."""
+        """ID of the child, which is also that of its process group and of its session."""
         return self._process.pid
 
     def exit_code(self) -> int | None:
-        """How it ended; None while it runs."""
+        """Return the exit code; None while the child runs."""
         return self._process.poll()
 
     def last_lines(self, count: int = 20) -> str:
-        """The end of its output."""
+        """Return the last lines of the output that are not empty."""
         lines = self.log.read_text(errors="replace").replace("\r", "\n").splitlines()
         return "\n".join([line for line in lines if line.strip()][-count:])
 
     def hurry(self) -> None:
-        """Give the child no more time for the stage that `stop` is in; may be called by a signal handler."""
+        """End the current stage of `stop` now; may be called by a signal handler."""
         self._hurry = True
 
     def stop(self, say: Callable[[str], None]) -> None:
-        """End the child and whatever it has started, asking kindly first."""
+        """End the child and everything it has started: ask first, kill last."""
         if self.exit_code() is None:
             say("Ending the training: it writes a checkpoint first (Ctrl-C again hurries it) ...")
         for number, seconds in STAGES:
@@ -87,7 +87,7 @@ class TrainingChild:
             time.sleep(0.05)
 
     def _end_session(self) -> None:
-        """Kill what the child has left behind: its group, and on Linux all of its session."""
+        """Kill what the child has left running: its process group, and on Linux all of its session."""
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
         for stat in Path("/proc").glob("[0-9]*/stat"):
@@ -98,14 +98,14 @@ class TrainingChild:
 
 
 def training_command(recipe: str, name: str, runs: str) -> list[str]:
-    """What `python -m webapp --train` starts."""
+    """Return the command that `python -m webapp --train` starts."""
     return [sys.executable, "-m", "trainer", recipe, "--workers", "2", "--runs", runs, "--name", name]
 
 
 def choose_run_name(store: RunStore, recipe: str, resume: bool = True) -> str:
-    """The newest run `<recipe>-<n>` if it is unfinished and nobody trains it now, or else a new one.
+    """Return the newest run `<recipe>-<n>` if it is unfinished and nobody trains it now, or else a new name.
 
-    Without `resume` always a new one. Looking takes a few seconds if that run has only just lost its trainer. Raises
+    Without `resume`, return a new name. This takes a few seconds if the run has just lost its trainer. Raises
     `RunStoreError`.
     """
     matches = [re.fullmatch(re.escape(recipe) + r"-([1-9][0-9]{0,6})", run.name) for run in store.list_runs()]

@@ -1,6 +1,5 @@
-"""Numbers and states in words, the same on every page."""
+"""Numbers, names and states in words, the same on every page."""
 
-from models.scores import Score
 from trainer.run_store import Phase, Progress
 from webapp.catalog import CheckpointEntry, RunEntry
 
@@ -8,18 +7,13 @@ PHASES: dict[Phase, str] = {
     "starting": "is starting",
     "training": "is training",
     "stopped": "was stopped",
-    "finished": "is finished",
+    "finished": "has finished",
     "failed": "failed",
 }
 
 
-def score_title(score: Score) -> str:
-    """Return a score's title with a capital letter, such as `Label accuracy`."""
-    return score.title[0].upper() + score.title[1:]
-
-
 def duration(seconds: float) -> str:
-    """Such as 45 s, 3 min 20 s, 2 h 5 min."""
+    """Return a duration in words, such as 45 s, 3 min 20 s or 2 h 5 min."""
     whole = max(round(seconds), 0)
     if whole < 60:
         return f"{whole} s"
@@ -29,7 +23,7 @@ def duration(seconds: float) -> str:
 
 
 def count(number: float) -> str:
-    """Such as 936, 1,404, 60k or 4.2M."""
+    """Return a number in short form, such as 936, 1,404, 60k or 4.2M."""
     if number < 10_000:
         return f"{number:,.0f}"
     if number < 999_500:
@@ -38,24 +32,24 @@ def count(number: float) -> str:
 
 
 def run_name(entry: RunEntry) -> str:
-    """As the list of runs shows it."""
+    """Return a run's name for the list of runs."""
     return f"{entry.name} (shipped)" if entry.key.startswith("pretrained/") else entry.name
 
 
 def checkpoint(entry: CheckpointEntry) -> str:
-    """As the list of checkpoints shows it."""
+    """Return a checkpoint's name for the list of checkpoints."""
     return f"Epoch {entry.epoch}, step {entry.step:,}"
 
 
 def state(entry: RunEntry) -> str:
-    """A sentence such as `quick-1 is training: epoch 2 of 6`."""
+    """Return a run's state as a clause, such as `quick-1 is training: epoch 2 of 6`."""
     progress = entry.progress
     if progress.is_stale:
-        return f"{entry.name} has been silent for {duration(progress.age or 0)}"
+        return f"{entry.name} has not reported for {duration(progress.age or 0)}"
     text = f"{entry.name} {PHASES[progress.phase]}"
     return f"{text}: {epoch(progress)}" if progress.is_live and progress.epochs and progress.step else text
 
 
 def epoch(progress: Progress) -> str:
-    """Such as `epoch 2 of 6`."""
+    """Return the epoch in words, such as `epoch 2 of 6`."""
     return f"epoch {progress.epoch} of {progress.epochs}"

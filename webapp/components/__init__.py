@@ -1,1 +1,1 @@
-"""The few parts of the app that JavaScript draws, each with its Python face."""
+"""Components drawn by JavaScript, one folder each, with their Python functions."""

@@ -1,1 +1,1 @@
-"""The views of the app: one page each, only st.* calls and layout."""
+"""The pages of the app, one module each: the page's view, and its layout in Streamlit calls."""

@@ -8,33 +8,40 @@ from models.config import ModelConfig
 from models.describe import conditioning, latent_text, layer_rows
 from models.diagram import DIAGRAMS, dot_source
 from models.trace import mmac, shape_text, watch_both
-from models.view_link import ArchitectureView
 from webapp import address, catalog, notices
 from webapp.components.copy_link import copy_link
-from webapp.scene import Scene
+from webapp.page import Scene
+from webapp.view_link import View
 
 WORDS = {
     "generator": ("Generator", "From random numbers to a picture."),
     "discriminator": ("Discriminator", "From a picture to a score: how real is it?"),
     "adversarial": ("Against each other", "G learns to draw what D takes for real."),
 }
-"""Diagram -> its title, and what it shows."""
-MMAC = "MMAC: millions of multiply-accumulates, for one image."
+"""Name of each diagram -> its title, and what it shows."""
+MMAC = "MMAC: millions of multiply-accumulate operations for one image."
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArchitectureView(View):
+    """The networks of a run."""
+
+    kind = "architecture"
 
 
 @dataclass(frozen=True)
 class Described:
-    """What the page shows of a pair of networks."""
+    """The page's figures, diagrams and tables of a pair of networks."""
 
     figures: dict[str, str]
     diagrams: dict[str, str]
     """Name of each diagram -> its source for Graphviz."""
     tables: dict[str, list[dict[str, str]]]
-    """Name of each network -> its rows, the last one the total."""
+    """Name of each network -> its rows; the last row is the total."""
 
 
 def show(scene: Scene[ArchitectureView]) -> None:
-    """Draw the page, from the run's record alone: it is there before the first checkpoint."""
+    """Draw the page. The run's record is enough, so it works before the first checkpoint."""
     address.publish(scene.view)
     model = catalog.run_record(scene.entry.key).config.get("model")
     try:

@@ -1,25 +1,42 @@
-"""Gallery: the same latents, drawn at the end of every epoch."""
+"""Gallery: the sample grid of every epoch, always drawn from the same latents."""
 
 import dataclasses
 import io
+from dataclasses import dataclass
 
 import streamlit as st
 from PIL import Image
 
-from models.view_link import GalleryView
-from webapp import address, catalog, export, notices, sheet_links
+from webapp import address, catalog, export, notices
 from webapp.components.copy_link import copy_link
 from webapp.components.scrubber import Frame, scrubber
-from webapp.scene import Scene
+from webapp.page import Scene
+from webapp.view_link import View, check_range
 
 STAGE_WIDTH, STAGE_HEIGHT = 560, 900
-"""Pixels of a desk that the grid should about fill: 560 is twice its own width at 28x28."""
+"""Approximate size of the grid on a large screen, in pixels: 560 is twice the width of a 28x28 grid."""
 TIMELAPSE_MILLISECONDS = 250
 POLL_SECONDS = 3
+MAX_EPOCH = 10**6
+
+
+@dataclass(frozen=True, kw_only=True)
+class GalleryView(View):
+    """The sample grid of one epoch."""
+
+    kind = "gallery"
+
+    epoch: int | None = None
+    """None: the newest."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.epoch is not None:
+            check_range("epoch", self.epoch, 0, MAX_EPOCH)
 
 
 def show(scene: Scene[GalleryView]) -> None:
-    """Draw the page, again and again while the run trains."""
+    """Draw the page, and again every few seconds while the run trains."""
     st.fragment(_show, run_every=POLL_SECONDS if scene.entry.progress.is_live else None)(scene)
 
 
@@ -30,7 +47,7 @@ def _show(scene: Scene[GalleryView]) -> None:
         notices.no_epoch(entry)
         return
     if scene.view.epoch is not None and scene.view.epoch not in epochs:
-        st.warning(f"**epoch** {scene.view.epoch} is not there (yet). Shown instead: {epochs[-1]}, the newest.")
+        st.warning(f"This run has no epoch {scene.view.epoch}. Shown instead: {epochs[-1]}, the newest.")
     left, right = st.columns([5, 3], gap="large")
     classes = catalog.classes(entry.key)
     with left:
@@ -51,16 +68,16 @@ def _show(scene: Scene[GalleryView]) -> None:
     with right:
         st.subheader("One grid, every epoch")
         st.write(
-            "The same latents are drawn at the end of each epoch, so what changes is the generator alone. "
+            "At the end of each epoch, the generator draws the same latents, so every change comes from the generator. "
             + (f"Each row is one {classes.noun}, each column one latent. " if classes.number else "")
-            + "Epoch 0 is before training: noise."
+            + "Epoch 0 is the generator before training: it draws noise."
         )
         if len(epochs) > 1:
-            st.caption("Drag the slider, press play, or use the arrow keys.")
+            st.caption("Drag the slider, or select it and use the arrow keys, or press play.")
         elif entry.progress.is_live:
-            st.caption("The first epoch has not ended yet: its grid will appear here.")
+            st.caption("The first epoch has not ended yet. Its grid will appear here.")
         else:
-            st.caption("This run stopped within its first epoch. Generate shows what it had learned by then.")
+            st.caption("This run stopped within its first epoch. The Generate page shows what it had learned by then.")
         with st.container(horizontal=True, key="actions"):
             pinned = view if view.epoch is not None else dataclasses.replace(view, epoch=epochs[-1])
             copy_link(address.relative_url(pinned), key="gallery.link")
@@ -74,14 +91,14 @@ def _show(scene: Scene[GalleryView]) -> None:
                 icon=":material/download:",
                 on_click="ignore",
                 key="gallery.gif",
-                help="Every epoch's grid as one GIF",
+                help="The grids of all epochs as one GIF",
                 disabled=len(epochs) == 1,
             )
     address.publish(view)
 
 
 def _epoch_to_link(scene: Scene[GalleryView], epochs: list[int], chosen: int | None) -> int | None:
-    """The epoch for the address: none while the newest one of a living run is shown, for it will be another soon."""
+    """Return the epoch for the address: None while following a live run, so that the page keeps following."""
     epoch = scene.view.epoch if chosen is None else None if chosen < 0 else epochs[chosen]
     if epoch in epochs or scene.entry.progress.is_live:
         return epoch if epoch in epochs else None
@@ -89,7 +106,7 @@ def _epoch_to_link(scene: Scene[GalleryView], epochs: list[int], chosen: int | N
 
 
 def _stage_width(sheet: bytes) -> int:
-    """Pixels of a grid's width on the page, a whole multiple of its own, so that all of its pixels are alike."""
+    """Return the width of a grid on the page: a whole multiple of its own, so that all its pixels get the same size."""
     width, height = Image.open(io.BytesIO(sheet)).size
     return max(min(round(STAGE_WIDTH / width), STAGE_HEIGHT // height), 1) * width
 
@@ -99,4 +116,4 @@ def _frame(scene: Scene[GalleryView], epoch: int) -> Frame:
     step = catalog.epoch_metrics(entry.key, entry.started, epoch).step
     when = "before training" if epoch == 0 else f"step {step:,}"
     label = f"Epoch {epoch}" + (f" - {when}" if when else "")
-    return Frame(label, f"Sample grid of {entry.name}, {label.lower()}", sheet_links.url(entry, epoch))
+    return Frame(label, f"Sample grid of {entry.name}, {label.lower()}", catalog.sample_url(entry, epoch))

@@ -1,29 +1,59 @@
-"""Interpolate: the way from one digit to another, frame by frame."""
+"""Interpolate: the way from one picture to another, frame by frame."""
 
 import dataclasses
 import random
+from dataclasses import dataclass
 from functools import partial
 
 import streamlit as st
 
 from models.sampling import MAX_SEED
-from models.view_link import MAX_FRAMES, MIN_FRAMES, PATHS, WHOLE, InterpolateView, encode
 from webapp import address, export, inference
 from webapp.classes import Classes, plain, slug
 from webapp.components.copy_link import copy_link
 from webapp.components.scrubber import Frame, scrubber
-from webapp.scene import DrawingScene
+from webapp.inference import PATHS
+from webapp.page import DrawingScene
+from webapp.view_link import MAX_CLASS, WHOLE, View, ViewError, check_range, encode, quoted
 
+MIN_FRAMES, MAX_FRAMES = 2, 64
 PATH_NAMES = {"slerp": "Arc (slerp)", "lerp": "Line (lerp)"}
 STAGE = 392
-"""Most pixels of the large picture's side: 14 for each of its own at 28x28."""
+"""Limit of the side of the large picture, in pixels: 14 times 28."""
 MILLISECONDS = 80
-"""Of a frame, on the page and in the files."""
+"""Time of one frame, on the page and in the files."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class InterpolateView(View):
+    """The way from one picture to another; each end is a digit and a seed."""
+
+    kind = "interpolate"
+
+    from_digit: int | None = None
+    """None: the generator has no classes, or the app chooses one."""
+    from_seed: int = 1
+    to_digit: int | None = None
+    to_seed: int = 2
+    path: str = "slerp"
+    """Key of `inference.PATHS`."""
+    frames: int = 24
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for end in ("from", "to"):
+            digit = getattr(self, f"{end}_digit")
+            if digit is not None:
+                check_range(f"{end}_digit", digit, 0, MAX_CLASS)
+            check_range(f"{end}_seed", getattr(self, f"{end}_seed"), 0, MAX_SEED)
+        if self.path not in PATHS:
+            raise ViewError("path", f"must be {' or '.join(PATHS)}: got {quoted(self.path)}")
+        check_range("frames", self.frames, MIN_FRAMES, MAX_FRAMES)
 
 
 @st.fragment
 def show(scene: DrawingScene[InterpolateView]) -> None:
-    """Draw the page; a fragment, so that a click redraws no more than this."""
+    """Draw the page; a fragment, so that a click redraws nothing else."""
     view = _controls(scene)
     ends = (view.from_digit, view.from_seed, view.to_digit, view.to_seed)
     images = inference.interpolation(scene.generator, *ends, view.path, view.frames)
@@ -57,7 +87,7 @@ def show(scene: DrawingScene[InterpolateView]) -> None:
 
 
 def _words(classes: Classes, view: InterpolateView, frame: int) -> str:
-    """What a frame shows."""
+    """Describe what a frame shows."""
     start, end = f"seed {view.from_seed}", f"seed {view.to_seed}"
     if view.from_digit is not None and view.to_digit is not None:
         start, end = f"{classes.one(view.from_digit)} ({start})", f"{classes.one(view.to_digit)} ({end})"
@@ -70,7 +100,7 @@ def _file_name(classes: Classes, view: InterpolateView) -> str:
 
 
 def _controls(scene: DrawingScene[InterpolateView]) -> InterpolateView:
-    """The widgets, and the view that they make."""
+    """Draw the widgets; return the view that they make."""
     asked, state = scene.view, st.session_state
     state.setdefault("interpolate.path", asked.path)
     state.setdefault("interpolate.frames", asked.frames)
@@ -80,13 +110,13 @@ def _controls(scene: DrawingScene[InterpolateView]) -> InterpolateView:
         frames = st.slider("Frames", MIN_FRAMES, MAX_FRAMES, key="interpolate.frames", width=180)
         path = st.segmented_control(
             "Path",
-            PATHS,
+            list(PATHS),
             format_func=PATH_NAMES.__getitem__,
             key="interpolate.path",
             required=True,
-            help="Between the latents z, the lists of random numbers that pictures are made from. The arc keeps all "
-            "latents on the way as long as those of training; the straight line cuts the corner, through more average "
-            "pictures.",
+            help="The way between the two latents z, the lists of random numbers that the pictures are drawn from. On "
+            "the arc, all latents are as long as those of the ends; the straight line takes a short cut, through more "
+            "average pictures.",
             width="content",
         )
     return dataclasses.replace(
@@ -120,14 +150,14 @@ def _choose_end(scene: DrawingScene[InterpolateView], end: str, title: str) -> t
                 f"{title} {classes.noun}", labels, format_func=classes.name, key=f"{key}.digit", width=width
             )
         text = st.text_input(f"{title} seed", key=f"{key}.seed", max_chars=10, width=110)
-        st.button(":material/casino:", on_click=roll, key=f"{key}.roll", help="Another seed")
+        st.button(":material/casino:", on_click=roll, key=f"{key}.roll", help="New seed")
     if labels and digit_asked is not None and digit_asked not in labels:
         st.warning(
-            f"This generator has no {classes.noun} {digit_asked}; shown instead: {plain(classes.name(digit or 0))}."
+            f"This generator has no {classes.noun} {digit_asked}. Shown instead: {plain(classes.name(digit or 0))}."
         )
     text = (text or "").strip()
     if WHOLE.fullmatch(text) and int(text) <= MAX_SEED:
         return digit, int(text)
     seed = getattr(address.last(asked), f"{end}_seed")
-    st.error(f"A seed is a whole number from 0 to {MAX_SEED}; shown is still {seed}.")
+    st.error(f"A seed must be a whole number from 0 to {MAX_SEED}. Still shown: seed {seed}.")
     return digit, seed

@@ -1,43 +1,30 @@
-"""Training: how a run is doing, live while it trains."""
+"""Training: the progress, the scores and the curves of a run, live while it trains."""
 
 from contextlib import suppress
+from dataclasses import dataclass
 
 import streamlit as st
 
 from models.scores import SCORES
-from models.view_link import TrainingView
 from trainer.run_store import EpochSummary, Progress, RunStoreError
-from webapp import address, catalog, sheet_links, wording
+from webapp import address, catalog, wording
 from webapp.catalog import RunEntry
-from webapp.scene import Scene
+from webapp.page import Scene
+from webapp.view_link import View
 
 POLL_SECONDS = 2
 PLOTLY = {"displayModeBar": False}
-QUALITY = {
-    "label_accuracy": (wording.score_title(SCORES["label_accuracy"]), SCORES["label_accuracy"].help),
-    "fid": (wording.score_title(SCORES["fid"]), f"{SCORES['fid'].help} The axis is logarithmic."),
-    "neighbours": (
-        "Precision, recall, density and coverage",
-        "Whether generated digits look like real ones (precision, density), and whether there is one for every kind of "
-        "real digit (recall, coverage). Higher is better.",
-    ),
-}
-"""Chart of the scores of epochs -> its title, and what it shows."""
-CHARTS = {
-    "losses": (
-        "Losses",
-        "What each network tries to make small. Neither wins for good: steady curves are a good sign.",
-    ),
-    "accuracy": (
-        "How often the discriminator is right",
-        "On real and on generated pictures. At 50 % (dotted) it can only guess: the generator fools it.",
-    ),
-    "throughput": ("Speed", "Training images per second, over all workers."),
-}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingView(View):
+    """The progress, the scores and the curves of a run."""
+
+    kind = "training"
 
 
 def show(scene: Scene[TrainingView]) -> None:
-    """Draw the page, again and again while the run trains."""
+    """Draw the page, and again every few seconds while the run trains."""
     address.publish(scene.view)
     live = scene.entry.progress.is_live
     st.fragment(_show, run_every=POLL_SECONDS if live else None)(scene.entry.key, live)
@@ -66,11 +53,11 @@ def _header(entry: RunEntry) -> None:
     st.subheader(wording.state(entry))
     if progress.is_stale:
         st.warning(
-            f"Nothing has been heard of this run for {wording.duration(progress.age or 0)}: it may have been killed. "
-            "The same command again resumes it from its newest checkpoint."
+            f"This run has not reported for {wording.duration(progress.age or 0)}. It may have been killed. "
+            "Run the same command again to resume it from its newest checkpoint."
         )
     if progress.phase == "failed":
-        st.error("The run failed. The same command again resumes it from its newest checkpoint.")
+        st.error("The run failed. Run the same command again to resume it from its newest checkpoint.")
         if progress.message:
             st.code(progress.message, language=None, wrap_lines=True)
     st.progress(progress.share)
@@ -93,96 +80,95 @@ def _figures(progress: Progress) -> list[tuple[str, str]]:
 
 
 def _scored(entry: RunEntry, epochs: list[int]) -> list[EpochSummary]:
-    """The summaries of the epochs whose generator was scored."""
+    """Return the summaries of the epochs whose generator was scored."""
     summaries = [catalog.epoch_metrics(entry.key, entry.started, epoch) for epoch in epochs]
     return [summary for summary in summaries if summary.scores]
 
 
 def _scores(scored: list[EpochSummary]) -> None:
-    """Key figures: what the newest generator that was scored reached, and real digits below it."""
+    """Show the scores of the newest generator that has them, and those of real digits below."""
     if not scored:
         return
-    scores, floor = scored[-1].scores or {}, scored[-1].floor or {}
+    scores, reals = scored[-1].scores or {}, scored[-1].floor or {}
     st.markdown(f"**How good the digits are** after epoch {scored[-1].epoch}")
     with st.container(horizontal=True, key="scores", gap="large"):
         for name, score in SCORES.items():
-            value, real = scores.get(name), floor.get(name)
+            value, real = scores.get(name), reals.get(name)
             if value is not None:
-                title, below = wording.score_title(score), None if real is None else f"real {score.show(real)}"
+                title, below = score.heading, None if real is None else f"real {score.show(real)}"
                 st.metric(title, score.show(value), below, "off", delta_arrow="off", help=score.help, width="content")
     st.caption(
-        "Of 2,000 generated digits, as a digit reader sees them. Below, and dashed in the charts: what 2,000 real "
-        "digits score in their place, the floor. Typical digits alone can pass it: recall and diversity then tell "
-        "how much variety is missing."
+        "Scores of 2,000 generated digits, from a digit reader. Below them, and dashed in the charts: the scores of "
+        "2,000 real digits. A generator can beat real digits by drawing only typical ones; recall and diversity then "
+        "show how much variety is missing."
     )
 
 
 def _quality(entry: RunEntry, scored: list[EpochSummary]) -> None:
     if not scored:
         return
-    from webapp import charts  # here, because Plotly is large and only this page needs it
+    from webapp import charts  # late: Plotly is large, and only this page needs it
 
     known = {name for summary in scored for name, score in (summary.scores or {}).items() if score is not None}
     beside = [name for name in ("label_accuracy", "fid") if name in known]  # without classes there is no accuracy
     with st.container(key="quality"):
         places = [*(st.columns(len(beside), gap="medium") if beside else ()), st.container()]
         for name, place in zip([*beside, "neighbours"], places, strict=True):
-            title, words = QUALITY[name]
+            title, words, draw = charts.QUALITY[name]
             with place:
                 st.markdown(f"**{title}**")
                 st.caption(words)
-                figure = getattr(charts, name)(scored)
-                st.plotly_chart(figure, key=f"training.{name}", config=PLOTLY, alt=f"{title} of {entry.name}. {words}")
+                alt = f"{title} of {entry.name}. {words}"
+                st.plotly_chart(draw(scored), key=f"training.{name}", config=PLOTLY, alt=alt)
 
 
 def _evaluation(entry: RunEntry) -> None:
-    """All scores of the newest checkpoint, where somebody has asked for them."""
+    """Show all scores of the newest checkpoint if `python -m trainer evaluate` has written them."""
     checkpoints = catalog.checkpoints(entry.key)
     found = catalog.evaluation(entry.key, checkpoints[-1].step) if checkpoints else None
     if not found:
         return
-    generated, floor = found.generated, found.floor
+    generated, reals = found.generated, found.floor
     rows, meanings = [], []
     for name, score in SCORES.items():
-        value, real = generated.get(name), floor.get(name)
+        value, real = generated.get(name), reals.get(name)
         if isinstance(value, int | float) and isinstance(real, int | float):
-            title = wording.score_title(score)
+            title = score.heading
             rows.append({"Score": title, "Generated": score.show(value), "Real": score.show(real)})
             meanings.append(f"- **{title}**: {score.help}")
     st.markdown(f"**Evaluation** - {wording.checkpoint(checkpoints[-1]).lower()}")
     with st.container(key="evaluation"):
         st.table(rows)
-    st.caption(
-        f"Of {found.count:,} generated digits, as a digit reader sees them, and of as many real ones: the floor."
-    )
+    st.caption(f"Scores of {found.count:,} generated and as many real digits, from a digit reader.")
     with st.expander("What the scores mean"):
         st.markdown("\n".join(meanings))
 
 
 def _newest_samples(entry: RunEntry, epochs: list[int]) -> None:
     if not epochs:
-        st.caption("The first sample grid is on its way.")
+        st.caption("The first sample grid will appear here.")
         return
     name = f"Sample grid of {entry.name}, epoch {epochs[-1]}"
     st.markdown(f"**Newest samples** - epoch {epochs[-1]}" + (", before training" if epochs[-1] == 0 else ""))
-    st.html(f'<img class="df-sheet" src="{sheet_links.url(entry, epochs[-1])}" alt="{name}">')
-    st.caption("Always the same latents. The Gallery has every epoch.")
+    st.html(f'<img class="df-sheet" src="{catalog.sample_url(entry, epochs[-1])}" alt="{name}">')
+    st.caption("Always drawn from the same latents. The Gallery has every epoch.")
 
 
 def _charts(entry: RunEntry, epochs: list[int]) -> None:
     curves = [catalog.losses(entry.key, entry.started, epoch) for epoch in epochs if epoch > 0]
-    with suppress(RunStoreError):  # it was completed meanwhile, and is among the others next time
+    with suppress(RunStoreError):  # completed in the meantime: it is among the others next time
         curves.append(catalog.running_losses(entry.key))
     if not any(curve.get("step") for curve in curves):
-        st.caption("Curves appear with the first steps of training.")
+        live = entry.progress.is_live
+        st.caption("Curves appear with the first steps of training." if live else "This run has recorded no curves.")
         return
-    from webapp import charts  # here, because Plotly is large and only this page needs it
+    from webapp import charts  # late: Plotly is large, and only this page needs it
 
     steps_per_epoch = _steps_per_epoch(entry)
-    for name, (title, words) in CHARTS.items():
+    for name, (title, words, draw) in charts.CURVES.items():
         st.markdown(f"**{title}**", help=words)
-        figure = getattr(charts, name)(curves, steps_per_epoch)
-        st.plotly_chart(figure, key=f"training.{name}", config=PLOTLY, alt=f"{title} of {entry.name}. {words}")
+        alt = f"{title} of {entry.name}. {words}"
+        st.plotly_chart(draw(curves, steps_per_epoch), key=f"training.{name}", config=PLOTLY, alt=alt)
 
 
 def _steps_per_epoch(entry: RunEntry) -> int:

@@ -1,4 +1,4 @@
-"""A button that copies the address of what is shown."""
+"""A button that copies a link to what the page shows."""
 
 from pathlib import Path
 
@@ -14,5 +14,5 @@ _mount = st.components.v2.component(
 
 
 def copy_link(path: str, *, key: str) -> None:
-    """A button that copies `path`, completed by the browser with the address under which it reached the app."""
+    """Draw a button that copies the full URL of `path`, a URL relative to the page."""
     _mount(key=key, data={"path": path}, width="content")

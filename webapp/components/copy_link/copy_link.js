@@ -3,7 +3,7 @@ export default function (component) {
   const button = parentElement.querySelector(".copy")
   const text = parentElement.querySelector(".text")
   const address = parentElement.querySelector(".address")
-  // The app may live below a path of its own: everything up to the page's name is kept.
+  // The app may be served below a path: everything before the page's name stays.
   const link = new URL(data.path, window.location.href).href
   address.value = link
   button.dataset.link = link
@@ -12,7 +12,7 @@ export default function (component) {
       await navigator.clipboard.writeText(link)
       text.textContent = "Link copied"
       setTimeout(() => { text.textContent = "Copy link" }, 4000)
-    } catch { // no clipboard without https or localhost, nor without permission: show it, ready to be copied
+    } catch { // no permission, or neither https nor localhost: show the link, selected for copying
       address.hidden = false
       address.select()
     }

@@ -1,4 +1,4 @@
-"""A picture that changes under a slider, drawn in the browser from frames that are all there already."""
+"""A player for frames, with a slider and a play button; all frames are in the browser already."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -17,7 +17,7 @@ _mount = st.components.v2.component(
 
 @dataclass(frozen=True)
 class Frame:
-    """One picture: what is written below it, what it shows in words, and its address unless it is in a sprite."""
+    """One picture: the caption below it, its alternative text, and its URL unless it is in a sprite."""
 
     label: str
     alt: str
@@ -42,12 +42,12 @@ def scrubber(
     follow: bool = False,
     reports: bool = False,
 ) -> int | None:
-    """Show the frames, `stage` pixels wide, beginning with `index` (None = the last) whenever `version` changes.
+    """Draw a player, `stage` pixels wide; whenever `version` changes, it starts at `index` (None: the last frame).
 
-    Frames come from their own addresses, or side by side from one `sprite`, each `width` pixels wide. Playing takes
-    `interval` milliseconds a frame and stops at the end, or turns there (`bounce`). `follow` goes on to frames that
-    are added while the last one is shown. Returns the index that the visitor chose last (-1 = the last one, to be
-    followed), None if it does not `report` or none was chosen.
+    Frames have their own URLs, or lie side by side in one `sprite`, each `width` pixels wide. Playing takes `interval`
+    milliseconds per frame and stops at the end, or turns back there with `bounce`. With `follow`, the player moves on
+    to a frame that is added while the last one is shown. Returns the index that the visitor chose last (-1: the last
+    frame, to be followed), or None without `reports` or before a choice.
     """
     state = _mount(
         key=key,

@@ -1,5 +1,5 @@
-// Draws one of many pictures that are all here already: dragging and playing never wait for the server.
-// It is told once which picture to begin with; from then on the position is the visitor's.
+// A player for frames that the browser has already: dragging and playing never wait for the server.
+// The server sets the first position for each version of the data; after that only the visitor changes it.
 
 const scrubbers = new WeakMap()
 
@@ -37,7 +37,7 @@ class Scrubber {
     this.range.onchange = () => this.commit()
     this.root.onkeydown = (event) => {
       const move = { ArrowLeft: -1, ArrowRight: 1 }[event.key]
-      if (!move || event.target === this.range) return // the slider moves by itself
+      if (!move || event.target === this.range) return // the slider handles arrow keys itself
       event.preventDefault()
       this.step(move)
     }
@@ -70,7 +70,7 @@ class Scrubber {
     this.labelPlay()
   }
 
-  // The picture of a frame: an image, and where in it the frame lies. Null until it is loaded.
+  // Return the image of a frame and where in it the frame lies; null until the image is loaded.
   source(index) {
     const { sprite, width, frames } = this.data
     const image = this.load(sprite || frames[index].url)
@@ -94,7 +94,7 @@ class Scrubber {
     if ((this.data.sprite || this.data.frames[this.index]?.url) === url) this.show(this.index)
   }
 
-  // The frames nearest to the shown one first.
+  // Load all frames, the nearest to the shown one first.
   preload() {
     const { sprite, frames } = this.data
     if (sprite) return
@@ -177,7 +177,7 @@ class Scrubber {
     this.playButton.title = playing ? "Pause" : "Play"
   }
 
-  // Tells the server, once the visitor has let go; -1 is the last one, and whichever comes after it.
+  // Report the position to the server when the visitor lets go; -1 means: follow the last frame.
   commit() {
     const follows = this.data.follow && this.index === this.data.frames.length - 1
     if (this.data.reports) this.setStateValue("index", follows ? -1 : this.index)

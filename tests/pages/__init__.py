@@ -1,0 +1,59 @@
+"""Tests of the app's pages, a file for each page; and how to open and read a page in Streamlit's test runner."""
+
+from pathlib import Path
+
+import streamlit as st
+from streamlit.testing.v1 import AppTest
+
+from webapp import frame
+
+APP = Path(__file__).resolve().parents[2] / "webapp" / "app.py"
+KINDS = tuple(page.kind for page in frame.PAGES)
+
+
+def open_app(kind: str = "generate", session: AppTest | None = None, **query: str) -> AppTest:
+    """Open a page by a link with these parameters, as a new visitor or within the session of an open page."""
+    if kind == "generate":
+        app = AppTest.from_file(APP, default_timeout=30)
+    else:
+        app = AppTest.from_function(_page, default_timeout=30, kwargs={"kind": kind})
+    if session:
+        app.session_state["address"] = session.session_state["address"]
+    for name, value in query.items():
+        app.query_params[name] = value
+    return check(app.run())
+
+
+def _page(kind: str) -> None:
+    """Draw a page; Streamlit's test runner opens only the home page, so this page is the home page here."""
+    from webapp import frame
+
+    frame.navigation(home=kind).run()
+
+
+def check(app: AppTest) -> AppTest:
+    """Return the app after a run without exceptions."""
+    assert not app.exception, [error.message for error in app.exception]
+    return app
+
+
+def refresh(app: AppTest) -> AppTest:
+    """Run the script again, with the cached reads of the store expired."""
+    st.cache_data.clear()
+    return check(app.run())
+
+
+def words(app: AppTest) -> str:
+    """Return all text on a page."""
+    found = [*app.header, *app.subheader, *app.markdown, *app.caption, *app.warning, *app.error, *app.code, *app.info]
+    return "\n".join(str(element.value) for element in found)
+
+
+def html(app: AppTest) -> str:
+    """Return all HTML on a page."""
+    return "\n".join(str(element.proto.body) for element in app.get("html"))
+
+
+def address(app: AppTest) -> dict[str, str]:
+    """Return the parameters in the URL of a page."""
+    return {name: value[0] if isinstance(value, list) else value for name, value in app.query_params.items()}

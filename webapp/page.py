@@ -1,0 +1,54 @@
+"""What a page of the app is, and what the frame hands to it. The table of all pages is `webapp.frame.PAGES`."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic
+
+from models.config import ModelConfig
+from webapp.catalog import CheckpointEntry, RunEntry
+from webapp.classes import Classes
+from webapp.inference import GeneratorKey
+from webapp.view_link import V, View
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page of the app."""
+
+    title: str
+    icon: str
+    """Material icon, in Streamlit's notation."""
+    view: type[View]
+    """Class of the page's view; its `kind` is the page's path in the URL."""
+    show: Callable[[Any], None]
+    """Draws the page from a `DrawingScene` if the page draws with a generator, else from a `Scene`."""
+    draws: bool = False
+    """Whether the page draws with a generator; the frame then lets the visitor choose a checkpoint."""
+
+    @property
+    def kind(self) -> str:
+        """Path of the page in the URL."""
+        return self.view.kind
+
+
+@dataclass(frozen=True)
+class Scene(Generic[V]):
+    """A run to show, and how to show it."""
+
+    view: V
+    """The view that the address asks for, with the run and the step that are shown."""
+    version: str
+    """Changes when a link is opened or a run is chosen; widgets reset on it."""
+    entry: RunEntry
+
+
+@dataclass(frozen=True)
+class DrawingScene(Scene[V]):
+    """A checkpoint to draw with, and how to show its pictures."""
+
+    checkpoint: CheckpointEntry
+    generator: GeneratorKey
+    config: ModelConfig
+    """Config of the generator."""
+    classes: Classes
+    """Classes that the generator can draw."""

@@ -1,0 +1,161 @@
+"""Views, and their text in a URL: `gallery?run=runs/quick-1&epoch=3` is the gallery's view of one epoch.
+
+The text names every value, so a link shows the same whenever it is opened. Each page defines its own view, in
+webapp/views/; this module reads and writes them.
+"""
+
+import dataclasses
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, TypeVar
+from urllib.parse import urlencode
+
+MAX_CLASS = 999
+MAX_STEP = 10**12
+
+RUN_KEY = re.compile(r"[a-z0-9]{1,32}/[a-z0-9][a-z0-9._-]{0,63}")
+WHOLE = re.compile(r"0|[1-9][0-9]{0,12}")
+SHARE = re.compile(r"0|1|0\.[0-9]{1,2}|1\.0{1,2}")
+DIGITS = re.compile(r"[0-9]{1,3}(-[0-9]{1,3})?(\.[0-9]{1,3}(-[0-9]{1,3})?){0,99}")
+
+
+class ViewError(ValueError):
+    """An invalid value of a view; `parameter` is its name, quoted if the view has no such value."""
+
+    def __init__(self, parameter: str, problem: str) -> None:
+        super().__init__(f"{parameter}: {problem}")
+        self.parameter, self.problem = parameter, problem
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """What a page shows: a checkpoint of a run, and further values that each page adds as fields.
+
+    `READERS` lists the types that a field may have. `__post_init__` raises `ViewError` for a value out of range.
+    """
+
+    kind: ClassVar[str]
+    """Path of the page in the URL."""
+
+    run: str = ""
+    """Key of the run, as `store/name`; empty: the app chooses one."""
+    step: int | None = None
+    """Step of the checkpoint; None: the newest."""
+
+    def __post_init__(self) -> None:
+        if self.run and not RUN_KEY.fullmatch(self.run):
+            raise ViewError("run", f"{quoted(self.run)} is not the key of a run, such as pretrained/forge")
+        if self.step is not None:
+            check_range("step", self.step, 0, MAX_STEP)
+
+
+V = TypeVar("V", bound=View)
+
+
+def check_range(name: str, value: float, low: int, high: int) -> None:
+    """Raise `ViewError` unless `value` is from `low` to `high`."""
+    if not low <= value <= high:  # false for nan
+        raise ViewError(name, f"must be between {low} and {high}: got {value}")
+
+
+def quoted(text: str) -> str:
+    """Return a text from outside for use in a message: quoted, ASCII and short."""
+    return ascii(text if len(text) <= 40 else text[:40] + "...")
+
+
+# --- Writing
+
+
+def pairs(view: View) -> list[tuple[str, str]]:
+    """Return name and text of each value of a view, in a fixed order; values that are None or empty are left out."""
+    values = [(field.name, getattr(view, field.name)) for field in dataclasses.fields(view)]
+    return [(name, _to_text(value)) for name, value in values if value is not None and value != ""]
+
+
+def encode(view: View) -> str:
+    """Return the canonical text of a view: its kind, `?`, and a query string that fits a URL."""
+    return f"{view.kind}?{urlencode(pairs(view), safe='/')}"
+
+
+def _to_text(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ".".join(f"{low}-{high}" if high > low else f"{low}" for low, high in _ranges(value))
+    if isinstance(value, float):
+        return f"{value:.2f}".rstrip("0").rstrip(".")
+    return str(value)
+
+
+def _ranges(digits: Sequence[int]) -> list[tuple[int, int]]:
+    """Return (first, last) for each run of three or more neighbours and for each other digit."""
+    runs: list[list[int]] = []
+    for digit in digits:
+        if runs and digit == runs[-1][-1] + 1:
+            runs[-1].append(digit)
+        else:
+            runs.append([digit])
+    return [
+        pair for run in runs for pair in ([(run[0], run[-1])] if len(run) > 2 else [(digit, digit) for digit in run])
+    ]
+
+
+# --- Reading
+
+
+def from_pairs(view: type[V], items: Iterable[tuple[str, str]]) -> V:
+    """Return the view with these values, and defaults for all others. Raises `ViewError` for the first bad value."""
+    types = {field.name: field.type for field in dataclasses.fields(view)}
+    values: dict[str, Any] = {}
+    for name, text in items:
+        if name not in types:
+            raise ViewError(quoted(name), f"is not a parameter of this page, only {', '.join(sorted(types))} are")
+        if name in values:
+            raise ViewError(name, "is given twice")
+        values[name] = READERS[types[name]](name, text)
+    return view(**values)
+
+
+def from_link(view: type[V], items: Iterable[tuple[str, str]]) -> tuple[V, tuple[ViewError, ...]]:
+    """Read as much of a link as possible: return the view, and one error for each value that was left out."""
+    rest = list(items)
+    problems: list[ViewError] = []
+    while True:
+        try:
+            return from_pairs(view, rest), tuple(problems)
+        except ViewError as error:
+            problems.append(error)
+            fewer = [(name, text) for name, text in rest if error.parameter not in (name, quoted(name))]
+            rest = fewer if len(fewer) < len(rest) else []
+
+
+def _read_text(name: str, text: str) -> str:
+    return text
+
+
+def _read_whole(name: str, text: str) -> int:
+    if not WHOLE.fullmatch(text):
+        raise ViewError(name, f"must be a whole number of at least 0: got {quoted(text)}")
+    return int(text)
+
+
+def _read_share(name: str, text: str) -> float:
+    if not SHARE.fullmatch(text):
+        raise ViewError(name, f"must be a number from 0 to 1 with at most two decimals: got {quoted(text)}")
+    return float(text)
+
+
+def _read_digits(name: str, text: str) -> tuple[int, ...]:
+    if not DIGITS.fullmatch(text):
+        raise ViewError(name, f"must be digits and ranges, such as 7 or 0-3.8: got {quoted(text)}")
+    ends = [[int(end) for end in part.split("-")] for part in text.split(".")]
+    return tuple(sorted({digit for low, *high in ends for digit in range(low, (high or [low])[0] + 1)}))
+
+
+READERS: dict[Any, Callable[[str, str], Any]] = {
+    str: _read_text,
+    int: _read_whole,
+    int | None: _read_whole,
+    float: _read_share,
+    tuple[int, ...] | None: _read_digits,
+}
+"""Type of a view's field -> the function that reads its text and raises `ViewError` for any other text."""
