@@ -1,7 +1,9 @@
 """Training on a real Ray of its own, started, stopped, killed and resumed as its user would."""
 
 import contextlib
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +16,7 @@ import pytest
 import torch
 
 from models.generate import main as generate
+from tests import golden
 from trainer.__main__ import parse
 from trainer.recorder import Recorder
 from trainer.run_store import Manifest, Run, open_store
@@ -158,3 +161,21 @@ def test_a_run_on_two_workers_survives_being_stopped_and_killed(
     assert final
     file = tmp_path / "runs" / "forge" / final.name / "generator.safetensors"
     assert generate(["--generator", str(file), "--digit", "6", "--out", str(tmp_path / "six.png")]) == 0
+
+
+def test_a_run_that_earlier_code_began_goes_on_with_another_upkeep(
+    tmp_path: Path, start: Callable[..., "subprocess.Popen[str]"]
+) -> None:
+    shutil.copytree(golden.RUNS / "gan", tmp_path / "runs" / "gan")
+    run = open_store(tmp_path / "runs").run("gan")
+    (begun,) = run.checkpoints()
+    flags = "--dtype float64 --epochs 2 --steps-per-epoch 40 --batch-size 24 --limit-images 300 --model.z-dim 8"
+    flags += " --model.g-widths 8 8 4 --model.d-widths 8 8 --keep-checkpoints 5 --checkpoint-every 10 --workers 1"
+    process = start("gan", *flags.split())
+    output, _ = process.communicate(timeout=200)
+    assert process.returncode == 0, output
+    assert f"Resuming run gan from step {begun.step} of 80" in output
+    assert [checkpoint.step for checkpoint in run.checkpoints()] == [40, 50, 60, 70, 80]  # three by default
+    expected = json.loads((golden.RESUMED / "gan.json").read_text())["curve"]
+    for name, values in golden.curve_of(run).items():
+        assert values == pytest.approx(expected[name], rel=1e-9), name

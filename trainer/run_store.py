@@ -139,9 +139,9 @@ class RunRecord(Record):
     recipe: str
     config: JSON
     """The TrainConfig as JSON."""
-    upkeep: JSON = field(default_factory=dict)
-    """The Upkeep of the first launch as JSON. Earlier versions have its fields in `config`."""
-    about: Mapping[str, str] = field(default_factory=dict)
+    upkeep: JSON | None = None
+    """The Upkeep of the first launch as JSON. In records of earlier versions its fields are in `config`."""
+    about: Mapping[str, str] | None = None
     """`summary`, `source` and `notes` of the recipe when the run was created."""
     data: Mapping[str, str]
     """SHA-256 of each file of the dataset, by file name."""

@@ -45,3 +45,16 @@ def test_architecture_follows_the_chosen_run(runs: Path) -> None:
 def test_a_model_of_another_version_is_named(runs: Path) -> None:
     open_store(runs).run("run-1").create(run_record(config={"model": {"architecture": "of tomorrow"}}))
     assert "The networks are not known" in words(open_app("architecture"))
+
+
+def test_architecture_tells_about_the_recipe_where_the_record_does(runs: Path) -> None:
+    about = {"summary": "a *starry* summary", "source": "a source", "notes": "two [links](https://example.org)"}
+    record = run_record(recipe="of-mine", config={"model": dataclasses.asdict(MODELS["forge"])}, about=about)
+    open_store(runs).run("run-1").create(record)
+    app = open_app("architecture")
+    assert app.expander[0].label == "About the recipe of-mine"
+    assert "A \\*starry\\* summary" in words(app)  # a record may be a stranger's: no Markdown of it is rendered
+    assert "two \\[links\\]" in words(app)
+    assert "Source: a source" in words(app)
+    open_store(runs).run("run-2").create(run_record(config={"model": dataclasses.asdict(MODELS["forge"])}))
+    assert not open_app("architecture", run="runs/run-2").expander

@@ -8,7 +8,9 @@ from models.config import ModelConfig
 from models.describe import conditioning, latent_text, layer_rows
 from models.diagram import DIAGRAMS, dot_source
 from models.trace import mmac, shape_text, watch_both
+from trainer.run_store import RunRecord
 from webapp import address, catalog, notices
+from webapp.classes import plain
 from webapp.components.copy_link import copy_link
 from webapp.page import Scene
 from webapp.view_link import View
@@ -43,7 +45,8 @@ class Described:
 def show(scene: Scene[ArchitectureView]) -> None:
     """Draw the page. The run's record is enough, so it works before the first checkpoint."""
     address.publish(scene.view)
-    model = catalog.run_record(scene.entry.key).config.get("model")
+    record = catalog.run_record(scene.entry.key)
+    model = record.config.get("model")
     try:
         described = _described(ModelConfig.from_dict(model if isinstance(model, dict) else {}))
     except ValueError:
@@ -55,6 +58,8 @@ def show(scene: Scene[ArchitectureView]) -> None:
             st.metric(label, value, width="content", help=MMAC if "MMAC" in value else None)
     with st.container(horizontal=True, key="actions"):
         copy_link(address.relative_url(scene.view), key="architecture.link")
+    if record.about:
+        _recipe(record)
     for column, name in zip(st.columns([4, 3, 3], gap="large"), DIAGRAMS, strict=True):
         title, words = WORDS[name]
         with column:
@@ -67,6 +72,16 @@ def show(scene: Scene[ArchitectureView]) -> None:
                 st.markdown(f"**{WORDS[name][0]}, layer by layer**")
                 st.table(rows)
     st.caption(MMAC)
+
+
+def _recipe(record: RunRecord) -> None:
+    """Show what the run's record says about its recipe."""
+    with st.expander(f"About the recipe {plain(record.recipe)}"):
+        for name in ("summary", "notes"):
+            if text := record.about.get(name):
+                st.markdown(plain(text[:1].upper() + text[1:]))
+        if source := record.about.get("source"):
+            st.caption(f"Source: {plain(source)}")
 
 
 @st.cache_data(max_entries=32, show_spinner=False)
