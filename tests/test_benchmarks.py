@@ -89,8 +89,8 @@ def test_the_report_has_medians_and_says_who_did_not_get_there() -> None:
     text = speedrun.report(forges, classics, {"reached": 50, "per_image": 9e7, "ceiling": 200}, {"all": 1.0}, "cmd")
     assert "| label accuracy 97.0%, FID 15 x floor | 100 (90 to 110) | 200 (180 to 220) | 1,000 |" in text
     assert "FID 5 x floor (2 of 3 seeds) | 175 (150 to 200) | 350 (300 to 400) | 1,000 |" in text
-    assert "| its whole length | 300 | 600 | 2,000 |" in text
-    assert "90 MFLOP (counted):\n25% of the 200 GFLOP/s" in text
+    assert "| whole training | 300 | 600 | 2,000 |" in text
+    assert "90 MFLOP per image:\n25% of the 200 GFLOP/s" in text
     assert "| `gan` | - | 900.0 | 60 | none |" in text
 
 
