@@ -101,7 +101,8 @@ def frechet_distance(a: Gaussian, b: Gaussian) -> float:
     # The trace of the square root of a product is the sum of the square roots of its eigenvalues, which are real and
     # nonnegative up to rounding.
     root_trace = torch.linalg.eigvals(a.covariance @ b.covariance).sqrt().real.sum()
-    return ((a.mean - b.mean).square().sum() + a.covariance.trace() + b.covariance.trace() - 2 * root_trace).item()
+    traces = a.covariance.trace() + b.covariance.trace() - 2 * root_trace
+    return float((a.mean - b.mean).square().sum() + traces)
 
 
 def kernel_distance(features: Tensor, real_features: Tensor, seed: int = 0) -> float:
@@ -128,7 +129,9 @@ def neighbour_radii(features: Tensor, k: int = NEIGHBOURS) -> Tensor:
     if len(features) <= k:
         raise ValueError(f"{k} neighbours need at least {k + 1} pictures: got {len(features)}")
     # k + 1, because the nearest row is the row itself. topk takes an eighth of the time of kthvalue.
-    nearest = [torch.cdist(rows, features).topk(k + 1, 1, largest=False).values for rows in features.split(CHUNK)]
+    nearest = [
+        torch.cdist(rows, features).topk(k + 1, 1, largest=False).values for rows in torch.split(features, CHUNK)
+    ]
     return torch.cat(nearest)[:, k]
 
 
@@ -144,7 +147,7 @@ def neighbour_scores(features: Tensor, real_features: Tensor, k: int = NEIGHBOUR
     radii, real_radii = neighbour_radii(features, k), neighbour_radii(real_features, k)
     precise = torch.zeros(len(features), dtype=torch.bool)
     recalled, covered, balls = 0, 0, 0
-    for rows, row_radii in zip(real_features.split(CHUNK), real_radii.split(CHUNK), strict=True):
+    for rows, row_radii in zip(torch.split(real_features, CHUNK), torch.split(real_radii, CHUNK), strict=True):
         distances = torch.cdist(rows, features)  # (CHUNK, N)
         in_real = distances <= row_radii[:, None]
         precise |= in_real.any(0)
@@ -176,7 +179,7 @@ def nearest_distances(pictures: Tensor, others: Tensor) -> Tensor:
     x, y = (images.flatten(1).float() / 255 for images in (pictures, others))
     squares = y.square().sum(1)
     found = []
-    for rows in x.split(CHUNK):
+    for rows in torch.split(x, CHUNK):
         best, indices = torch.full((len(rows),), torch.inf), torch.zeros(len(rows), dtype=torch.int64)
         for start in range(0, len(y), 10 * CHUNK):
             part = slice(start, start + 10 * CHUNK)

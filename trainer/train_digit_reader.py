@@ -71,7 +71,7 @@ def batches(
     random = torch.Generator().manual_seed(seed)
     for _ in range(epochs):
         order = torch.randperm(len(images), generator=random)
-        for indices in order[: len(order) // BATCH_SIZE * BATCH_SIZE].split(BATCH_SIZE):
+        for indices in torch.split(order[: len(order) // BATCH_SIZE * BATCH_SIZE], BATCH_SIZE):
             batch = from_uint8(images[indices])
             yield augment(batch, random) if augmented else batch, labels[indices]
 
