@@ -167,8 +167,7 @@ def main(arguments: list[str]) -> int:
                 results.append(measure(recipe, seed, run, options.workers, options.cpu_minutes))
                 write(options.out, results, options, command)  # after each run: a long benchmark may be interrupted
     except (RuntimeError, ValueError) as error:
-        print(f"benchmarks.recipes: {error}", file=sys.stderr)
-        return 1
+        return parser.fail(str(error))
     print(table(results))
     return 0
 

@@ -305,8 +305,7 @@ def main(arguments: list[str]) -> int:
             record |= {"profile": profile, "forge": forges, "classics": classics}
             (options.out / "speedrun.json").write_text(json.dumps(record, indent=1) + "\n")
     except (RuntimeError, ValueError) as error:
-        print(f"benchmarks.speedrun: {error}", file=sys.stderr)
-        return 1
+        return parser.fail(str(error))
     print((options.out / "speedrun.md").read_text())
     return 0
 

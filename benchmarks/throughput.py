@@ -109,8 +109,7 @@ def main(arguments: list[str]) -> int:
                     flush=True,
                 )
     except (RuntimeError, ValueError) as error:
-        print(f"benchmarks.throughput: {error}", file=sys.stderr)
-        return 1
+        return parser.fail(str(error))
     print(f"ratio: median {statistics.median(ratios):.3f}, range {min(ratios):.3f} to {max(ratios):.3f}")
     return 0
 

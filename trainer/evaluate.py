@@ -125,8 +125,7 @@ def main(arguments: list[str]) -> int:
             loaded = read_generator(checkpoint.read(GENERATOR_FILE), f"{title}, {GENERATOR_FILE}")
         fields = evaluate(loaded, mnist_judge(), options.count, options.seed, options.full)
     except ValueError as error:
-        print(f"trainer evaluate: {error}", file=sys.stderr)
-        return 2
+        return parser.fail(str(error))
     last = options.seed + options.count - 1
     print(f"{title}: {options.count} digits, seeds {options.seed} to {last}, read by {SHA256[:12]}")
     print(table(fields))

@@ -5,7 +5,6 @@ import shlex
 import shutil
 import struct
 import subprocess
-import sys
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -166,8 +165,7 @@ def main(arguments: list[str]) -> int:
             convert_usps(options.train, options.test, options.to)
         dataset = load_dataset(options.to)
     except DatasetError as error:
-        print(f"trainer fetch: {error}", file=sys.stderr)
-        return 2
+        return parser.fail(str(error))
     size = dataset.images.shape[-1]
     flags = ["--name", options.dataset, "--dataset", str(options.to), *(["--model.img-size", str(size)] * (size != 28))]
     print(f"Wrote {len(dataset.images):,} training images of {dataset.num_classes} classes. Train on them with:")
