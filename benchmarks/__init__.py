@@ -1,1 +1,1 @@
-"""What produces the figures in README and docs: each benchmark is one command."""
+"""The benchmarks behind the figures in README and docs. Each module is one command."""

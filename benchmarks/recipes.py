@@ -1,7 +1,7 @@
-"""`python -m benchmarks.recipes`: every recipe trained for the same processor time, and judged in the same way.
+"""`python -m benchmarks.recipes`: train every recipe for the same processor time, and score them in the same way.
 
-Writes docs/recipes.md (a table), docs/recipes.svg (the way there) and docs/recipes.json (all figures). The runs stay in
-the run store, where the same command goes on with them, and with more minutes further.
+Write docs/recipes.md (a table), docs/recipes.svg (scores over time) and docs/recipes.json (all figures). The runs stay
+in the run store. The same command resumes them, and a greater --cpu-minutes extends them.
 """
 
 import argparse
@@ -23,11 +23,11 @@ from trainer.recipes import RECIPES
 from trainer.run_store import Run, open_store
 
 NAMES = ("forge", "mlp-cgan", "conv-cgan", "onehot-cdcgan", "dcgan", "gan", "dropout-dcgan")
-"""The recipes that are systems of their own: `quick` and `forge-best` are `forge` at other lengths."""
-MOST_POINTS = 12
-"""Checkpoints of a run that are scored for the chart."""
+"""The recipes to compare. `quick` and `forge-best` are left out: they are `forge` at other lengths."""
+MAX_POINTS = 12
+"""Maximum number of checkpoints of a run that are scored for the chart."""
 COUNT = 10_000
-"""Digits for the table."""
+"""Number of digits scored for the table."""
 COLORS = ("#d6336c", "#1c7ed6", "#0ca678", "#7048e8", "#f08c00", "#495057", "#a0522d")
 COLUMNS = {
     "label_accuracy": "{:.1%}",
@@ -41,20 +41,20 @@ COLUMNS = {
 """Score -> its format in the table."""
 TITLES = {"fid_ratio": "FID / floor"} | {name: score.title for name, score in SCORES.items()}
 UNCONDITIONAL = ("fid", "fid_ratio", "precision", "recall")
-"""What a net is judged on that draws digits unasked."""
+"""The scores that are reported for unconditional recipes."""
 
 
 def measure(recipe: str, seed: int, run: Run, workers: int, cpu_minutes: float) -> dict[str, Any]:
-    """Train one run for its time, and score it: `curve` (2,000 digits each) and `final` (10,000 digits)."""
+    """Train one run for its time; return its scores: `curve` (2,000 digits per point) and `final` (10,000 digits)."""
     timed_runs.train(recipe, run, workers, cpu_minutes, [*timed_runs.KEEP_ALL, "--seed", str(seed)])
     checkpoints = timed_runs.within(run, cpu_minutes)
-    curve = [timed_runs.score(checkpoint) for checkpoint in timed_runs.spread(checkpoints, MOST_POINTS)]
+    curve = [timed_runs.score(checkpoint) for checkpoint in timed_runs.spread(checkpoints, MAX_POINTS)]
     last = checkpoints[-1]
     scores = timed_runs.evaluation(last, COUNT)
     final = {name: value for name, value in scores.generated.items() if isinstance(value, float)}
     floor = {name: value for name, value in scores.floor.items() if isinstance(value, float)}
     final["fid_ratio"] = final["fid"] / floor["fid"]
-    if not RECIPES[recipe].model.num_classes:
+    if not RECIPES[recipe].config.model.num_classes:
         final = {name: final[name] for name in UNCONDITIONAL}
     times = {"seconds": last.manifest.seconds, "cpu_seconds": last.manifest.cpu_seconds}
     lengths = {"step": last.step, "total_steps": run.read_progress().total_steps, "nimg": last.nimg}
@@ -62,7 +62,7 @@ def measure(recipe: str, seed: int, run: Run, workers: int, cpu_minutes: float) 
 
 
 def table(results: list[dict[str, Any]]) -> str:
-    """A Markdown row for each recipe: medians over its seeds, and the range where there are several."""
+    """Return a Markdown table with a row for each recipe: medians over its seeds, with the range for several seeds."""
     titles = ["recipe", "images", "CPU-seconds", *(TITLES[name] for name in COLUMNS)]
     lines = [f"| {' | '.join(titles)} |", f"|{'---|' * len(titles)}"]
     for recipe in dict.fromkeys(result["recipe"] for result in results):
@@ -85,7 +85,7 @@ def _cell(values: list[float], form: str) -> str:
 
 
 def chart(results: list[dict[str, Any]], floor: dict[str, float]) -> go.Figure:
-    """Label accuracy and FID of 2,000 digits against processor time, a line for each run."""
+    """Return a chart of label accuracy and FID of 2,000 digits over processor time, with a line for each run."""
     figure = make_subplots(1, 2, subplot_titles=("Label accuracy, %", "FID (log scale)"), horizontal_spacing=0.09)
     colors = dict(zip(dict.fromkeys(result["recipe"] for result in results), COLORS, strict=False))
     for result in results:
@@ -97,7 +97,7 @@ def chart(results: list[dict[str, Any]], floor: dict[str, float]) -> go.Figure:
             "line": {"color": colors[result["recipe"]], "width": 3 if result["recipe"] == "forge" else 1.5},
         }
         is_first = result is next(other for other in results if other["recipe"] == result["recipe"])
-        if RECIPES[result["recipe"]].model.num_classes:
+        if RECIPES[result["recipe"]].config.model.num_classes:
             accuracy = [100 * point["label_accuracy"] for point in result["curve"]]
             figure.add_scatter(x=seconds, y=accuracy, showlegend=False, **style, row=1, col=1)
         fid = [point["fid"] for point in result["curve"]]
@@ -125,15 +125,15 @@ shorter, on {options.workers} workers. {where}.
 
 {table(results)}
 
-The table is of {COUNT:,} digits with seeds 0 to {COUNT - 1}, without truncation, of the last checkpoint; figures and
-floors as `trainer/metrics.py` defines them. Networks that draw digits unasked have no label accuracy. No schedule was
-fitted to this time: a recipe that is longer was stopped when it was up.
-Processor time is that of all workers in the training loop; scoring comes afterwards.
+The table scores {COUNT:,} digits of the last checkpoint, with seeds 0 to {COUNT - 1}, without truncation. Scores and
+floors are defined in `trainer/metrics.py`. Unconditional networks have no label accuracy. No learning-rate schedule was
+adapted to this time: a longer recipe was stopped at its end.
+Processor time is the time of all workers in the training loop. Scoring happens afterwards.
 
 ![Label accuracy and FID against processor time](recipes.svg)
 
-The chart is of {EPOCH_COUNT:,} digits a point, for which the floor of FID is higher: \
-{reference.floor["fid"]:.2f}, dashed.
+Each point of the chart scores {EPOCH_COUNT:,} digits. For that many, the floor of FID (dashed) is higher: \
+{reference.floor["fid"]:.2f}.
 `recipes.json` has all figures.
 """
     folder.mkdir(parents=True, exist_ok=True)
@@ -144,13 +144,15 @@ The chart is of {EPOCH_COUNT:,} digits a point, for which the floor of FID is hi
 
 
 def main(arguments: list[str]) -> int:
-    """Run the command; the process's exit status."""
+    """Run the command and return the exit status of the process."""
     parser = Parser(prog="python -m benchmarks.recipes", description=__doc__.splitlines()[0])
-    parser.add_argument("--cpu-minutes", type=float, default=5.0, help="for each run (default: 5)")
+    parser.add_argument("--cpu-minutes", type=float, default=5.0, help="processor time for each run (default: 5)")
     parser.add_argument("--recipes", nargs="+", choices=NAMES, default=NAMES, metavar="NAME", help="default: all")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="SEED", help="default: 0")
-    parser.add_argument("--workers", type=int, default=2, help="that train a run together (default: 2)")
-    parser.add_argument("--runs", default="runs/benchmarks", help="folder of the runs (default: runs/benchmarks)")
+    parser.add_argument("--workers", type=int, default=2, help="number of workers of a run (default: 2)")
+    parser.add_argument(
+        "--runs", default="runs/benchmarks", help="folder or URI of the run store (default: runs/benchmarks)"
+    )
     parser.add_argument("--out", type=Path, default=timed_runs.ROOT / "docs", help="folder to write to (default: docs)")
     options = parser.parse_args(arguments)
     if options.cpu_minutes <= 0:
@@ -165,8 +167,7 @@ def main(arguments: list[str]) -> int:
                 results.append(measure(recipe, seed, run, options.workers, options.cpu_minutes))
                 write(options.out, results, options, command)  # after each run: a long benchmark may be interrupted
     except (RuntimeError, ValueError) as error:
-        print(f"benchmarks.recipes: {error}", file=sys.stderr)
-        return 1
+        return parser.fail(str(error))
     print(table(results))
     return 0
 

@@ -1,7 +1,7 @@
-"""`python -m benchmarks.speedrun`: how long until the digits are good, and how much of the machine training uses.
+"""`python -m benchmarks.speedrun`: measure the time to good digits, and how much of the machine training uses.
 
-Writes docs/speedrun.md and docs/speedrun.json. `forge` runs in several seeds; every classic gets three times the time
-that `forge` needed for the second goal. The runs stay in the run store, where the same command goes on with them.
+Write docs/speedrun.md and docs/speedrun.json. `forge` runs with several seeds. Every classic gets three times the time
+that `forge` needs for the second goal. The runs stay in the run store, and the same command resumes them.
 """
 
 import json
@@ -22,7 +22,15 @@ from torch.utils.flop_counter import flop_registry
 from benchmarks import timed_runs
 from models import sampling
 from models.command_line import Parser
-from trainer.metrics import Judge, confusion, frechet_distance, frequent_labels, label_accuracy, mnist_judge
+from trainer.config import Upkeep
+from trainer.metrics import (
+    Judge,
+    balanced_label_accuracy,
+    fit_gaussian,
+    frechet_distance,
+    frequent_labels,
+    mnist_judge,
+)
 from trainer.recipes import RECIPES
 from trainer.run_store import Checkpoint, RunStore, open_store
 from trainer.train_loop import train
@@ -30,13 +38,13 @@ from trainer.train_loop import train
 CLASSICS = ("mlp-cgan", "conv-cgan", "onehot-cdcgan", "dcgan", "gan", "dropout-dcgan")
 COUNT = 10_000
 TIMES = 3
-"""A classic gets so many times what `forge` needed."""
-MOST_POINTS = 6
-"""Checkpoints of a classic that are scored."""
+"""The processor time of a classic, as a multiple of what `forge` needs for the second goal."""
+MAX_POINTS = 6
+"""Maximum number of checkpoints of a classic that are scored."""
 CHECKPOINT_STEPS = 100
-"""Between two checkpoints of `forge`: the resolution of its times."""
+"""Steps between two checkpoints of `forge`, which is the resolution of its times."""
 MATRIX = 1024
-"""Rows and columns of the matrices whose product is the machine's ceiling."""
+"""Size of the square matrices whose product measures the peak rate of the machine."""
 COUNTED_STEPS, PROFILED_STEPS = 3, 30
 KINDS = {
     "convolutions": ("conv", "unfold"),
@@ -44,19 +52,19 @@ KINDS = {
     "layer normalization": ("layer_norm",),
     "activations": ("relu", "threshold", "clamp_min", "tanh", "softplus"),
 }
-"""Kind of operation -> parts of its names in a profile."""
+"""Kind of operation -> substrings of its names in a profile."""
 
 
 @dataclass(frozen=True)
 class Goal:
-    """Digits as good as this."""
+    """A quality that the digits have to reach."""
 
     label_accuracy: float
     fid_ratio: float
-    """FID over its floor."""
+    """FID divided by its floor."""
 
     def is_met(self, scores: dict[str, float]) -> bool:
-        """Whether scores are as good; digits drawn unasked have no label accuracy and never are."""
+        """Return whether scores reach the goal. Unconditional networks have no label accuracy and never do."""
         accuracy = scores.get("label_accuracy", 0.0)
         return accuracy >= self.label_accuracy and scores["fid_ratio"] <= self.fid_ratio
 
@@ -68,25 +76,24 @@ GOALS = (Goal(0.97, 15), Goal(0.989, 5))
 
 
 def score(checkpoint: Checkpoint, judge: Judge, floor: float) -> dict[str, float]:
-    """Label accuracy and FID of 10,000 digits with seeds 0, 1, ..., as frequent as among the training images.
+    """Return label accuracy and FID of 10,000 digits with seeds 0, 1, ..., as frequent as among the training images.
 
-    Label accuracy is the mean over digits, as if they were asked for equally often.
+    Label accuracy is the mean over digits, so each digit counts the same.
     """
     loaded = timed_runs.generator_of(checkpoint)
     labels = frequent_labels(COUNT, judge.class_shares)
     z, c = sampling.latents(range(COUNT), loaded.config), sampling.one_hot(labels, loaded.config.num_classes)
-    reading = judge.look(sampling.draw(loaded.generator, z, c))
+    reading = judge.read(sampling.draw(loaded.generator, z, c))
     manifest = checkpoint.manifest
     scores = {"seconds": manifest.seconds, "cpu_seconds": manifest.cpu_seconds, "nimg": manifest.nimg}
-    scores["fid_ratio"] = frechet_distance(reading.features, judge.training.features) / floor
+    scores["fid_ratio"] = frechet_distance(fit_gaussian(reading.features), judge.real.gaussian()) / floor
     if loaded.config.num_classes:
-        per_digit = label_accuracy(confusion(torch.tensor(labels), reading.read))[1]
-        scores["label_accuracy"] = statistics.mean(per_digit)
+        scores["label_accuracy"] = balanced_label_accuracy(torch.tensor(labels), reading.digits)
     return scores
 
 
 def matrix_ceiling(threads: int) -> float:
-    """The best rate of products of 1024 x 1024 matrices of float32 on so many threads, in GFLOP/s."""
+    """Return the best rate of products of 1024 x 1024 float32 matrices on `threads` threads, in GFLOP/s."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     a, b = torch.randn(2, MATRIX, MATRIX).unbind()
@@ -101,7 +108,10 @@ def matrix_ceiling(threads: int) -> float:
 
 
 class _Flops(TorchDispatchMode):
-    """Counts the floating-point operations of products and convolutions; what is done elsewhere counts nothing."""
+    """Counts the floating-point operations of matrix products and convolutions; other operations count as 0.
+
+    PyTorch's own FlopCounterMode breaks `torch.autograd.grad`, which training calls (pytorch/pytorch#131753).
+    """
 
     total = 0
 
@@ -113,28 +123,28 @@ class _Flops(TorchDispatchMode):
 
 
 def few_steps(recipe: str, steps: int) -> None:
-    """Train a recipe from its start in this process, without a record."""
-    config = replace(RECIPES[recipe], epochs=1, steps_per_epoch=steps, metrics_every=0)
+    """Train the first steps of a recipe in this process, without recording them."""
+    config, upkeep = replace(RECIPES[recipe].config, epochs=1, steps_per_epoch=steps), Upkeep(metrics_every=0)
     with tempfile.TemporaryDirectory() as folder:
-        train(config, open_store(folder).run("counted"), lambda *_: None, None, torch.device("cpu"))
+        train(config, upkeep, open_store(folder).run("counted"), lambda *_: None, None, torch.device("cpu"))
 
 
 def operations_per_image(recipe: str) -> float:
-    """Floating-point operations of products and convolutions in training, for each image of a step."""
+    """Return the floating-point operations of matrix products and convolutions in training, per image of a step."""
     with _Flops() as flops:
         few_steps(recipe, COUNTED_STEPS)
-    return flops.total / (COUNTED_STEPS * RECIPES[recipe].batch_size)
+    return flops.total / (COUNTED_STEPS * RECIPES[recipe].config.batch_size)
 
 
 def where_time_goes(recipe: str) -> dict[str, float]:
-    """The share of one thread's time in training that goes into each kind of operation, the largest first."""
+    """Return the share of each kind of operation in the training time of one thread, largest first."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    few_steps(recipe, COUNTED_STEPS)  # the first calls of a kind are slow
+    few_steps(recipe, COUNTED_STEPS)  # warm-up: the first call of an operation is slow
     with torch.profiler.profile() as profile:
         few_steps(recipe, PROFILED_STEPS)
     torch.set_num_threads(threads)
-    shares = dict.fromkeys([*KINDS, "all else: element by element, copies, optimizers"], 0.0)
+    shares = dict.fromkeys([*KINDS, "other (elementwise, copies, optimizers)"], 0.0)
     for event in profile.key_averages():
         kind = next((kind for kind, parts in KINDS.items() if any(part in event.key for part in parts)), None)
         shares[kind or list(shares)[-1]] += event.self_cpu_time_total
@@ -143,7 +153,7 @@ def where_time_goes(recipe: str) -> dict[str, float]:
 
 
 def speedrun(seed: int, store: RunStore, workers: int, judge: Judge, floor: float) -> dict[str, Any]:
-    """Train `forge` to its end, then look for the first checkpoint that meets each goal."""
+    """Train `forge` to its end, then find the first checkpoint that reaches each goal."""
     run = store.run(f"forge-speedrun-{seed}")
     options = [*timed_runs.KEEP_ALL, "--checkpoint-every", str(CHECKPOINT_STEPS), "--seed", str(seed)]
     timed_runs.train("forge", run, workers, math.inf, options)
@@ -166,12 +176,12 @@ def speedrun(seed: int, store: RunStore, workers: int, judge: Judge, floor: floa
 def attempt(
     recipe: str, store: RunStore, workers: int, cpu_minutes: float, judge: Judge, floor: float
 ) -> dict[str, Any]:
-    """Train a classic for its time: the first checkpoint that meets each goal, and where it ended."""
-    run = store.run(f"{recipe}-0")  # the one that benchmarks.recipes begins
+    """Train a classic for its time; return the first checkpoint that reaches each goal, and its final scores."""
+    run = store.run(f"{recipe}-0")  # shared with benchmarks.recipes
     timed_runs.train(recipe, run, workers, cpu_minutes, [*timed_runs.KEEP_ALL, "--seed", "0"])
     reached: list[dict[str, float]] = []
     scores: dict[str, float] = {}
-    for checkpoint in timed_runs.spread(timed_runs.within(run, cpu_minutes), MOST_POINTS):
+    for checkpoint in timed_runs.spread(timed_runs.within(run, cpu_minutes), MAX_POINTS):
         scores = score(checkpoint, judge, floor)
         print(f"{run.name}, {checkpoint.name}: {_scores(scores)}", flush=True)
         while len(reached) < len(GOALS) and GOALS[len(reached)].is_met(scores):
@@ -196,7 +206,7 @@ def report(
     profile: dict[str, float],
     command: str,
 ) -> str:
-    """The results in Markdown."""
+    """Return the results in Markdown."""
     machine = timed_runs.machine()
     lines = [
         "# Time to quality",
@@ -204,8 +214,8 @@ def report(
         f"`{command}`",
         f"on {machine['processor']}, {machine['cpus']} CPUs, PyTorch {machine['torch']}, {machine['date']}.",
         "",
-        f"Goals are judged on {COUNT:,} digits with seeds 0 to {COUNT - 1}, without truncation. Times are those of the",
-        f"training loop; `forge` is looked at every {CHECKPOINT_STEPS} steps. Medians, with the range over seeds.",
+        f"Goals are measured on {COUNT:,} digits with seeds 0 to {COUNT - 1}, without truncation. Times are those of",
+        f"the training loop; `forge` is scored every {CHECKPOINT_STEPS} steps. Medians, with the range over seeds.",
         "",
         "| `forge`, seeds "
         + ", ".join(str(result["seed"]) for result in forges)
@@ -221,10 +231,10 @@ def report(
         lines.append(f"| {goal}{short} | {' | '.join(cells or ['not reached', '', ''])} |")
     finals = [result["final"] for result in forges]
     cells = [_spread([final[name] for final in finals]) for name in ("seconds", "cpu_seconds", "nimg")]
-    lines.append(f"| its whole length | {' | '.join(cells)} |")
+    lines.append(f"| whole training | {' | '.join(cells)} |")
     lines += [
         "",
-        "At the end of its length: label accuracy "
+        "At the end: label accuracy "
         + _spread([final["label_accuracy"] for final in finals], "{:.2%}")
         + ", FID "
         + _spread([final["fid_ratio"] for final in finals], "{:.2f}")
@@ -234,16 +244,19 @@ def report(
         + _spread([final["recall"] for final in finals], "{:.3f}")
         + ".",
         "",
-        f"Training reached {speed['reached']:.0f} GFLOP/s in products and convolutions, of which an image needs "
-        f"{speed['per_image'] / 1e6:.0f} MFLOP (counted):",
+        f"Training reached {speed['reached']:.0f} GFLOP/s in matrix products and convolutions, at a counted "
+        f"{speed['per_image'] / 1e6:.0f} MFLOP per image:",
         f"{speed['reached'] / speed['ceiling']:.0%} of the {speed['ceiling']:.0f} GFLOP/s of products of "
-        f"{MATRIX} x {MATRIX} matrices on as many threads. Where a worker's time goes,",
-        "by a profile of one thread: " + ", ".join(f"{kind} {share:.0%}" for kind, share in profile.items()) + ".",
+        f"{MATRIX} x {MATRIX} matrices on as many threads. The time of a worker,",
+        "in a profile of one thread: " + ", ".join(f"{kind} {share:.0%}" for kind, share in profile.items()) + ".",
     ]
     if classics:
-        lines += ["", f"What each classic reaches in {TIMES} times the CPU-seconds of the second goal, seed 0 (a run"]
-        lines += ["that is in the run store already goes on, and its earlier time counts):", ""]
-        lines += ["| recipe | label accuracy | FID / floor | CPU-seconds | goals met |", "|---|---|---|---|---|"]
+        lines += [
+            "",
+            f"Each classic with {TIMES} times the CPU-seconds of the second goal, seed 0. A run that is already in",
+        ]
+        lines += ["the run store is resumed, and its earlier time counts:", ""]
+        lines += ["| recipe | label accuracy | FID / floor | CPU-seconds | goals reached |", "|---|---|---|---|---|"]
     for result in classics:
         final = result["final"]
         accuracy = f"{final['label_accuracy']:.1%}" if "label_accuracy" in final else "-"
@@ -256,14 +269,18 @@ def report(
 
 
 def main(arguments: list[str]) -> int:
-    """Run the command; the process's exit status."""
+    """Run the command and return the exit status of the process."""
     parser = Parser(prog="python -m benchmarks.speedrun", description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="SEED", help="default: 0 1 2")
+    parser.add_argument(
+        "--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="SEED", help="seeds of `forge` (default: 0 1 2)"
+    )
     parser.add_argument(
         "--classics", nargs="*", choices=CLASSICS, default=CLASSICS, metavar="NAME", help="default: all"
     )
-    parser.add_argument("--workers", type=int, default=2, help="that train a run together (default: 2)")
-    parser.add_argument("--runs", default="runs/benchmarks", help="folder of the runs (default: runs/benchmarks)")
+    parser.add_argument("--workers", type=int, default=2, help="number of workers of a run (default: 2)")
+    parser.add_argument(
+        "--runs", default="runs/benchmarks", help="folder or URI of the run store (default: runs/benchmarks)"
+    )
     parser.add_argument("--out", type=Path, default=timed_runs.ROOT / "docs", help="folder to write to (default: docs)")
     options = parser.parse_args(arguments)
     command = shlex.join(["python", "-m", "benchmarks.speedrun", *arguments])
@@ -278,19 +295,17 @@ def main(arguments: list[str]) -> int:
         there = [result["reached"][-1]["cpu_seconds"] for result in forges if len(result["reached"]) == len(GOALS)]
         needed = statistics.median(there or [result["final"]["cpu_seconds"] for result in forges])
         classics: list[dict[str, Any]] = []
-        for recipe in [None, *options.classics]:
+        for recipe in [None, *options.classics]:  # write once before the classics: a long benchmark may be interrupted
             if recipe:
                 minutes = round(TIMES * needed / 60, 2)
                 classics.append(attempt(recipe, store, options.workers, minutes, judge, floor))
             options.out.mkdir(parents=True, exist_ok=True)
             (options.out / "speedrun.md").write_text(report(forges, classics, speed, profile, command))
             record = {"command": command, "machine": timed_runs.machine(), "speed": speed, "floor": floor}
-            record |= {"profile": profile}
-            record |= {"forge": forges, "classics": classics}
+            record |= {"profile": profile, "forge": forges, "classics": classics}
             (options.out / "speedrun.json").write_text(json.dumps(record, indent=1) + "\n")
     except (RuntimeError, ValueError) as error:
-        print(f"benchmarks.speedrun: {error}", file=sys.stderr)
-        return 1
+        return parser.fail(str(error))
     print((options.out / "speedrun.md").read_text())
     return 0
 

@@ -1,7 +1,7 @@
-"""Runs that are trained for a given processor time by the ordinary trainer, and the scores of their checkpoints.
+"""Train runs for a given processor time with the ordinary trainer, and score their checkpoints.
 
-Processor time is that of all workers in the training loop, as a checkpoint's manifest has it: other work on the machine
-moves it far less than the clock on the wall. Scoring happens afterwards and is not part of it.
+Processor time is the time of all workers in the training loop, as recorded in a checkpoint's manifest. Other work on
+the machine affects it far less than wall-clock time. Scoring happens afterwards and is not included.
 """
 
 import os
@@ -23,29 +23,29 @@ from trainer.run_store import GENERATOR_FILE, Checkpoint, Evaluation, Run
 
 ROOT = Path(__file__).resolve().parent.parent
 KEEP_ALL = ("--keep-checkpoints", "1000", "--metrics-every", "0")
-"""Options of every run: all checkpoints stay to be scored afterwards, and none is scored in the run's own time."""
+"""Options of every run: keep all checkpoints to score them afterwards, and do not score during training."""
 
 
 def train(recipe: str, run: Run, workers: int, cpu_minutes: float, options: Sequence[str] = ()) -> None:
-    """Train a run, or go on with it, until it has used its processor time; its output goes to this terminal.
+    """Start or resume a run and train it until it has used `cpu_minutes`. Its output goes to this terminal.
 
-    Raises `RuntimeError` if the trainer fails.
+    Raise `RuntimeError` if the trainer fails.
     """
     command = [sys.executable, "-m", "trainer", recipe, "--name", run.name, "--runs", run.store.root]
     command += ["--workers", str(workers), "--cpu-minutes", str(cpu_minutes), *options]
-    # Ray makes its workers yield to everything else, which is not what is measured here.
+    # By default Ray lowers the priority of its workers, which would distort the measurement.
     environment = {"RAY_worker_niceness": "0"} | os.environ
     if subprocess.run(command, cwd=ROOT, env=environment).returncode:
-        raise RuntimeError(f"the training {run.name} did not end well; the same command goes on with it")
+        raise RuntimeError(f"the training of {run.name} failed; the same command resumes it")
 
 
 def generator_of(checkpoint: Checkpoint) -> LoadedGenerator:
-    """The generator of a checkpoint."""
+    """Load the generator of a checkpoint."""
     return read_generator(checkpoint.read(GENERATOR_FILE), f"{checkpoint.run.name}, {checkpoint.name}")
 
 
 def within(run: Run, cpu_minutes: float) -> list[Checkpoint]:
-    """The checkpoints of a run up to the one that used up this time, for it may have gone on since."""
+    """Return a run's checkpoints up to the first one that has used `cpu_minutes`: the run may have continued since."""
     found: list[Checkpoint] = []
     for checkpoint in run.checkpoints():
         if found and found[-1].manifest.cpu_seconds >= 60 * cpu_minutes:
@@ -54,18 +54,19 @@ def within(run: Run, cpu_minutes: float) -> list[Checkpoint]:
     return found
 
 
-def spread(checkpoints: Sequence[Checkpoint], most: int) -> list[Checkpoint]:
-    """At most so many checkpoints, about evenly apart in processor time, and always the last one."""
+def spread(checkpoints: Sequence[Checkpoint], max_count: int) -> list[Checkpoint]:
+    """Choose at most `max_count` checkpoints, about evenly spaced in processor time, and always the last one."""
     last = checkpoints[-1].manifest.cpu_seconds
     chosen = {}
-    for place in range(1, most + 1):
-        near = min(checkpoints, key=lambda checkpoint: abs(checkpoint.manifest.cpu_seconds - last * place / most))
+    for place in range(1, max_count + 1):
+        target = last * place / max_count
+        near = min(checkpoints, key=lambda checkpoint: abs(checkpoint.manifest.cpu_seconds - target))
         chosen[near.step] = near
     return list(chosen.values())
 
 
 def score(checkpoint: Checkpoint) -> dict[str, float]:
-    """The scores of 2,000 digits of a checkpoint, with `step`, `nimg` and times."""
+    """Return the scores of `EPOCH_COUNT` (2,000) digits of a checkpoint, with its `step`, `nimg` and times."""
     loaded = generator_of(checkpoint)
     scores = EpochJudge(loaded.config, torch.device("cpu")).score(loaded.generator)
     times = {"seconds": checkpoint.manifest.seconds, "cpu_seconds": checkpoint.manifest.cpu_seconds}
@@ -73,7 +74,7 @@ def score(checkpoint: Checkpoint) -> dict[str, float]:
 
 
 def evaluation(checkpoint: Checkpoint, count: int) -> Evaluation:
-    """What `evaluate` says of so many digits of a checkpoint: from the run store if it is there, and kept there."""
+    """Return what `evaluate` finds for `count` digits of a checkpoint. The result is cached in the run store."""
     known = checkpoint.run.read_evaluation(checkpoint.step)
     if known is None or (known.count, known.seed, known.reader_sha256) != (count, 0, SHA256):
         print(f"{checkpoint.run.name}: scoring {count} digits of step {checkpoint.step} ...", flush=True)
@@ -92,7 +93,7 @@ def evaluation(checkpoint: Checkpoint, count: int) -> Evaluation:
 
 
 def machine() -> dict[str, Any]:
-    """What the figures were measured on."""
+    """Describe the machine, the PyTorch version and the date of a measurement."""
     model = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():

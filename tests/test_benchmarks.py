@@ -1,12 +1,13 @@
 """The benchmarks: what they count, choose and write. Their trainings are the trainer's own."""
 
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from benchmarks import recipes, speedrun, timed_runs
+from benchmarks import recipes, speedrun, throughput, timed_runs
 from tests.sample_run import manifest, run_record
 from trainer.run_store import GENERATOR_FILE, Run, open_store
 
@@ -89,8 +90,8 @@ def test_the_report_has_medians_and_says_who_did_not_get_there() -> None:
     text = speedrun.report(forges, classics, {"reached": 50, "per_image": 9e7, "ceiling": 200}, {"all": 1.0}, "cmd")
     assert "| label accuracy 97.0%, FID 15 x floor | 100 (90 to 110) | 200 (180 to 220) | 1,000 |" in text
     assert "FID 5 x floor (2 of 3 seeds) | 175 (150 to 200) | 350 (300 to 400) | 1,000 |" in text
-    assert "| its whole length | 300 | 600 | 2,000 |" in text
-    assert "90 MFLOP (counted):\n25% of the 200 GFLOP/s" in text
+    assert "| whole training | 300 | 600 | 2,000 |" in text
+    assert "90 MFLOP per image:\n25% of the 200 GFLOP/s" in text
     assert "| `gan` | - | 900.0 | 60 | none |" in text
 
 
@@ -99,3 +100,35 @@ def test_operations_of_a_product_and_of_its_gradients_are_counted() -> None:
     with speedrun._Flops() as flops:
         (a @ b).sum().backward()
     assert flops.total == 3 * (2 * 3 * 5 * 7)
+
+
+def git(folder: Path, *arguments: str) -> None:
+    command = ["git", "-c", "user.name=Somebody", "-c", "user.email=somebody@example.org", *arguments]
+    subprocess.run(command, cwd=folder, check=True, capture_output=True)
+
+
+def test_a_revision_is_checked_out_for_as_long_as_it_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(throughput, "ROOT", tmp_path)
+    git(tmp_path, "init")
+    (tmp_path / "file").write_text("old")
+    git(tmp_path, "add", "file")
+    git(tmp_path, "commit", "-m", "old")
+    (tmp_path / "file").write_text("new")
+    with throughput.checked_out("HEAD") as tree:
+        assert (tree / "file").read_text() == "old"
+    assert not tree.exists()
+    with pytest.raises(ValueError, match=r"--against none: .*none"), throughput.checked_out("none"):
+        pass
+
+
+@pytest.mark.slow
+def test_the_speed_of_this_tree_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(throughput, "WARM_UP", 2)
+    assert throughput.images_per_second(throughput.ROOT, "mlp-cgan", steps=4, workers=2) > 0
+
+
+def test_the_measured_code_is_that_of_the_tree_and_its_failure_is_reported(tmp_path: Path) -> None:
+    (tmp_path / "trainer").mkdir()
+    (tmp_path / "trainer" / "__init__.py").write_text("raise RuntimeError('code of another tree')")
+    with pytest.raises(RuntimeError, match="code of another tree"):
+        throughput.images_per_second(tmp_path, "mlp-cgan", steps=4, workers=2)

@@ -91,10 +91,10 @@ GOOD = idx(pixels(2, 4, 4))
     [
         pytest.param(b"", "not an IDX file", id="empty"),
         pytest.param(b"<html>moved</html>", "not an IDX file", id="another format"),
-        pytest.param(b"\0\0\x0d" + GOOD[3:], "not an IDX file of whole numbers", id="floats"),
-        pytest.param(GOOD[:10], "10 bytes, but its header asks for", id="torn in the header"),
-        pytest.param(GOOD[:-1], "47 bytes, but its header asks for 48", id="torn in the values"),
-        pytest.param(GOOD + b"\0", "49 bytes, but its header asks for 48", id="too long"),
+        pytest.param(b"\0\0\x0d" + GOOD[3:], "not an IDX file of integers", id="floats"),
+        pytest.param(GOOD[:10], "10 bytes, but its header announces", id="torn in the header"),
+        pytest.param(GOOD[:-1], "47 bytes, but its header announces 48", id="torn in the values"),
+        pytest.param(GOOD + b"\0", "49 bytes, but its header announces 48", id="too long"),
     ],
 )
 def test_a_damaged_raw_file_is_named_with_what_to_do(tmp_path: Path, content: bytes, complaint: str) -> None:
@@ -113,13 +113,13 @@ def test_a_file_that_is_not_gzip_is_named(tmp_path: Path) -> None:
 
 def test_images_and_labels_must_be_as_many(tmp_path: Path) -> None:
     write_dataset(tmp_path, pixels(3, 4, 4), [0, 1])
-    with pytest.raises(DatasetError, match=r"train-images-idx3-ubyte holds 3 images, but .*train-labels.* 2 labels"):
+    with pytest.raises(DatasetError, match=r"train-images-idx3-ubyte has 3 images, but .*train-labels.* has 2 labels"):
         load_dataset(tmp_path)
 
 
 def test_an_empty_dataset_is_refused(tmp_path: Path) -> None:
     write_dataset(tmp_path, pixels(0, 4, 4), [])
-    with pytest.raises(DatasetError, match="holds 0 images"):
+    with pytest.raises(DatasetError, match="has 0 images"):
         load_dataset(tmp_path)
 
 
@@ -159,10 +159,10 @@ def test_labels_may_be_wider_numbers_and_the_first_of_several_columns(tmp_path: 
     path.write_bytes(gzip.compress(struct.pack(">HBB2I", 0, 12, 2, 3, 2) + columns.tobytes()))
     assert load_dataset(tmp_path).labels.tolist() == [7, 255, 0]
     path.write_bytes(gzip.compress(struct.pack(">HBB1I", 0, 12, 1, 3) + columns[:, 1].tobytes()))
-    with pytest.raises(DatasetError, match=r"train-labels-idx2-int.gz: labels must be 0 to 255: got -1, of image 0"):
+    with pytest.raises(DatasetError, match=r"train-labels-idx2-int.gz: labels must be 0 to 255: got -1, for image 0"):
         load_dataset(tmp_path)
     path.write_bytes(gzip.compress(struct.pack(">HBB1I", 0, 12, 1, 3) + np.array([3, 256, 1], ">i4").tobytes()))
-    with pytest.raises(DatasetError, match=r"labels must be 0 to 255: got 256, of image 1"):
+    with pytest.raises(DatasetError, match=r"labels must be 0 to 255: got 256, for image 1"):
         load_dataset(tmp_path)
 
 
@@ -183,10 +183,10 @@ def test_classes_have_the_names_that_the_folder_gives_them(tmp_path: Path, text:
         pytest.param(b"a\nb\n", "line 3: is missing; name the labels 0 to 2", id="too few"),
         pytest.param(b"", "line 1: is missing", id="empty"),
         pytest.param(b"a\nb\nc\nd\n", "line 4: 'd' names label 3, but the labels are 0 to 2", id="too many"),
-        pytest.param(b"a\n \nc\n", "line 2: '' is no name; name label 1", id="an empty name"),
-        pytest.param(b"a\nb\na\n", "line 3: 'a' is the name of label 0 too", id="twice"),
+        pytest.param(b"a\n \nc\n", "line 2: '' is empty; name label 1", id="an empty name"),
+        pytest.param(b"a\nb\na\n", "line 3: 'a' is also the name of label 0", id="twice"),
         pytest.param(b"a\nb\n" + b"c" * 41, "line 3: .* has 41 characters; use at most 40", id="too long"),
-        pytest.param(b"a\nb\n\x07c", r"line 3: .* characters that cannot be shown", id="a bell"),
+        pytest.param(b"a\nb\n\x07c", r"line 3: .* unprintable characters", id="a bell"),
         pytest.param(b"a\nb\n\xff", "cannot be read as UTF-8 text", id="not UTF-8"),
     ],
 )

@@ -76,7 +76,7 @@ def test_fashion_is_copied_whole_with_its_names(
         assert load_dataset(target, split).class_names == FASHION_CLASSES  # type: ignore[arg-type]
     assert [path.name for path in target.parent.iterdir()] == ["fashion"]
     assert main(["fetch", "fashion", "--source", str(source), "--to", str(target)]) == 2
-    assert "is there already" in one_line(capsys)
+    assert "already exists" in one_line(capsys)
 
 
 @pytest.mark.parametrize("damage", ["another pixel", "torn", "missing"])
@@ -103,7 +103,7 @@ def test_without_the_package_or_apt_the_files_are_named(
     assert main(["fetch", "fashion", "--to", str(tmp_path / "fashion")]) == 2
     error = one_line(capsys)
     assert all(f"{name}.gz" in error for name in FASHION_SHA256)
-    assert "apt-get is not here" in error
+    assert "apt-get is not installed" in error
     assert "--source" in error
     (tmp_path / "dpkg-deb").symlink_to("/bin/true")
     (tmp_path / "apt-get").write_text("#!/bin/sh\necho 'W: slow' >&2; echo 'E: No network' >&2; exit 100\n")

@@ -39,7 +39,7 @@ def existing_run(folder: Path, config: TrainConfig) -> Run:
         (["forge", "--seed", "-1"], "seed must be in [0, 2^32): got -1"),
         (["forge", "--limit-images", "60001"], "limit_images must be between 0 and the dataset's 60000: got 60001"),
         (["forge", "--limit-images", "10"], "raise --limit-images"),
-        (["forge", "--dataset", "nowhere"], "point --dataset at a folder of IDX files"),
+        (["forge", "--dataset", "nowhere"], "--dataset must be a folder of IDX files"),
         (["forge", "--model.num-classes", "5"], "--model.num-classes is 5"),
         (["forge", "--name", "../etc"], "cannot be the name of a run"),
         (["forge", "--runs", "gopher://x"], "gopher://x: cannot be opened"),

@@ -140,7 +140,7 @@ class Bookkeeper:
         if self.recorder:
             summary = epoch_summary(self.config, s)
             if self.judge and scores:
-                summary = replace(summary, scores=scores, floor=self.judge.reference.floor)
+                summary = replace(summary, scores=scores, floor=self.judge.floor)
             self.recorder.epoch(summary, sampling.sample_grid(s.G_ema, self.config.model), curve_of_epoch(s))
             self._report_progress(s, "training")
             self.recorder.flush()  # before its checkpoint, because a resumed run does not write earlier epochs again

@@ -1,7 +1,7 @@
 """Images and labels from IDX files, and the global order in which training sees them.
 
 IDX is the format of MNIST, Fashion-MNIST, KMNIST, QMNIST and EMNIST: two zero bytes, a type code, the number of
-dimensions, each dimension as a big-endian uint32, then the values, big-endian too.
+dimensions, the size of each dimension as a big-endian uint32, then the values, also big-endian.
 """
 
 import dataclasses
@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 ROOT = Path(__file__).resolve().parent.parent
-"""The repository, or its copy in a job; found from this file, because Ray changes the working directory."""
+"""The repository, or its copy in a Ray job. Derived from this file, because Ray changes the working directory."""
 MNIST = ROOT / "data" / "mnist"
-"""The embedded dataset."""
+"""The folder of the dataset that the repository contains."""
 
 MNIST_SHA256 = {
     "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
@@ -27,40 +27,40 @@ MNIST_SHA256 = {
     "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
     "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
 }
-"""SHA-256 of MNIST's raw (decompressed) files, as several independent projects publish them."""
+"""SHA-256 of MNIST's raw (decompressed) files, as published by several independent projects."""
 
 Split = Literal["train", "t10k"]
 
 IDX_TYPES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4"}
-"""Type code -> values, of those that are whole numbers."""
-MOST_LABEL = 255
+"""The integer types of IDX: type code -> NumPy type."""
+MAX_LABEL = 255
 CLASSES = "classes.txt"
-"""The optional file of a dataset's class names: UTF-8, a line for each label from 0 on."""
-LONGEST_NAME = 40
-"""Characters of a class's name."""
+"""The optional file of a dataset's class names: UTF-8, one line for each label, from 0."""
+MAX_NAME_LENGTH = 40
+"""In characters, for the name of a class."""
 
 
 class DatasetError(ValueError):
-    """A dataset that cannot be used; the message names the file and what to do."""
+    """A dataset that cannot be used. The message names the file, and what to do."""
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """One split of a dataset: `images` uint8 (N, C, H, W), `labels` int64 (N,), `sha256` of each raw file by name."""
+    """One split of a dataset: `images` uint8 (N, C, H, W), `labels` int64 (N,), and each raw file's SHA-256 by name."""
 
     images: NDArray[np.uint8]
     labels: NDArray[np.int64]
     sha256: dict[str, str]
     class_names: tuple[str, ...] = ()
-    """What label 0, 1, ... is called; empty = by its number."""
+    """The names of labels 0, 1, ...; empty if they have only numbers."""
 
     @property
     def num_classes(self) -> int:
-        """One more than the largest label."""
+        """The number of classes: the largest label plus 1."""
         return int(self.labels.max()) + 1
 
     def head(self, count: int) -> "Dataset":
-        """The first `count` images and their labels; 0 = all."""
+        """Return the first `count` images and their labels; 0 means all."""
         if not 0 <= count <= len(self.images):
             raise DatasetError(f"limit_images must be between 0 and the dataset's {len(self.images)}: got {count}")
         if not count:
@@ -69,9 +69,9 @@ class Dataset:
 
 
 def read_idx(path: Path) -> tuple[NDArray[np.integer], str]:
-    """Read a raw or gzipped IDX file of whole numbers: the array, and the SHA-256 of the raw file.
+    """Read a raw or gzipped IDX file of integers; return the array and the SHA-256 of the raw file.
 
-    Raises `DatasetError` for a file that is missing, truncated, not IDX, or of fractions.
+    Raise `DatasetError` for a file that is missing, truncated, not IDX, or of floating-point numbers.
     """
     fix = "fetch the file again"
     try:
@@ -83,53 +83,53 @@ def read_idx(path: Path) -> tuple[NDArray[np.integer], str]:
     except (EOFError, zlib.error) as error:
         raise DatasetError(f"{path}: the gzip stream is damaged ({error}); {fix}") from error
     if len(raw) < 4 or raw[:2] != b"\0\0" or raw[2] not in IDX_TYPES or raw[3] == 0:
-        raise DatasetError(f"{path}: not an IDX file of whole numbers (it begins with {raw[:4].hex()!r}); {fix}")
+        raise DatasetError(f"{path}: not an IDX file of integers (it begins with {raw[:4].hex()!r}); {fix}")
     dtype = np.dtype(IDX_TYPES[raw[2]])
     offset = 4 + 4 * raw[3]
     shape = tuple(int(size) for size in np.frombuffer(raw[4 : min(offset, len(raw) // 4 * 4)], dtype=">u4"))
     expected = offset + int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
     if len(shape) < raw[3] or len(raw) != expected:
-        raise DatasetError(f"{path}: {len(raw)} bytes, but its header asks for {expected}; {fix}")
+        raise DatasetError(f"{path}: {len(raw)} bytes, but its header announces {expected}; {fix}")
     return np.frombuffer(raw, dtype, offset=offset).reshape(shape), hashlib.sha256(raw).hexdigest()
 
 
 def read_class_names(path: Path, num_classes: int) -> tuple[str, ...]:
-    """The names of a `classes.txt`; `DatasetError` names the line that does not fit so many classes."""
+    """Read the names of `num_classes` classes from a `classes.txt`; `DatasetError` names the first invalid line."""
     try:
         lines = [line.strip() for line in path.read_text("utf-8-sig").splitlines()]
     except (OSError, UnicodeError) as error:
         raise DatasetError(f"{path}: cannot be read as UTF-8 text ({error})") from error
     for label, name in enumerate(lines):
-        if problem := _problem_of_name(lines, label, num_classes):
+        if problem := _name_problem(lines, label, num_classes):
             raise DatasetError(f"{path}, line {label + 1}: {name!r} {problem}")
     if len(lines) < num_classes:
         raise DatasetError(
-            f"{path}, line {len(lines) + 1}: is missing; name the labels 0 to {num_classes - 1}, one on each line"
+            f"{path}, line {len(lines) + 1}: is missing; name the labels 0 to {num_classes - 1}, one per line"
         )
     return tuple(lines)
 
 
-def _problem_of_name(lines: list[str], label: int, num_classes: int) -> str:
+def _name_problem(lines: list[str], label: int, num_classes: int) -> str:
     name = lines[label]
     if label >= num_classes:
         return f"names label {label}, but the labels are 0 to {num_classes - 1}; remove the line"
     if not name:
-        return f"is no name; name label {label}"
-    if len(name) > LONGEST_NAME:
-        return f"has {len(name)} characters; use at most {LONGEST_NAME}"
+        return f"is empty; name label {label}"
+    if len(name) > MAX_NAME_LENGTH:
+        return f"has {len(name)} characters; use at most {MAX_NAME_LENGTH}"
     if not name.isprintable():
-        return "has characters that cannot be shown; remove them"
+        return "has unprintable characters; remove them"
     if (first := lines.index(name)) < label:
-        return f"is the name of label {first} too; name label {label} otherwise"
+        return f"is also the name of label {first}; give label {label} another name"
     return ""
 
 
 def load_dataset(folder: Path = MNIST, split: Split = "train") -> Dataset:
     """Load `<split>-images-idx3-ubyte` and `<split>-labels-idx1-ubyte`, each raw or `.gz`, from a folder.
 
-    Images may have a fourth dimension for channels (idx4: N, H, W, C). Labels may be of other whole numbers, and a
-    second dimension's first column (QMNIST's idx2-int). MNIST's own files are checked against their published SHA-256.
-    Raises `DatasetError`.
+    Images may have a fourth dimension for channels (idx4: N, H, W, C). Labels may be of any integer type; if
+    they have two dimensions, the first column is used (QMNIST's idx2-int). MNIST's own files are checked against their
+    published SHA-256. Raise `DatasetError` for data that cannot be used.
     """
     images_path, labels_path = _find(folder, split, "images"), _find(folder, split, "labels")
     (images, images_sha), (labels, labels_sha) = read_idx(images_path), read_idx(labels_path)
@@ -146,22 +146,22 @@ def load_dataset(folder: Path = MNIST, split: Split = "train") -> Dataset:
             f"{images_path}: images must be unsigned bytes (N, H, W) or (N, H, W, C): got {images.dtype} {images.shape}"
         )
     if labels.ndim not in (1, 2) or 0 in labels.shape[1:]:
-        raise DatasetError(f"{labels_path}: labels must be (N,), or the first column of (N, M): got {labels.shape}")
+        raise DatasetError(f"{labels_path}: labels must be (N,) or (N, M): got {labels.shape}")
     if len(images) != len(labels) or not len(images):
         raise DatasetError(
-            f"{images_path} holds {len(images)} images, but {labels_path} {len(labels)} labels; fetch both again"
+            f"{images_path} has {len(images)} images, but {labels_path} has {len(labels)} labels; fetch both again"
         )
     labels = labels if labels.ndim == 1 else labels[:, 0]
     for label in (labels.min(), labels.max()):
-        if not 0 <= label <= MOST_LABEL:
+        if not 0 <= label <= MAX_LABEL:
             raise DatasetError(
-                f"{labels_path}: labels must be 0 to {MOST_LABEL}: got {label}, of image {np.argmax(labels == label)}"
+                f"{labels_path}: labels must be 0 to {MAX_LABEL}: got {label}, for image {np.argmax(labels == label)}"
             )
     channels_first = images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2)
     dataset = Dataset(np.ascontiguousarray(channels_first, np.uint8), labels.astype(np.int64), sha256)
     if not (folder / CLASSES).exists():
         return dataset
-    # Part of the data, as a run records them: its generator files carry the names that it began with.
+    # The names are part of the data that a run records, because its generator files contain them.
     names = read_class_names(folder / CLASSES, dataset.num_classes)
     sha256[CLASSES] = hashlib.sha256("\n".join(names).encode()).hexdigest()
     return dataclasses.replace(dataset, class_names=names)
@@ -172,5 +172,5 @@ def _find(folder: Path, split: Split, kind: str) -> Path:
     found = sorted(path for path in folder.glob(f"{split}-{kind}-*") if pattern.fullmatch(path.name))
     if not found:
         usual = f"{split}-{kind}-idx{3 if kind == 'images' else 1}-ubyte"
-        raise DatasetError(f"{folder}: no file {usual} or {usual}.gz; point --dataset at a folder of IDX files")
+        raise DatasetError(f"{folder}: no file {usual} or {usual}.gz; --dataset must be a folder of IDX files")
     return found[0]

@@ -1,8 +1,7 @@
-"""`python -m trainer evaluate RUN`: what a checkpoint's generator scores, beside what real digits score."""
+"""`python -m trainer evaluate RUN`: the scores of a checkpoint's generator, beside the scores of real digits."""
 
 import sys
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,32 +9,26 @@ import torch
 
 from models import sampling
 from models.command_line import Parser
-from models.digit_reader import IMG_SIZE, NUM_CLASSES, SHA256, read_digits
+from models.digit_reader import SHA256, read_digits
 from models.generator_file import LoadedGenerator, load_generator, read_generator
 from models.scores import SCORES
-from trainer import data
-from trainer.metrics import Judge, frequent_labels, mnist_judge, uniform_labels
+from trainer.metrics import Judge, frequent_labels, mnist_judge, uniform_labels, why_not_judged
 from trainer.run_store import GENERATOR_FILE, Checkpoint, Evaluation, Run, RunStoreError, open_store
 from trainer.train_digit_reader import train
 
 GAN_TRAIN_EPOCHS = 4
-"""Passes over 60,000 pictures, about two CPU-minutes for each of the two classifiers."""
+"""Passes over 60,000 pictures: about two CPU-minutes for each of the two classifiers."""
 
 
 def evaluate(loaded: LoadedGenerator, judge: Judge, count: int, seed: int, full: bool = False) -> dict[str, Any]:
-    """Scores of `count` pictures with seeds seed, seed + 1, ... (`generated`), and of as many real ones (`floor`).
+    """Return the scores of `count` pictures with seeds seed, seed + 1, ... (`generated`) and of real ones (`floor`).
 
-    Once with all digits equally often, for label accuracy, and once as often as among the training images, for all
-    else; `full` adds GAN-train. Raises `ValueError` for a generator or a count that the judge cannot compare.
+    Label accuracy is measured on pictures of all digits equally often, the other scores on digits as frequent as among
+    the training images. `full` adds GAN-train. Raise `ValueError` for a generator or a count that cannot be judged.
     """
     config = loaded.config
-    if config.image_shape != (1, IMG_SIZE, IMG_SIZE) or config.num_classes not in (0, NUM_CLASSES):
-        raise ValueError(
-            f"the digit reader reads the {NUM_CLASSES} digits at 1x{IMG_SIZE}x{IMG_SIZE}: this generator draws "
-            f"{config.num_classes} classes at {'x'.join(map(str, config.image_shape))}"
-        )
-    if is_other_data(loaded.provenance.get("data")):
-        raise ValueError("this generator was trained on other data than MNIST, which the digit reader cannot read")
+    if reason := why_not_judged(config, loaded.provenance.get("data")):
+        raise ValueError(reason)
     if full and not config.num_classes:
         raise ValueError("--full trains a classifier on generated digits, so it needs a generator with classes")
     if not 0 <= seed <= sampling.MAX_SEED - max(count, len(judge.training_labels) if full else 0) + 1:
@@ -43,12 +36,12 @@ def evaluate(loaded: LoadedGenerator, judge: Judge, count: int, seed: int, full:
     floor = judge.floor(count)
     z = sampling.latents(range(seed, seed + count), config)
     labels = frequent_labels(count, judge.class_shares)
-    reading = judge.look(sampling.draw(loaded.generator, z, sampling.one_hot(labels, config.num_classes)))
+    reading = judge.read(sampling.draw(loaded.generator, z, sampling.one_hot(labels, config.num_classes)))
     if not config.num_classes:
         return {"generated": judge.score(reading), "floor": floor}
     generated = judge.score(reading, torch.tensor(labels))
     labels = uniform_labels(count)
-    reading = judge.look(sampling.draw(loaded.generator, z, sampling.one_hot(labels, config.num_classes)))
+    reading = judge.read(sampling.draw(loaded.generator, z, sampling.one_hot(labels, config.num_classes)))
     generated = judge.score_labels(reading, torch.tensor(labels)) | generated
     floor = judge.floor_labels(count) | floor
     if full:
@@ -57,11 +50,11 @@ def evaluate(loaded: LoadedGenerator, judge: Judge, count: int, seed: int, full:
 
 
 def gan_train(loaded: LoadedGenerator, judge: Judge, seed: int, epochs: int) -> tuple[float, float]:
-    """How well a classifier reads the real test digits that saw generated ones only, and one that saw real ones.
+    """Return the accuracy on real test digits of a classifier trained on generated digits, and of one on real digits.
 
-    Picture i has seed `seed` + i and the class of training image i: both classifiers start from the same weights and
-    see the same classes in the same order. Nothing is augmented, which would add what the generator may lack. (Ravuri
-    and Vinyals 2019, arXiv 1905.10887; the name is of Shmelkov et al. 2018, arXiv 1807.09499.)
+    Picture i has seed `seed` + i and the class of training image i, so both classifiers start from the same weights and
+    see the same classes in the same order. No image is augmented: that could add variety that the generator lacks.
+    Source: Ravuri and Vinyals 2019 (arXiv 1905.10887); the name is from Shmelkov et al. 2018 (arXiv 1807.09499).
     """
     labels, config = judge.training_labels, loaded.config
     seeds = range(seed, seed + len(labels))
@@ -76,13 +69,8 @@ def gan_train(loaded: LoadedGenerator, judge: Judge, seed: int, epochs: int) -> 
     return accuracies[0], accuracies[1]
 
 
-def is_other_data(sha256: Mapping[str, str] | None) -> bool:
-    """Whether a run's or a generator file's record of its data names any other file than MNIST's; None = no record."""
-    return any(data.MNIST_SHA256.get(name) != value for name, value in (sha256 or {}).items())
-
-
 def table(fields: dict[str, Any]) -> str:
-    """The scores of `evaluate`, a line each, and the label accuracy of each digit."""
+    """Return the scores of `evaluate` as text: a line for each score, and for the label accuracy of each digit."""
     generated, floor = fields["generated"], fields["floor"]
     lines = [f"{'':40}{'generated':>12}{'floor (real)':>14}"]
     for name, score in SCORES.items():
@@ -95,12 +83,10 @@ def table(fields: dict[str, Any]) -> str:
 
 
 def find_checkpoint(run: Run, step: int | None) -> Checkpoint:
-    """The checkpoint of a step, or the newest one that verifies; `ValueError` if there is none."""
+    """Return the checkpoint of a step, or the newest intact one for None; `ValueError` if there is none."""
     if not run.exists():
         names = ", ".join(other.name for other in run.store.list_runs()) or "none"
         raise ValueError(f"{run.store.root} has no run {run.name!r}; it has: {names}")
-    if is_other_data(run.read_run().data):
-        raise ValueError(f"run {run.name} was trained on other data than MNIST, which the digit reader cannot read")
     checkpoint = run.latest_checkpoint() if step is None else run.checkpoint(step)
     if checkpoint is None:
         steps = ", ".join(str(other.step) for other in run.checkpoints()) or "none"
@@ -110,15 +96,21 @@ def find_checkpoint(run: Run, step: int | None) -> Checkpoint:
 
 
 def main(arguments: list[str]) -> int:
-    """Run the command; the process's exit status."""
-    parser = Parser(prog="python -m trainer evaluate", description="Score a generator beside real digits.")
-    parser.add_argument("run", nargs="?", metavar="RUN", help="name of the run; the scores are written beside it")
-    parser.add_argument("--runs", default="runs", help="folder, or URI, in which runs are kept (default: runs)")
-    parser.add_argument("--checkpoint", type=int, metavar="STEP", help="default: the newest one that verifies")
-    parser.add_argument("--generator", type=Path, metavar="FILE", help="a generator file, in place of a run")
-    parser.add_argument("--count", type=int, default=10_000, help="digits to draw (default and most: 10000)")
-    parser.add_argument("--seed", type=int, default=0, help="of the first digit; digit k has seed + k (default: 0)")
-    parser.add_argument("--full", action="store_true", help="add GAN-train, which takes about four CPU-minutes more")
+    """Run the command and return the exit status of the process."""
+    parser = Parser(prog="python -m trainer evaluate", description="Score a generator, and real digits for comparison.")
+    parser.add_argument("run", nargs="?", metavar="RUN", help="name of the run; the scores are saved in its folder")
+    parser.add_argument("--runs", default="runs", help="folder or URI of the run store (default: runs)")
+    parser.add_argument(
+        "--checkpoint", type=int, metavar="STEP", help="step of the checkpoint (default: the newest intact one)"
+    )
+    parser.add_argument("--generator", type=Path, metavar="FILE", help="a generator file, instead of a run")
+    parser.add_argument(
+        "--count", type=int, default=10_000, help="number of digits to draw (default and maximum: 10000)"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="seed of the first digit; digit k has seed + k (default: 0)"
+    )
+    parser.add_argument("--full", action="store_true", help="add GAN-train, which takes about four more CPU-minutes")
     options = parser.parse_args(arguments)
     started = time.monotonic()
     checkpoint = None
@@ -133,8 +125,7 @@ def main(arguments: list[str]) -> int:
             loaded = read_generator(checkpoint.read(GENERATOR_FILE), f"{title}, {GENERATOR_FILE}")
         fields = evaluate(loaded, mnist_judge(), options.count, options.seed, options.full)
     except ValueError as error:
-        print(f"trainer evaluate: {error}", file=sys.stderr)
-        return 2
+        return parser.fail(str(error))
     last = options.seed + options.count - 1
     print(f"{title}: {options.count} digits, seeds {options.seed} to {last}, read by {SHA256[:12]}")
     print(table(fields))
@@ -152,6 +143,6 @@ def main(arguments: list[str]) -> int:
         )
         try:
             checkpoint.run.write_evaluation(evaluation)
-        except RunStoreError as error:  # a store to look at only: the scores are what was asked for
-            print(f"trainer evaluate: not kept: {error}", file=sys.stderr)
+        except RunStoreError as error:  # a read-only store: the scores are printed all the same
+            print(f"trainer evaluate: the scores could not be saved: {error}", file=sys.stderr)
     return 0

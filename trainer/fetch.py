@@ -1,11 +1,10 @@
-"""`python -m trainer fetch fashion` and `fetch usps`: other data than MNIST, as IDX files for `--dataset`."""
+"""`python -m trainer fetch fashion` and `fetch usps`: write other datasets than MNIST as IDX files for `--dataset`."""
 
 import bz2
 import shlex
 import shutil
 import struct
 import subprocess
-import sys
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -20,18 +19,18 @@ from trainer.data import CLASSES, DatasetError, load_dataset, read_idx
 
 FASHION_PACKAGE = "dataset-fashion-mnist"
 FASHION_FOLDER = Path("/usr/share/datasets/fashion-mnist")
-"""Where Debian's package puts its files."""
+"""Where Debian's package installs its files."""
 FASHION_SHA256 = {
     "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
     "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
     "t10k-images-idx3-ubyte": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
     "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
 }
-"""SHA-256 of the raw (decompressed) files of Debian's package, of which the training images' MD5 is published."""
+"""SHA-256 of the raw (decompressed) files in Debian's package. For the training images an MD5 is published too."""
 FASHION_CLASSES = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
 )  # fmt: skip
-"""As the dataset's authors name them (github.com/zalandoresearch/fashion-mnist)."""
+"""The authors' class names (github.com/zalandoresearch/fashion-mnist)."""
 
 USPS_SIDE = 16
 """Height and width of USPS's images."""
@@ -40,7 +39,7 @@ USPS_SIDE = 16
 def fetch_fashion(target: Path, source: Path | None = None) -> None:
     """Write Fashion-MNIST's four files and its class names into a new folder.
 
-    They come from `source`, else from Debian's package, installed or downloaded. Raises `DatasetError`.
+    The files come from `source`; by default from Debian's package, installed or downloaded. Raise `DatasetError`.
     """
     with _new_folder(target) as folder, tempfile.TemporaryDirectory() as downloads:
         if source is None:
@@ -54,14 +53,14 @@ def fetch_fashion(target: Path, source: Path | None = None) -> None:
 
 
 def _download_fashion(folder: Path) -> Path:
-    """Debian's package in a folder of its own; neither step needs root, or installs anything."""
+    """Download and unpack Debian's package in a folder, without root; return the path of its files."""
     by_hand = (
-        f"put {', '.join(f'{name}.gz' for name in FASHION_SHA256)} into a folder, from data/fashion in "
-        "github.com/zalandoresearch/fashion-mnist, and name it with --source"
+        f"download {', '.join(f'{name}.gz' for name in FASHION_SHA256)} from data/fashion in "
+        "github.com/zalandoresearch/fashion-mnist, and pass their folder as --source"
     )
     for tool in ("apt-get", "dpkg-deb"):
         if not shutil.which(tool):
-            raise DatasetError(f"Fashion-MNIST comes as a Debian package, and {tool} is not here; {by_hand}")
+            raise DatasetError(f"Fashion-MNIST is a Debian package, but {tool} is not installed; {by_hand}")
     _run(["apt-get", "download", FASHION_PACKAGE], folder, f"try `apt-get update` as root, or {by_hand}")
     for package in folder.glob("*.deb"):
         _run(["dpkg-deb", "-x", package.name, "."], folder, by_hand)
@@ -72,12 +71,12 @@ def _run(command: list[str], folder: Path, advice: str) -> None:
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     if done.returncode:
         errors = [line for line in done.stderr.splitlines() if line.startswith(("E:", "dpkg"))]
-        reason = errors[0] if errors else f"it ended with {done.returncode}"
+        reason = errors[0] if errors else f"exit status {done.returncode}"
         raise DatasetError(f"`{shlex.join(command)}` failed: {reason}; {advice}")
 
 
 def convert_usps(train: Path, test: Path, target: Path) -> None:
-    """Write USPS, from LIBSVM's two text files (plain or .bz2), as IDX files into a new folder; `DatasetError`."""
+    """Convert USPS from LIBSVM's two text files (plain or .bz2) to IDX files in a new folder; raise `DatasetError`."""
     with _new_folder(target) as folder:
         for split, path in (("train", train), ("t10k", test)):
             images, labels = read_libsvm(path)
@@ -87,15 +86,15 @@ def convert_usps(train: Path, test: Path, target: Path) -> None:
 
 
 def read_libsvm(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Images (N, 16, 16) and labels (N,) of one of USPS's files; `DatasetError` names the line that is not like them.
+    """Read images (N, 16, 16) and labels (N,) from one of USPS's files; `DatasetError` names the first invalid line.
 
-    A line is a label, 1 to 10 for the digits 0 to 9, and 256 pairs of a pixel's number, from 1, and its value in
-    [-1, 1] (so documented at docs.pytorch.org/vision/stable/generated/torchvision.datasets.USPS.html).
+    A line is a label, 1 to 10 for the digits 0 to 9, and 256 pairs `number:value` of a pixel's number, from 1, and its
+    value in [-1, 1] (documented at docs.pytorch.org/vision/stable/generated/torchvision.datasets.USPS.html).
     """
     try:
         raw = path.read_bytes()
         text = (bz2.decompress(raw) if path.suffix == ".bz2" else raw).decode("ascii")
-    except (OSError, ValueError) as error:  # ValueError: a torn stream, or not ASCII
+    except (OSError, ValueError) as error:  # ValueError: a truncated stream, or not ASCII
         raise DatasetError(f"{path}: cannot be read as text ({error}); fetch the file again") from error
     lines = text.splitlines()
     if not lines:
@@ -122,16 +121,16 @@ def _parse_usps(words: list[str]) -> tuple[int, NDArray[np.uint8]]:
         values = np.array([value for _, value in pixels], np.float64)
     except ValueError as error:
         raise ValueError(f"values must be numbers ({error})") from error
-    if not (np.abs(values) <= 1).all():  # true for nan
+    if not (np.abs(values) <= 1).all():  # not `> 1`, so that NaN is refused
         raise ValueError(f"values must be in [-1, 1]: got {values[~(np.abs(values) <= 1)][0]:g}")
     return int(words[0]) - 1, np.rint((values + 1) * 127.5).astype(np.uint8)
 
 
 @contextmanager
 def _new_folder(target: Path) -> Iterator[Path]:
-    """A folder to fill, which becomes `target` when nothing fails, and is gone when something does."""
+    """Yield a folder to write to. It becomes `target` on success, and is removed on failure."""
     if target.exists():
-        raise DatasetError(f"{target}: is there already; train on it, remove it, or choose another --to")
+        raise DatasetError(f"{target}: already exists; train on it, remove it, or choose another --to")
     stage = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
     try:
         stage.mkdir(parents=True)
@@ -144,16 +143,20 @@ def _new_folder(target: Path) -> Iterator[Path]:
 
 
 def main(arguments: list[str]) -> int:
-    """Run the command; the process's exit status."""
-    parser = Parser(prog="python -m trainer fetch", description="Get other data than MNIST, for --dataset.")
+    """Run the command and return the exit status of the process."""
+    parser = Parser(prog="python -m trainer fetch", description="Get other datasets than MNIST, for --dataset.")
     datasets = parser.add_subparsers(dest="dataset", required=True, metavar="fashion|usps")
-    fashion = datasets.add_parser("fashion", help="Fashion-MNIST, from Debian's package (30 MB; needs no root)")
-    fashion.add_argument("--source", type=Path, metavar="FOLDER", help="its four files, instead of Debian's package")
-    fashion.add_argument("--to", type=Path, default=Path("data/fashion"), help="a new folder (default: data/fashion)")
-    usps = datasets.add_parser("usps", help="USPS, from the two files of LIBSVM's data page, which you download")
-    usps.add_argument("train", type=Path, help="usps.bz2, or the same unpacked")
-    usps.add_argument("test", type=Path, help="usps.t.bz2, or the same unpacked")
-    usps.add_argument("--to", type=Path, default=Path("data/usps"), help="a new folder (default: data/usps)")
+    fashion = datasets.add_parser("fashion", help="Fashion-MNIST, from Debian's package (30 MB; no root needed)")
+    fashion.add_argument(
+        "--source", type=Path, metavar="FOLDER", help="folder with its four files, instead of Debian's package"
+    )
+    fashion.add_argument(
+        "--to", type=Path, default=Path("data/fashion"), help="folder to create (default: data/fashion)"
+    )
+    usps = datasets.add_parser("usps", help="USPS, from two files that you download from LIBSVM's data page")
+    usps.add_argument("train", type=Path, help="usps.bz2, or its decompressed content")
+    usps.add_argument("test", type=Path, help="usps.t.bz2, or its decompressed content")
+    usps.add_argument("--to", type=Path, default=Path("data/usps"), help="folder to create (default: data/usps)")
     options = parser.parse_args(arguments)
     try:
         if options.dataset == "fashion":
@@ -162,8 +165,7 @@ def main(arguments: list[str]) -> int:
             convert_usps(options.train, options.test, options.to)
         dataset = load_dataset(options.to)
     except DatasetError as error:
-        print(f"trainer fetch: {error}", file=sys.stderr)
-        return 2
+        return parser.fail(str(error))
     size = dataset.images.shape[-1]
     flags = ["--name", options.dataset, "--dataset", str(options.to), *(["--model.img-size", str(size)] * (size != 28))]
     print(f"Wrote {len(dataset.images):,} training images of {dataset.num_classes} classes. Train on them with:")

@@ -1,119 +1,153 @@
-"""How good generated digits are, as the digit reader sees them, and what real digits score in their place: the floor.
+"""Scores of generated digits, computed on the digit reader's features, and the same scores of real digits: the floor.
 
-Label accuracy alone says little: one perfect picture of each digit has all of it. FID, coverage and recall see what is
-missing. All numbers hold for one reader only: with the features of another net they are others.
+Label accuracy alone is not enough: a generator with one perfect picture of each digit reaches 100 %. FID, coverage and
+recall measure variety. All scores depend on the digit reader: another network's features give other values.
 
-Shapes: N pictures, uint8 (N, 28, 28); F features kept; features (N, F), each feature of mean 0 and variance 1 over the
+Shapes: N pictures, uint8 (N, 28, 28); F features kept; features (N, F), each scaled to mean 0 and variance 1 over the
 training images. FID: Heusel et al. 2017 (arXiv 1706.08500). KID: Binkowski et al. 2018 (1801.01401). Precision and
 recall: Kynkaanniemi et al. 2019 (1904.06991). Density and coverage: Naeem et al. 2020 (2002.09797).
 """
 
 import functools
 import json
-import warnings
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import safetensors.torch
 import torch
-import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torchmetrics.image.fid import FrechetInceptionDistance
-from torchmetrics.image.kid import KernelInceptionDistance
+from torchmetrics.image.kid import poly_mmd
 
 from models import sampling
 from models.config import ModelConfig
 from models.digit_reader import IMG_SIZE, NUM_CLASSES, SHA256, DigitReader, load_digit_reader, read_digits
 from models.generator_file import read_metadata
 from trainer import data
+from trainer.workers import Workers
 
 NEIGHBOURS = 5
 """k of precision, recall, density and coverage."""
-LEAST_ACTIVE = 0.01
-"""Features active on a smaller share of the training images are dropped: z-scored, a few pictures would rule them."""
+MIN_ACTIVE = 0.01
+"""Minimum share of training images on which a kept feature is active: scaled, a rarer one would outweigh the others."""
 KID_SUBSETS, KID_SUBSET_SIZE = 100, 1000
 EPOCH_COUNT = 2000
-"""Pictures that are scored at the end of an epoch, while a run trains."""
+"""Number of pictures scored at the end of an epoch during training."""
 REFERENCE = Path(__file__).with_name("reference.safetensors")
-"""What those pictures are compared with, so that a training need not read all real digits before it starts."""
+"""Statistics of the real digits for those scores, so that a training need not read all real digits at its start."""
 CHUNK = 250
-"""Rows of a distance matrix that are computed at once: with many more, memory goes back to the system each time."""
+"""Rows of a distance matrix computed at once. With many more, the allocator returns memory to the system each time."""
 
 
-class _Given(nn.Module):
-    """What torchmetrics takes for a feature extractor, where the features are there already."""
+def why_not_judged(config: ModelConfig, data_sha256: Mapping[str, str] | None) -> str:
+    """Return why the digit reader cannot judge a generator, or "" if it can.
 
-    def __init__(self, num_features: int) -> None:
-        super().__init__()
-        self.num_features = num_features
+    `data_sha256` is the SHA-256 of each file of its training data; None if unknown, which counts as MNIST.
+    """
+    if config.image_shape != (1, IMG_SIZE, IMG_SIZE) or config.num_classes not in (0, NUM_CLASSES):
+        return (
+            f"the digit reader reads the {NUM_CLASSES} digits at 1x{IMG_SIZE}x{IMG_SIZE}: this generator draws "
+            f"{config.num_classes} classes at {'x'.join(map(str, config.image_shape))}"
+        )
+    if any(data.MNIST_SHA256.get(name) != sha256 for name, sha256 in (data_sha256 or {}).items()):
+        return "this generator was trained on other data than MNIST, which the digit reader cannot read"
+    return ""
 
-    def forward(self, features: Tensor) -> Tensor:
-        return features
 
-
-def feature_scale(features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """(kept, mean, std) of raw training features (N, all): which ones are kept, bool (all,), and how they spread."""
-    kept = (features > 0).double().mean(0) >= LEAST_ACTIVE
-    chosen = features[:, kept].double()
+def feature_scale(raw: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return which of the raw training features (N, all) to keep, bool (all,), and their mean and std (F,)."""
+    kept = (raw > 0).double().mean(0) >= MIN_ACTIVE
+    chosen = raw[:, kept].double()
     return kept, chosen.mean(0), chosen.std(0)
 
 
-def confusion(labels: Tensor, read: Tensor, num_classes: int = NUM_CLASSES) -> Tensor:
-    """How often a class was asked for (row) and read (column): counts (C, C)."""
-    return torch.bincount(labels * num_classes + read, minlength=num_classes**2).view(num_classes, num_classes)
+def confusion(labels: Tensor, digits: Tensor, num_classes: int = NUM_CLASSES) -> Tensor:
+    """Return counts (C, C): how often class `row` was requested and `column` was read."""
+    return torch.bincount(labels * num_classes + digits, minlength=num_classes**2).view(num_classes, num_classes)
 
 
 def label_accuracy(counts: Tensor) -> tuple[float, list[float]]:
-    """The share that was read as asked, over all and for each class; NaN for a class never asked for."""
+    """Return the share of pictures read as requested, overall and per class, from the counts (C, C) of `confusion`.
+
+    The share of a class that was never requested is NaN.
+    """
     hits = counts.diagonal().double()
     return (hits.sum() / counts.sum()).item(), (hits / counts.sum(1)).tolist()
 
 
-def frechet_distance(features: Tensor, real_features: Tensor) -> float:
-    """FID: between the Gaussians with the means and covariances of features (N, F) and (M, F); 0 = the same."""
-    metric = FrechetInceptionDistance(feature=_Given(features.shape[1]))
-    metric.update(real_features.double(), real=True)
-    metric.update(features.double(), real=False)
-    return metric.compute().item()
+def balanced_label_accuracy(labels: Tensor, digits: Tensor) -> float:
+    """Return the mean over classes of their label accuracy: each class counts the same, however frequent it is."""
+    return float(np.mean(label_accuracy(confusion(labels, digits))[1]))
+
+
+class Gaussian(NamedTuple):
+    """A normal distribution of features: mean (F,) and covariance (F, F), float64."""
+
+    mean: Tensor
+    covariance: Tensor
+
+
+def fit_gaussian(features: Tensor) -> Gaussian:
+    """Return the mean and the covariance of features (N, F)."""
+    features = features.double()
+    return Gaussian(features.mean(0), features.T.cov())
+
+
+def frechet_distance(a: Gaussian, b: Gaussian) -> float:
+    """Return the squared Frechet distance of two Gaussians (FID): 0 if they are equal."""
+    # The trace of the square root of a product is the sum of the square roots of its eigenvalues, which are real and
+    # nonnegative up to rounding.
+    root_trace = torch.linalg.eigvals(a.covariance @ b.covariance).sqrt().real.sum()
+    traces = a.covariance.trace() + b.covariance.trace() - 2 * root_trace
+    return float((a.mean - b.mean).square().sum() + traces)
 
 
 def kernel_distance(features: Tensor, real_features: Tensor, seed: int = 0) -> float:
-    """KID: the mean over random subsets of features (N, F) and (M, F); about 0, and it may be below, for the same."""
+    """Return KID: the squared maximum mean discrepancy (MMD) of features (N, F) and (M, F), averaged over subsets.
+
+    It is about 0 for samples of the same distribution, and can be negative.
+    """
     size = min(KID_SUBSET_SIZE, len(features), len(real_features))
-    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
-        warnings.simplefilter("ignore", UserWarning)  # that it keeps all features, which are small here
-        torch.manual_seed(seed)
-        metric = KernelInceptionDistance(_Given(features.shape[1]), subsets=KID_SUBSETS, subset_size=size)
-        metric.update(real_features.float(), real=True)
-        metric.update(features.float(), real=False)
-        mean, _ = metric.compute()
-    return mean.item()
+    random = torch.Generator().manual_seed(seed)
+    distances = []
+    for _ in range(KID_SUBSETS):
+        real, generated = (
+            part[torch.randperm(len(part), generator=random)[:size]].float() for part in (real_features, features)
+        )
+        distances.append(poly_mmd(real, generated))
+    return torch.stack(distances).mean().item()
 
 
 def neighbour_radii(features: Tensor, k: int = NEIGHBOURS) -> Tensor:
-    """The distance (N,) from each of features (N, F) to its k-th nearest other one; `ValueError` if there are fewer."""
+    """Return the distance (N,) from each row of features (N, F) to its k-th nearest other row.
+
+    Raise `ValueError` if there are too few rows.
+    """
     if len(features) <= k:
         raise ValueError(f"{k} neighbours need at least {k + 1} pictures: got {len(features)}")
-    # The nearest one is itself. (topk takes an eighth of the time of kthvalue.)
-    nearest = [torch.cdist(rows, features).topk(k + 1, 1, largest=False).values for rows in features.split(CHUNK)]
+    # k + 1, because the nearest row is the row itself. topk takes an eighth of the time of kthvalue.
+    nearest = [
+        torch.cdist(rows, features).topk(k + 1, 1, largest=False).values for rows in torch.split(features, CHUNK)
+    ]
     return torch.cat(nearest)[:, k]
 
 
 def neighbour_scores(features: Tensor, real_features: Tensor, k: int = NEIGHBOURS) -> dict[str, float]:
-    """`precision`, `recall`, `density` and `coverage` of features (N, F) against (M, F).
+    """Return `precision`, `recall`, `density` and `coverage` of generated features (N, F) against real ones (M, F).
 
-    A picture's ball reaches to its k-th nearest neighbour of its own kind. Precision: generated ones in any real ball;
-    recall: real ones in any generated ball; density: real balls around a generated one, over k; coverage: real balls
-    with a generated one in them.
+    The ball of a picture reaches to its k-th nearest neighbour among the pictures of its own kind, real or generated.
+    Precision: share of generated pictures inside any real ball. Recall: share of real pictures inside any generated
+    ball. Density: mean number of real balls that contain a generated picture, divided by k. Coverage: share of real
+    balls that contain a generated picture.
     """
     features, real_features = features.double(), real_features.double()
     radii, real_radii = neighbour_radii(features, k), neighbour_radii(real_features, k)
     precise = torch.zeros(len(features), dtype=torch.bool)
     recalled, covered, balls = 0, 0, 0
-    for rows, row_radii in zip(real_features.split(CHUNK), real_radii.split(CHUNK), strict=True):
+    for rows, row_radii in zip(torch.split(real_features, CHUNK), torch.split(real_radii, CHUNK), strict=True):
         distances = torch.cdist(rows, features)  # (CHUNK, N)
         in_real = distances <= row_radii[:, None]
         precise |= in_real.any(0)
@@ -129,27 +163,30 @@ def neighbour_scores(features: Tensor, real_features: Tensor, k: int = NEIGHBOUR
 
 
 def class_variances(features: Tensor, labels: Tensor, num_classes: int = NUM_CLASSES) -> Tensor:
-    """The variance (C,) of features (N, F) within each class, summed over features; 0 for fewer than two pictures."""
+    """Return the variance (C,) of features (N, F) within each class, summed over features.
+
+    It is 0 for a class with fewer than two pictures.
+    """
     members = [features[labels == label].double() for label in range(num_classes)]
     return torch.stack([m.var(0).sum() if len(m) > 1 else torch.zeros((), dtype=torch.float64) for m in members])
 
 
 def nearest_distances(pictures: Tensor, others: Tensor) -> Tensor:
-    """The distance (N,) from each of uint8 pictures (N, ...) to the nearest of others (M, ...).
+    """Return the distance (N,) from each of the uint8 pictures (N, ...) to the nearest of others (M, ...).
 
-    L2 over pixels, black = 0 and white = 1.
+    The distance is L2 over pixels, with black = 0 and white = 1.
     """
     x, y = (images.flatten(1).float() / 255 for images in (pictures, others))
     squares = y.square().sum(1)
     found = []
-    for rows in x.split(CHUNK):
+    for rows in torch.split(x, CHUNK):
         best, indices = torch.full((len(rows),), torch.inf), torch.zeros(len(rows), dtype=torch.int64)
         for start in range(0, len(y), 10 * CHUNK):
             part = slice(start, start + 10 * CHUNK)
             least, at = torch.addmm(squares[part], rows, y[part].T, alpha=-2).min(1)
             indices = torch.where(least < best, at + start, indices)
             best = torch.minimum(least, best)
-        found.append((rows - y[indices]).square().sum(1).sqrt())  # again, for the short way is inexact near 0
+        found.append((rows - y[indices]).square().sum(1).sqrt())  # the expanded square above is inexact near 0
     return torch.cat(found)
 
 
@@ -159,145 +196,166 @@ class Reading:
 
     pictures: Tensor
     features: Tensor
-    read: Tensor
+    digits: Tensor
 
     def __getitem__(self, indices: Tensor) -> "Reading":
-        return Reading(self.pictures[indices], self.features[indices], self.read[indices])
+        return Reading(self.pictures[indices], self.features[indices], self.digits[indices])
+
+
+@dataclass(frozen=True)
+class RealStatistics:
+    """The statistics of the real digits that FID, the neighbour scores and diversity compare with."""
+
+    kept: Tensor
+    """Which of the reader's features are used: bool (128,)."""
+    mean: Tensor
+    """Mean (F,) of the kept raw training features."""
+    std: Tensor
+    """Standard deviation (F,) of the kept raw training features."""
+    sum: Tensor
+    """Sum (F,) of the scaled training features."""
+    outer_sum: Tensor
+    """Sum (F, F) of the outer products of the scaled training features with themselves."""
+    count: Tensor
+    """Number of training images."""
+    variance: Tensor
+    """Variance of the scaled training features within a class: summed over features, mean over classes."""
+    test_features: Tensor
+    """Scaled features (M, F) of test images."""
+
+    @classmethod
+    def measure(cls, raw: Tensor, labels: Tensor, raw_test: Tensor) -> Self:
+        """Compute the statistics from the raw features (N, 128) and labels (N,) of training images, and test images."""
+        kept, mean, std = feature_scale(raw)
+        features, test_features = (_scaled(part, kept, mean, std) for part in (raw, raw_test))
+        variance, wide = class_variances(features, labels).mean(), features.double()
+        return cls(kept, mean, std, wide.sum(0), wide.T @ wide, torch.tensor(len(wide)), variance, test_features)
+
+    def scaled(self, raw: Tensor) -> Tensor:
+        """Return the kept ones of the raw features (N, 128), scaled (N, F)."""
+        return _scaled(raw, self.kept, self.mean, self.std)
+
+    def gaussian(self) -> Gaussian:
+        """Return the Gaussian of the training features."""
+        mean = self.sum / self.count
+        return Gaussian(mean, (self.outer_sum - self.count * mean.outer(mean)) / (self.count - 1))
+
+    def sample_test(self, count: int) -> Tensor:
+        """Return `count` indices of test images, always the same; `ValueError` if there are not that many."""
+        total = len(self.test_features)
+        if not NEIGHBOURS < count <= total:
+            raise ValueError(f"count must be in {NEIGHBOURS + 1}..{total}, the test images: got {count}")
+        return _sample(total, count)
+
+    def score(self, features: Tensor, labels: Tensor, rivals: Tensor | None = None) -> dict[str, float]:
+        """Return FID, the neighbour scores and the diversity of N pictures, given scaled features (N, F), labels (N,).
+
+        FID and diversity compare with the training images, the neighbour scores with N test images. `rivals` (N, F)
+        replace `features` in the neighbour scores: test images cannot be compared with themselves.
+        """
+        test_features = self.test_features[self.sample_test(len(features))]
+        return {
+            "fid": frechet_distance(fit_gaussian(features), self.gaussian()),
+            **neighbour_scores(features if rivals is None else rivals, test_features),
+            "diversity": (class_variances(features, labels).mean() / self.variance).item(),
+        }
 
 
 class Judge:
-    """The digit reader, and the real digits that it compares generated ones with."""
+    """The digit reader, and all real digits that generated ones are compared with."""
 
     def __init__(self, reader: DigitReader, training: data.Dataset, test: data.Dataset) -> None:
-        """Look at all real digits: seconds for the 70,000 of MNIST."""
+        """Read all real digits, which takes seconds for the 70,000 of MNIST."""
         raw, logits = read_digits(reader, training.images)
+        raw_test, test_logits = read_digits(reader, test.images)
         self.reader = reader
-        self.kept, self.mean, self.std = feature_scale(raw)
-        self.training = self._reading(training.images[:, 0], raw, logits)
-        self.training_labels = torch.from_numpy(training.labels)
-        self.test = self.look(test.images[:, 0])
-        self.test_labels = torch.from_numpy(test.labels)
+        self.training_labels, self.test_labels = torch.from_numpy(training.labels), torch.from_numpy(test.labels)
+        self.real = RealStatistics.measure(raw, self.training_labels, raw_test)
+        self.training = Reading(torch.tensor(training.images[:, 0]), self.real.scaled(raw), logits.argmax(1))
+        self.test = Reading(torch.tensor(test.images[:, 0]), self.real.test_features, test_logits.argmax(1))
 
     @property
     def class_shares(self) -> NDArray[np.float64]:
-        """How frequent each digit is among the training images."""
+        """The frequency of each digit among the training images."""
         return (torch.bincount(self.training_labels, minlength=NUM_CLASSES) / len(self.training_labels)).numpy()
 
-    def look(self, pictures: NDArray[np.uint8]) -> Reading:
+    def read(self, pictures: NDArray[np.uint8]) -> Reading:
         """Read pictures, uint8 (N, 28, 28)."""
-        return self._reading(pictures, *read_digits(self.reader, pictures))
+        raw, logits = read_digits(self.reader, pictures)
+        return Reading(torch.tensor(pictures), self.real.scaled(raw), logits.argmax(1))
 
     def score(self, reading: Reading, labels: Tensor | None = None) -> dict[str, float]:
-        """The scores of N generated pictures whose classes are as frequent as among the training images.
+        """Return the scores of N generated pictures whose classes are as frequent as among the training images.
 
         FID, KID, diversity and the nearest image compare with all training images, the others with N test images.
-        `labels` are the classes asked for; None, for a generator without classes, takes those read.
+        `labels` are the requested classes; None, for an unconditional generator, takes the digits that were read.
         """
-        test = self._test_sample(len(reading.read))
-        return self._scores(reading, reading.read if labels is None else labels, reading, self.test[test])
+        scores = self.real.score(reading.features, reading.digits if labels is None else labels)
+        return scores | self._compare_with_training(reading)
 
     def floor(self, count: int) -> dict[str, float]:
-        """What N real pictures score: test images, and N training images where N test images are the measure."""
-        test = self._test_sample(count)
-        training = _sample(len(self.training.read), count)
-        return self._scores(self.test[test], self.test_labels[test], self.training[training], self.test[test])
+        """Return the same scores of N test images.
+
+        In the comparison with N test images, N training images take their place.
+        """
+        indices = self.real.sample_test(count)
+        test, training = self.test[indices], self.training[_sample(len(self.training.digits), count)]
+        scores = self.real.score(test.features, self.test_labels[indices], rivals=training.features)
+        return scores | self._compare_with_training(test)
 
     def score_labels(self, reading: Reading, labels: Tensor) -> dict[str, Any]:
-        """Whether pictures are read as asked; for generated ones `labels` are uniform."""
-        counts = confusion(labels, reading.read)
+        """Return label accuracy and confusion; for generated pictures the requested `labels` are uniform."""
+        counts = confusion(labels, reading.digits)
         overall, per_digit = label_accuracy(counts)
         return {"label_accuracy": overall, "label_accuracy_per_digit": per_digit, "confusion": counts.tolist()}
 
     def floor_labels(self, count: int) -> dict[str, Any]:
-        """The same for N test images."""
-        test = self._test_sample(count)
-        return self.score_labels(self.test[test], self.test_labels[test])
+        """Return the same for N test images."""
+        indices = self.real.sample_test(count)
+        return self.score_labels(self.test[indices], self.test_labels[indices])
 
-    def _reading(self, pictures: NDArray[np.uint8], raw: Tensor, logits: Tensor) -> Reading:
-        scaled = ((raw[:, self.kept] - self.mean) / self.std).float()
-        return Reading(torch.tensor(pictures), scaled, logits.argmax(1))
-
-    def _scores(self, reading: Reading, labels: Tensor, rivals: Reading, test: Reading) -> dict[str, float]:
-        """Scores of a reading against the training images, and of `rivals` against as many test images."""
+    def _compare_with_training(self, reading: Reading) -> dict[str, float]:
         nearest = nearest_distances(reading.pictures, self.training.pictures).double()
-        real_variance = class_variances(self.training.features, self.training_labels).mean()
         return {
-            "fid": frechet_distance(reading.features, self.training.features),
             "kid": kernel_distance(reading.features, self.training.features),
-            **neighbour_scores(rivals.features, test.features),
-            "diversity": (class_variances(reading.features, labels).mean() / real_variance).item(),
             "nearest_1st_percentile": nearest.quantile(0.01).item(),
             "nearest_median": nearest.median().item(),
         }
 
-    def _test_sample(self, count: int) -> Tensor:
-        if not NEIGHBOURS < count <= len(self.test.read):
-            raise ValueError(f"count must be in {NEIGHBOURS + 1}..{len(self.test.read)}, the test images: got {count}")
-        return _sample(len(self.test.read), count)
-
 
 @functools.cache
 def mnist_judge() -> Judge:
-    """The judge with all of MNIST, made once in a process."""
+    """Return the judge with all of MNIST; a process makes it once."""
     return Judge(load_digit_reader(), data.load_dataset(split="train"), data.load_dataset(split="t10k"))
 
 
 @dataclass(frozen=True)
 class Reference:
-    """The real digits, as far as scores of `EPOCH_COUNT` pictures need them: sums over training features, and so many
-    test features. `python -m trainer.metrics` makes the file."""
+    """What the scores of `EPOCH_COUNT` pictures need to know of the real digits.
 
-    tensors: dict[str, Tensor]
-    """kept (128,), mean, std, sum (F,), outer_sum (F, F), count, variance, and test_features (EPOCH_COUNT, F)."""
-    shares: NDArray[np.float64]
+    `python -m trainer.metrics` makes the shipped file.
+    """
+
+    real: RealStatistics
+    """With the features of `EPOCH_COUNT` test images."""
+    class_shares: NDArray[np.float64]
+    """The frequency of each digit among the training images."""
     floor: dict[str, float]
 
     @classmethod
-    def load(cls, path: Path = REFERENCE) -> "Reference":
+    def load(cls, path: Path = REFERENCE) -> Self:
         """Read the shipped file; `ValueError` if it was made with another digit reader."""
         content = path.read_bytes()
         made = json.loads(read_metadata(content)["reference"])
         if made["reader_sha256"] != SHA256:
             raise ValueError(f"{path}: was made with another digit reader; make it again: python -m trainer.metrics")
-        return cls(safetensors.torch.load(content), np.array(made["shares"]), made["floor"])
-
-    def score(self, raw: Tensor, read: Tensor, labels: Tensor | None) -> dict[str, float]:
-        """Scores of raw features (EPOCH_COUNT, 128), read as digits (EPOCH_COUNT,), asked for as often as in training.
-
-        Label accuracy is the mean over digits, as if they were asked for equally often; without labels there is none.
-        """
-        t = self.tensors
-        features = (raw[:, t["kept"]] - t["mean"]) / t["std"]
-        # Rank 0 scores alone: without being told, torchmetrics would wait for the other workers.
-        fid = FrechetInceptionDistance(feature=_Given(features.shape[1]), sync_on_compute=False)
-        fid.real_features_sum, fid.real_features_cov_sum = t["sum"], t["outer_sum"]
-        fid.real_features_num_samples = t["count"]
-        fid.update(features.double(), real=False)
-        variance = class_variances(features, read if labels is None else labels).mean()
-        scores = {
-            "fid": fid.compute().item(),
-            **neighbour_scores(features, t["test_features"]),
-            "diversity": (variance / t["variance"]).item(),
-        }
-        if labels is not None:
-            scores["label_accuracy"] = float(np.mean(label_accuracy(confusion(labels, read))[1]))
-        return scores
+        return cls(RealStatistics(**safetensors.torch.load(content)), np.array(made["shares"]), made["floor"])
 
 
 def make_reference(judge: Judge, path: Path = REFERENCE) -> None:
-    """Write what `Reference` reads."""
-    features = judge.training.features.double()
-    test = judge._test_sample(EPOCH_COUNT)
-    tensors = {
-        "kept": judge.kept,
-        "mean": judge.mean,
-        "std": judge.std,
-        "sum": features.sum(0),
-        "outer_sum": features.T @ features,
-        "count": torch.tensor(len(features)),
-        "variance": class_variances(features, judge.training_labels).mean(),
-        "test_features": judge.test.features[test],
-    }
+    """Write the file that `Reference.load` reads."""
+    test_features = judge.real.test_features[judge.real.sample_test(EPOCH_COUNT)]
+    tensors: dict[str, Tensor] = vars(replace(judge.real, test_features=test_features))
     floor = judge.floor(EPOCH_COUNT) | {"label_accuracy": judge.floor_labels(EPOCH_COUNT)["label_accuracy"]}
     names = ("fid", "precision", "recall", "density", "coverage", "diversity", "label_accuracy")
     made = {"reader_sha256": SHA256, "shares": judge.class_shares.tolist(), "floor": {n: floor[n] for n in names}}
@@ -306,45 +364,51 @@ def make_reference(judge: Judge, path: Path = REFERENCE) -> None:
 
 
 class EpochJudge:
-    """Scores a generator while it trains: few pictures, always of the same latents, drawn and read by all workers."""
+    """Scores a generator during training: `EPOCH_COUNT` pictures of fixed latents, spread over all workers."""
 
     def __init__(self, config: ModelConfig, device: torch.device) -> None:
         self.reference, self.reader = Reference.load(), load_digit_reader().to(device)
-        labels = frequent_labels(EPOCH_COUNT, self.reference.shares)
+        labels = frequent_labels(EPOCH_COUNT, self.reference.class_shares)
         self.labels = torch.tensor(labels) if config.num_classes else None
         self.z = sampling.latents(range(EPOCH_COUNT), config)
         self.c = sampling.one_hot(labels, config.num_classes)
 
-    @staticmethod
-    def can_judge(dataset: data.Dataset, config: ModelConfig) -> bool:
-        """Whether these are MNIST's images, which alone the digit reader knows, drawn as they are."""
-        is_mnist = all(data.MNIST_SHA256.get(name) == sha256 for name, sha256 in dataset.sha256.items())
-        return is_mnist and config.image_shape == (1, IMG_SIZE, IMG_SIZE) and config.num_classes in (0, NUM_CLASSES)
+    @classmethod
+    def of(cls, config: ModelConfig, dataset: data.Dataset, device: torch.device) -> Self | None:
+        """Return the judge of a training; None if the digit reader cannot judge generators of these data."""
+        return None if why_not_judged(config, dataset.sha256) else cls(config, device)
+
+    @property
+    def floor(self) -> dict[str, float]:
+        """The scores of as many real digits."""
+        return self.reference.floor
 
     def score(self, generator: nn.Module) -> dict[str, float]:
-        """The scores, on rank 0 (elsewhere empty); all workers call it at the same step."""
-        distributed = dist.is_available() and dist.is_initialized()
-        rank, world_size = (dist.get_rank(), dist.get_world_size()) if distributed else (0, 1)
-        part = slice(EPOCH_COUNT * rank // world_size, EPOCH_COUNT * (rank + 1) // world_size)
+        """Return the scores on rank 0, and {} on other workers. All workers must call it at the same step."""
+        workers = Workers.here()
+        part = workers.share(EPOCH_COUNT).rows
         weights = next(generator.parameters())
         pictures = sampling.draw(generator, self.z[part].to(weights), self.c[part].to(weights))
         raw, logits = read_digits(self.reader, pictures)
-        read = torch.zeros(EPOCH_COUNT, raw.shape[1] + 1)
+        read = torch.zeros(EPOCH_COUNT, raw.shape[1] + 1)  # columns: the raw features, and the digit
         read[part, :-1], read[part, -1] = raw, logits.argmax(1).float()
-        if distributed:
-            shared = read.to(weights.device)
-            dist.all_reduce(shared)
-            read = shared.cpu()
-        return self.reference.score(read[:, :-1], read[:, -1].long(), self.labels) if rank == 0 else {}
+        [read] = workers.sum([read.to(weights.device)])
+        if workers.rank:
+            return {}
+        features, digits = self.reference.real.scaled(read[:, :-1].cpu()), read[:, -1].cpu().long()
+        scores = self.reference.real.score(features, digits if self.labels is None else self.labels)
+        if self.labels is not None:
+            scores["label_accuracy"] = balanced_label_accuracy(self.labels, digits)
+        return scores
 
 
 def uniform_labels(count: int, num_classes: int = NUM_CLASSES) -> list[int]:
-    """Each class as often as the next: 0, 1, 2, ... in turn."""
+    """Return `count` labels 0, 1, 2, ... in turn."""
     return [i % num_classes for i in range(count)]
 
 
 def frequent_labels(count: int, shares: NDArray[np.float64]) -> list[int]:
-    """As many of each class as its share says, in ascending order; largest remainders get what rounding leaves."""
+    """Return `count` labels, ascending, with these shares of the classes; rounding is by largest remainder."""
     exact = shares * count
     counts = np.floor(exact).astype(int)
     short = np.argsort(counts - exact, kind="stable")[: count - counts.sum()]
@@ -353,8 +417,12 @@ def frequent_labels(count: int, shares: NDArray[np.float64]) -> list[int]:
 
 
 def _sample(total: int, count: int) -> Tensor:
-    """Always the same `count` of `total` indices, picked at random: MNIST's first test images are its easiest."""
+    """Return a fixed random sample of indices. MNIST's first test images would be its easiest ones."""
     return torch.from_numpy(np.random.RandomState(0).permutation(total)[:count])
+
+
+def _scaled(raw: Tensor, kept: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    return ((raw[:, kept] - mean) / std).float()
 
 
 if __name__ == "__main__":

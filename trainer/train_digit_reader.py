@@ -1,6 +1,7 @@
-"""`python -m trainer.train_digit_reader`: train the digit reader, the judge of all generators.
+"""`python -m trainer.train_digit_reader`: train the digit reader, the classifier that scores all generators.
 
-On the 60,000 training images only. The test images measure the last weights, once, and choose nothing.
+It trains on the 60,000 training images only. The test images measure the final weights once; nothing is selected by
+them.
 """
 
 import datetime
@@ -27,37 +28,38 @@ from trainer import data
 EPOCHS, BATCH_SIZE = 12, 128
 LEARNING_RATE, WEIGHT_DECAY = 4e-3, 0.02
 WARMUP = 0.1
-"""Share of the run over which the learning rate rises; then it falls along half a cosine to 0."""
+"""Share of all steps over which the learning rate rises; then it falls to 0 along half a cosine."""
 AVERAGE = 0.998
-"""Decay per step of the running average of the weights."""
-MOST_DEGREES, MOST_SCALE, MOST_SHEAR, MOST_SHIFT = 10.0, 0.1, 0.15, 2
+"""Decay per step of the exponential moving average of the weights."""
+MAX_DEGREES, MAX_SCALE, MAX_SHEAR, MAX_SHIFT = 10.0, 0.1, 0.15, 2
+"""Limits of the augmentation: rotation, relative change of size, shear, and shift in pixels."""
 
 
 def augment(images: Tensor, random: torch.Generator) -> Tensor:
-    """Images (B, 1, H, W) in [-1, 1], half of them turned, scaled and slanted a little, then each one shifted.
+    """Return images (B, 1, H, W) in [-1, 1] with the first half rotated, scaled and sheared a little, and all shifted.
 
-    The shift is by whole pixels: so the other half stays as sharp as the images to be judged.
+    The shift is by whole pixels, so the second half stays as sharp as the images that the reader will judge.
     """
     half = len(images) // 2
 
-    def uniform(most: float, count: int) -> Tensor:
-        return (torch.rand(count, generator=random) * 2 - 1) * most
+    def uniform(limit: float, count: int) -> Tensor:
+        return (torch.rand(count, generator=random) * 2 - 1) * limit
 
-    angle, shear = uniform(math.radians(MOST_DEGREES), half), uniform(MOST_SHEAR, half)
-    x_scale, y_scale = 1 + uniform(MOST_SCALE, half), 1 + uniform(MOST_SCALE, half)
+    angle, shear = uniform(math.radians(MAX_DEGREES), half), uniform(MAX_SHEAR, half)
+    x_scale, y_scale = 1 + uniform(MAX_SCALE, half), 1 + uniform(MAX_SCALE, half)
     cos, sin, zero = angle.cos(), angle.sin(), torch.zeros(half)
     x_row = torch.stack([x_scale * cos, x_scale * (shear * cos - sin), zero], 1)
     y_row = torch.stack([y_scale * sin, y_scale * (shear * sin + cos), zero], 1)
     affine = torch.stack([x_row, y_row], 1)  # (B / 2, 2, 3)
     grid = F.affine_grid(affine, [half, *images.shape[1:]], align_corners=False)
-    # Outside of an image is 0 for `grid_sample`, and -1, black, for us.
+    # `grid_sample` pads with 0, and black is -1: shift the values, so that 0 is black.
     turned = F.grid_sample(images[:half] + 1, grid, align_corners=False) - 1
     images = torch.cat([turned, images[half:]])
 
     size = images.shape[-1]
-    steps = torch.randint(-MOST_SHIFT, MOST_SHIFT + 1, (2, len(images)), generator=random)
-    rows, columns = (steps + MOST_SHIFT)[..., None] + torch.arange(size)  # (B, H), (B, W)
-    padded = F.pad(images[:, 0], [MOST_SHIFT] * 4, value=-1.0)
+    steps = torch.randint(-MAX_SHIFT, MAX_SHIFT + 1, (2, len(images)), generator=random)
+    rows, columns = (steps + MAX_SHIFT)[..., None] + torch.arange(size)  # (B, H), (B, W)
+    padded = F.pad(images[:, 0], [MAX_SHIFT] * 4, value=-1.0)
     picked = padded[torch.arange(len(images))[:, None, None], rows[:, :, None], columns[:, None, :]]
     return picked[:, None]
 
@@ -65,11 +67,11 @@ def augment(images: Tensor, random: torch.Generator) -> Tensor:
 def batches(
     images: Tensor, labels: Tensor, epochs: int, seed: int, augmented: bool = True
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """All batches of a run: images (B, 1, H, W) in [-1, 1] and labels (B,); a function of the seed."""
+    """Yield all batches of a training: images (B, 1, H, W) in [-1, 1] and labels (B,). The seed determines them."""
     random = torch.Generator().manual_seed(seed)
     for _ in range(epochs):
         order = torch.randperm(len(images), generator=random)
-        for indices in order[: len(order) // BATCH_SIZE * BATCH_SIZE].split(BATCH_SIZE):
+        for indices in torch.split(order[: len(order) // BATCH_SIZE * BATCH_SIZE], BATCH_SIZE):
             batch = from_uint8(images[indices])
             yield augment(batch, random) if augmented else batch, labels[indices]
 
@@ -77,10 +79,10 @@ def batches(
 def train(
     images: Tensor, labels: Tensor, epochs: int, seed: int, augmented: bool = True, title: str = "digit reader"
 ) -> DigitReader:
-    """A reader trained on uint8 images (N, 1, 28, 28) and labels (N,): the running average of its weights.
+    """Train a reader on uint8 images (N, 1, 28, 28) and labels (N,); return the moving average of its weights.
 
-    Without label smoothing, which would draw the pictures of a class together in the features: the metrics look there
-    for how varied they are. `title` is what its progress is called.
+    There is no label smoothing: it would draw the features of a class together, and the metrics measure variety there.
+    `title` names the training in its progress output.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -107,23 +109,24 @@ def train(
             epoch, seconds = step * epochs // steps, time.monotonic() - started
             bar.write(f"{title}, epoch {epoch}/{epochs}: loss {mean:.4f}, {seconds:.0f} s", file=sys.stdout)
     bar.close()
-    trained = average.module
-    assert isinstance(trained, DigitReader)
-    return trained.eval().requires_grad_(False)
+    reader.load_state_dict(average.module.state_dict())
+    return reader.eval().requires_grad_(False)
 
 
 def weights_bytes(reader: DigitReader, provenance: dict[str, str | float]) -> bytes:
-    """The content of a weights file."""
+    """Return the content of a weights file."""
     weights = {name: value.contiguous() for name, value in reader.state_dict().items()}
     return safetensors.torch.save(weights, {"provenance": json.dumps(provenance, sort_keys=True)})
 
 
 def main(arguments: list[str]) -> int:
-    """Run the command; the process's exit status."""
+    """Run the command and return the exit status of the process."""
     parser = Parser(prog="python -m trainer.train_digit_reader", description="Train the digit reader.")
     parser.add_argument("--epochs", type=int, default=EPOCHS, help=f"passes over the data (default: {EPOCHS})")
-    parser.add_argument("--seed", type=int, default=0, help="of weights, order and augmentation (default: 0)")
-    parser.add_argument("--out", type=Path, default=WEIGHTS, metavar="FILE", help="default: the shipped weights")
+    parser.add_argument("--seed", type=int, default=0, help="seed of weights, order and augmentation (default: 0)")
+    parser.add_argument(
+        "--out", type=Path, default=WEIGHTS, metavar="FILE", help="file to write (default: the shipped weights)"
+    )
     options = parser.parse_args(arguments)
     try:
         if options.epochs < 1:
@@ -151,8 +154,8 @@ def main(arguments: list[str]) -> int:
         options.out.write_bytes(content)
     except OSError as error:
         return parser.fail(f"{options.out}: cannot be written ({error.strerror})")
-    print(f"Test accuracy {accuracy:.2%} on {len(test.labels)} images that training never saw")
-    print(f"Wrote {options.out}; its SHA-256 belongs in models/digit_reader.py: {hashlib.sha256(content).hexdigest()}")
+    print(f"Test accuracy {accuracy:.2%} on {len(test.labels)} images that were not used for training")
+    print(f"Wrote {options.out}; set SHA256 in models/digit_reader.py to {hashlib.sha256(content).hexdigest()}")
     return 0
 
 

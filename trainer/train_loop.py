@@ -47,11 +47,7 @@ def train(
     draws = Draws(config, dataset, device, workers)
     s = state.new_state(config, steps_per_epoch, device)
     resume(s, run, workers)
-    judge = (
-        EpochJudge(config.model, device)
-        if upkeep.metrics_every and EpochJudge.can_judge(dataset, config.model)
-        else None
-    )
+    judge = EpochJudge.of(config.model, dataset, device) if upkeep.metrics_every else None
     books = Bookkeeper(config, upkeep, total_steps, s, judge, recorder, cpu_minutes)
     books.begin(s, workers.count)
 

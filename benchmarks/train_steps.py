@@ -1,0 +1,60 @@
+"""Train the first steps of a recipe as one of several workers, without Ray, with the code that PYTHONPATH names.
+
+`benchmarks.throughput` starts this file as a program, for code of any revision: so it may use only names that the
+revisions have in common, and `train_recipe` is the one place that allows for their differences.
+"""
+
+import argparse
+import inspect
+from dataclasses import replace
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from trainer.recipes import RECIPES
+from trainer.recorder import Recorder
+from trainer.run_store import Run, open_store
+from trainer.train_loop import train
+
+
+def train_recipe(recipe: str, steps: int, run: Run, recorder: Recorder | None) -> None:
+    """Train one epoch of `steps` steps, without scores, and without any checkpoint that is written."""
+    arguments: dict[str, Any] = {"run": run, "recorder": recorder, "device": torch.device("cpu")}
+    arguments["report"] = lambda *_: None
+    parameters, entry = inspect.signature(train).parameters, RECIPES[recipe]
+    # Later revisions wrap a recipe's config in an object, and pass the bookkeeping options separately as `upkeep`.
+    config: Any = getattr(entry, "config", entry)
+    config = replace(config, epochs=1, steps_per_epoch=steps)
+    if "upkeep" in parameters:
+        arguments["upkeep"] = parameters["upkeep"].annotation(metrics_every=0)
+    else:
+        config = replace(config, metrics_every=0)
+    train(config=config, **arguments)
+
+
+def main() -> None:
+    """Run one worker. Rank 0 records the curve of the run."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("recipe")
+    parser.add_argument("steps", type=int)
+    parser.add_argument("runs")
+    parser.add_argument("rank", type=int)
+    parser.add_argument("workers", type=int)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    if options.workers > 1:
+        rendezvous = f"file://{options.runs}/rendezvous"
+        dist.init_process_group("gloo", init_method=rendezvous, rank=options.rank, world_size=options.workers)
+    run = open_store(options.runs).run("run")
+    if options.rank == 0:
+        with Recorder(run, "throughput") as recorder:
+            train_recipe(options.recipe, options.steps, run, recorder)
+    else:
+        train_recipe(options.recipe, options.steps, run, None)
+    if options.workers > 1:
+        dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()
