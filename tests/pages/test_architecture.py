@@ -54,7 +54,7 @@ def test_architecture_tells_about_the_recipe_where_the_record_does(runs: Path) -
     app = open_app("architecture")
     assert app.expander[0].label == "About the recipe of-mine"
     assert "A \\*starry\\* summary" in words(app)  # a record may be a stranger's: no Markdown of it is rendered
-    assert "two \\[links\\]" in words(app)
+    assert "Two \\[links\\]" in words(app)
     assert "Source: a source" in words(app)
     open_store(runs).run("run-2").create(run_record(config={"model": dataclasses.asdict(MODELS["forge"])}))
     assert not open_app("architecture", run="runs/run-2").expander

@@ -1,5 +1,6 @@
 """Architecture: the two networks of a run, layer by layer."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import streamlit as st
@@ -8,7 +9,6 @@ from models.config import ModelConfig
 from models.describe import conditioning, latent_text, layer_rows
 from models.diagram import DIAGRAMS, dot_source
 from models.trace import mmac, shape_text, watch_both
-from trainer.run_store import RunRecord
 from webapp import address, catalog, notices
 from webapp.classes import plain
 from webapp.components.copy_link import copy_link
@@ -59,7 +59,7 @@ def show(scene: Scene[ArchitectureView]) -> None:
     with st.container(horizontal=True, key="actions"):
         copy_link(address.relative_url(scene.view), key="architecture.link")
     if record.about:
-        _recipe(record)
+        _recipe(record.recipe, record.about)
     for column, name in zip(st.columns([4, 3, 3], gap="large"), DIAGRAMS, strict=True):
         title, words = WORDS[name]
         with column:
@@ -74,13 +74,13 @@ def show(scene: Scene[ArchitectureView]) -> None:
     st.caption(MMAC)
 
 
-def _recipe(record: RunRecord) -> None:
+def _recipe(recipe: str, about: Mapping[str, str]) -> None:
     """Show what the run's record says about its recipe."""
-    with st.expander(f"About the recipe {plain(record.recipe)}"):
+    with st.expander(f"About the recipe {plain(recipe)}"):
         for name in ("summary", "notes"):
-            if text := record.about.get(name):
+            if text := about.get(name):
                 st.markdown(plain(text[:1].upper() + text[1:]))
-        if source := record.about.get("source"):
+        if source := about.get("source"):
             st.caption(f"Source: {plain(source)}")
 
 
