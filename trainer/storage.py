@@ -9,7 +9,6 @@ import json
 import os
 import re
 import time
-import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -20,6 +19,8 @@ from typing import Any, TypeAlias
 import pyarrow
 import pyarrow.fs
 from pyarrow.fs import FileSelector, FileSystem, FileType, LocalFileSystem
+
+from models.files import written_whole
 
 JSON: TypeAlias = Mapping[str, Any]
 """A JSON object."""
@@ -115,15 +116,11 @@ class Storage:
             if not self.is_local:
                 self._put(full, data)
                 return
-            folder, name = os.path.split(full)
-            stage = os.path.join(folder, f".{name}-{uuid.uuid4().hex}")
-            try:
-                self._put(stage, data)
-                _rename(stage, full)
-            except BaseException:
-                with suppress(OSError):
-                    os.unlink(stage)
-                raise
+            folder = os.path.dirname(full)
+            os.makedirs(folder, exist_ok=True)
+            with written_whole(Path(full)) as file:
+                file.write(data)
+            _sync_folder(folder)
 
     def rename(self, path: str, new_path: str) -> None:
         """Rename a file or a folder and make the names durable. Works on a disk only.

@@ -14,6 +14,7 @@ from types import FrameType
 
 import uvicorn
 
+from models.command_line import Parser
 from trainer.run_store import RunStore, RunStoreError, open_store, valid_run_name
 from webapp.environment import RUNS_VARIABLE
 from webapp.training_child import REFUSED, TrainingChild, choose_run_name, training_command
@@ -44,8 +45,8 @@ def main() -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m webapp", description=__doc__)
+def _parser() -> Parser:
+    parser = Parser(prog="python -m webapp", description=__doc__)
     parser.add_argument("--host", default="127.0.0.1", help="address to serve on (default: this machine only)")
     parser.add_argument(
         "--port", type=_port, default=os.environ.get("PORT", "8501"), help="default: PORT, or 8501; 0 = any free one"
