@@ -1,4 +1,4 @@
-"""`python -m notebooks.execute`: run the tour from top to bottom and keep what it shows; `make notebook` does it."""
+"""`python -m notebooks.execute` (`make notebook`): run the tour from top to bottom and save its outputs."""
 
 import os
 import tempfile
@@ -14,10 +14,10 @@ TOUR = Path(__file__).resolve().with_name("tour.ipynb")
 
 
 def execute(notebook: nbformat.NotebookNode, folder: Path, parameters: dict[str, Any], chromium: str) -> None:
-    """Run a notebook's cells in `folder`, with other values for names of the cell that is tagged "parameters".
+    """Run a notebook's cells in `folder`, with `parameters` set after the cell that is tagged "parameters".
 
-    Its sources stay as they are, and nothing of this machine or hour is kept. Raises what nbclient raises for a cell
-    that fails.
+    The sources of the cells do not change, and no times or kernel metadata are saved. Raises nbclient's error if a
+    cell fails.
     """
     (cell,) = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
     source = cell.source
@@ -31,14 +31,14 @@ def execute(notebook: nbformat.NotebookNode, folder: Path, parameters: dict[str,
         coalesce_streams=True,
     )
     try:
-        client.execute(env={**os.environ, "BROWSER_PATH": chromium})  # where Kaleido, which draws PNGs, looks for one
+        client.execute(env={**os.environ, "BROWSER_PATH": chromium})  # read by Kaleido, which draws PNGs
     finally:
         cell.source = source
     notebook.metadata["language_info"] = {"name": "python"}
 
 
 def main() -> None:
-    """Replace the outputs of the tour; its run is kept nowhere, for the next execution must train anew."""
+    """Replace the outputs of the tour. Its run is temporary, because each execution must train anew."""
     notebook = nbformat.read(TOUR, as_version=4)
     with tempfile.TemporaryDirectory() as runs:
         execute(notebook, TOUR.parent, {"RUNS": runs}, find_chromium())
