@@ -1,1 +1,1 @@
-"""Training on Ray: recipes, the loop, and the run store that its readers share."""
+"""Training with Ray: recipes, the training loop, and the run store, which the web app reads too."""

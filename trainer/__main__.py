@@ -20,37 +20,37 @@ from trainer.recipes import RECIPES
 
 COMMANDS = {
     "recipes": ("trainer.list_recipes", "lists the recipes"),
-    "fetch": ("trainer.fetch", "gets other data than MNIST"),
+    "fetch": ("trainer.fetch", "downloads data other than MNIST"),
     "evaluate": ("trainer.evaluate", "scores the generator of a run"),
     "ship": ("trainer.ship", "copies a finished run into pretrained/"),
 }
-"""Commands beside the recipes: the module whose `main(arguments)` runs each, and what it does."""
+"""Commands other than recipes: name -> (module whose `main(arguments)` runs it, what it does)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Command:
-    """Train a recipe with Ray Train. The same command again resumes; the first Ctrl-C stops after a checkpoint."""
+    """Train a recipe with Ray Train. The same command resumes the run; the first Ctrl-C stops it after a checkpoint."""
 
     config: Annotated[TrainConfig, tyro.conf.arg(name="")]
     """Settings that determine the run."""
     upkeep: Annotated[Upkeep, tyro.conf.arg(name="")]
     """Settings that may change when a run is resumed."""
     workers: int | None = None
-    """Number of processes that share each batch; default: one for each GPU, or else for each CPU (8 at most)."""
+    """Number of processes that share each batch; default: one per GPU, or without GPUs one per CPU (at most 8)."""
     runs: str = "runs"
-    """Folder, or URI such as s3://bucket/runs, in which runs are kept."""
+    """Folder or URI of the runs, for example s3://bucket/runs."""
     name: str = ""
     """Name of the run; default: the recipe's."""
     extend: bool = False
-    """Allow --epochs to be larger than the existing run's."""
+    """Lengthen an existing run to a larger --epochs."""
     cpu_minutes: float | None = None
-    """Stop, after a checkpoint, when all workers over all launches of the run have used this many CPU-minutes."""
+    """Stop after a checkpoint once the run has used this many CPU-minutes, summed over workers and launches."""
     dry_run: bool = False
-    """Print the resolved settings, and do nothing."""
+    """Print the settings and exit."""
 
 
 def parse(arguments: list[str]) -> Command:
-    """Return the command that the arguments spell; raise `ValueError` with one line about what is wrong with them."""
+    """Return the command given by the arguments; raise `ValueError` with a one-line message if they are invalid."""
     if arguments and not arguments[0].startswith("-") and arguments[0] not in RECIPES:
         raise ValueError(
             f"unknown recipe {arguments[0]!r}; choose from: {', '.join(RECIPES)} (or {', '.join(COMMANDS)})"
@@ -79,7 +79,7 @@ def parse(arguments: list[str]) -> Command:
 
 
 def _portable(folder: Path) -> str:
-    """Return a dataset's folder relative to the repository if it is in it; a job's repository is elsewhere."""
+    """Return the path of a dataset's folder, relative to the repository if inside it: other nodes have it elsewhere."""
     folder = folder.expanduser().resolve()
     if folder == MNIST:
         return ""
@@ -87,14 +87,14 @@ def _portable(folder: Path) -> str:
 
 
 def _one_line(box: str) -> str:
-    """Return the message alone of a box that tyro draws: a title, the message and hints, with rules between them."""
+    """Return only the message from a box that tyro prints (a title, the message and hints, separated by lines)."""
     lines = [line.strip(" \u2500\u2502\u256d\u256e\u256f\u2570-+|") for line in box.splitlines()[1:]]
     message = " ".join("\n".join(lines).strip().split("\n\n")[0].split())
     return f"{message} (see --help)"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command with these arguments, or those of the process; return the process's exit status."""
+    """Run the command with these arguments (default: those of the process); return the exit status."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments and arguments[0] in COMMANDS:
         module, _ = COMMANDS[arguments[0]]
@@ -107,7 +107,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def train(command: Command) -> int:
-    """Launch the training of a command; return the process's exit status. Raises `ValueError`."""
+    """Launch a training; return the exit status. Raises `ValueError` for invalid settings."""
     if command.workers is not None:
         command.config.check_workers(command.workers)
     if command.cpu_minutes is not None and not command.cpu_minutes > 0:  # a NaN is invalid too
@@ -115,7 +115,7 @@ def train(command: Command) -> int:
     if command.dry_run:
         print(json.dumps(command.config.to_dict() | dataclasses.asdict(command.upkeep), indent=2))
         return 0
-    from trainer.launch import launch  # takes seconds to import: not for a mistyped flag
+    from trainer.launch import launch  # late: takes seconds to import, so mistyped flags are reported first
 
     return launch(
         command.config,

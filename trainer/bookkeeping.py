@@ -1,4 +1,4 @@
-"""The bookkeeping of a training: its clocks, its curve, its scores, its progress, and what is due after a step."""
+"""The bookkeeping of a training: clocks, curve, scores, progress, and the decision when a checkpoint or stop is due."""
 
 import math
 import time
@@ -16,11 +16,11 @@ from trainer.recorder import Recorder
 from trainer.run_store import Curve, EpochSummary, Phase
 
 MIN_CHECKPOINT_SECONDS = 2.0
-"""An epoch that ends earlier after the last checkpoint has none of its own."""
+"""Minimum time since the last checkpoint for one at the end of an epoch."""
 MAX_CHECKPOINT_SECONDS = 60.0
-"""An epoch that takes longer has checkpoints in between."""
+"""Maximum time between checkpoints. Longer epochs have checkpoints in between."""
 GPU_LOOK_STEPS = 20
-"""Steps between two looks at the numbers on a GPU, where each look waits for the GPU to finish."""
+"""Steps between two calls on a GPU that read numbers, because each read waits for the GPU to finish."""
 
 
 class NotFiniteError(RuntimeError):
@@ -29,18 +29,18 @@ class NotFiniteError(RuntimeError):
 
 @dataclass(frozen=True)
 class Due:
-    """What is due after a step; the same on all workers."""
+    """Actions that are due after a step; the same on all workers."""
 
     checkpoint: bool = False
     stop: bool = False
     scores: Mapping[str, float] = field(default_factory=dict)
-    """Scores of the generator on rank 0, if this step was the end of an epoch to be scored."""
+    """Scores of the generator, on rank 0 at the end of a scored epoch; else empty."""
 
 
 class Bookkeeper:
-    """Keeps the clocks and the curve of a run, and tells the recorder, which only rank 0 has.
+    """Keeps the clocks and the curve of a run, and reports to the recorder, which only rank 0 has.
 
-    All workers come to the same decisions, because they decide by numbers that are summed over the workers.
+    All workers make the same decisions, because the numbers that decide are summed over the workers.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Bookkeeper:
         self.looked_step = s.step
 
     def begin(self, s: state.TrainState, num_workers: int) -> None:
-        """Report the start of training, and the pictures of a generator that is not trained yet."""
+        """Report the start of training, and at step 0 the sample grid of the untrained generator."""
         self._report_progress(s, "training", world_size=num_workers)
         if self.recorder and s.step == 0:
             summary = EpochSummary(epoch=0, step=0, nimg=0, time=time.time())
@@ -70,8 +70,8 @@ class Bookkeeper:
     def clocks(self, like: Tensor) -> Tensor:
         """Return this worker's clocks (3,), to be summed over the workers.
 
-        They are: whether a stop is requested, the seconds since the last checkpoint, and the processor time in seconds
-        since the last look.
+        They are: 1 if a stop is requested, the seconds since the last checkpoint (both 0 except on rank 0), and the
+        seconds of processor time since the last `look`.
         """
         self.cpu_now = time.process_time()
         asked, since_saved = (0.0, 0.0)
@@ -80,7 +80,7 @@ class Bookkeeper:
         return like.new_tensor([asked, since_saved, self.cpu_now - self.cpu_looked])
 
     def enter(self, s: state.TrainState, numbers: dict[str, Tensor]) -> None:
-        """Enter the numbers of the last step into the curve."""
+        """Write the numbers of the last step into the curve."""
         pairs = losses.LOSSES[self.config.loss].compares_pairs
         real, fake = losses.accuracy(numbers["real"], numbers["fake"], pairs)
         numbers = numbers | {"d_acc_real": real, "d_acc_fake": fake}
@@ -88,7 +88,7 @@ class Bookkeeper:
         s.curve[s.epoch_step - 1] = torch.stack([numbers.get(name, zero) for name in state.CURVE])
 
     def look(self, s: state.TrainState, numbers: dict[str, Tensor]) -> Due:
-        """Return what is due after the last step, and report the run's progress.
+        """Report the run's progress, and return what is due after the last step.
 
         Raises `NotFiniteError` on all workers if a number of the curve is not finite.
         """
@@ -109,7 +109,7 @@ class Bookkeeper:
         return Due(by_step or by_epoch or by_time or stop or ends, stop, scores)
 
     def checkpoint_taken(self) -> None:
-        """Count the time to the next checkpoint from now."""
+        """Restart the time since the last checkpoint."""
         self.saved = time.monotonic()
 
     def end(self, s: state.TrainState) -> None:
@@ -117,21 +117,21 @@ class Bookkeeper:
         self._report_progress(s, "finished" if s.step >= self.total_steps else "stopped", eta=0.0)
 
     def _scores(self, s: state.TrainState) -> Mapping[str, float]:
-        """Score the generator at the end of an epoch, if this epoch is to be scored; all workers take part."""
+        """Score the generator if this epoch is to be scored. All workers must call this."""
         epoch = s.step // len(s.curve)
         if self.judge and (epoch % self.upkeep.metrics_every == 0 or s.step == self.total_steps):
             return self.judge.score(s.G_ema)
         return {}
 
     def _count_time(self, s: state.TrainState) -> None:
-        """Count the time since the last look, and enter the speed of the steps since then."""
+        """Add the time since the last `look`, and write the speed of the steps since then."""
         now, steps = time.monotonic(), s.step - self.looked_step
         s.epoch_seconds += now - self.looked
         s.speed[max(0, s.epoch_step - steps) : s.epoch_step] = steps * self.config.batch_size / (now - self.looked)
         self.looked, self.looked_step, self.cpu_looked = now, s.step, self.cpu_now
 
     def _report(self, s: state.TrainState, scores: Mapping[str, float]) -> None:
-        """Tell the recorder how far the run is, and at the end of an epoch what it achieved."""
+        """Report the progress to the recorder; at the end of an epoch also its summary, sample grid and curve."""
         if s.epoch_step < len(s.curve):
             self._report_progress(s, "training")
             if self.recorder and self.recorder.wants_curve():
@@ -176,7 +176,7 @@ def check_finite(s: state.TrainState, steps: int) -> None:
 
 
 def curve_of_epoch(s: state.TrainState) -> Curve:
-    """Return the curve of the epoch under way, or of the one that has just ended, as the run store has it."""
+    """Return the curve of the current epoch, or of the one that has just ended, in the run store's form."""
     first = s.step - s.epoch_step + 1
     columns: Curve = {"step": list(range(first, s.step + 1))}
     columns |= dict(zip(state.CURVE, s.curve[: s.epoch_step].T.tolist(), strict=True))
@@ -184,7 +184,7 @@ def curve_of_epoch(s: state.TrainState) -> Curve:
 
 
 def epoch_summary(config: TrainConfig, s: state.TrainState) -> EpochSummary:
-    """Return the summary of the epoch that has just ended: the means of its curve, its time and its learning rates."""
+    """Return the summary of the epoch that has just ended: means of its curve, time and learning rates."""
     means = dict(zip(state.CURVE, s.curve.nanmean(0).tolist(), strict=True))
     g_lr, d_lr = (optimizer.param_groups[0]["lr"] for optimizer in (s.g_optimizer, s.d_optimizer))
     return EpochSummary(

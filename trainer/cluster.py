@@ -1,4 +1,4 @@
-"""Connecting to a Ray cluster, or starting one on this machine, and choosing what a training takes of it."""
+"""Connect to a Ray cluster, or start one on this machine, and choose the resources of a training."""
 
 import logging
 import os
@@ -13,16 +13,16 @@ from trainer.config import TrainConfig
 from trainer.data import ROOT
 
 MAX_GPUS = "max_gpus"
-"""Resource of the head in ray_cluster.yaml: the number of GPUs that the cluster can have. It adds most on demand."""
+"""Custom resource of the head in ray_cluster.yaml: the number of GPUs that the cluster can add on demand."""
 MAX_DEFAULT_WORKERS = 8
-"""Largest number of workers on CPUs that is chosen without --workers."""
+"""Maximum number of workers on CPUs if --workers is not given."""
 
 ENVIRONMENT = {
-    "OMP_WAIT_POLICY": "PASSIVE",  # threads that wait do not take processor time from others
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # with Ray's 2 s, reports would hold up short epochs
-    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths mean the same in workers
+    "OMP_WAIT_POLICY": "PASSIVE",  # waiting threads leave the processor to others
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # Ray's default of 2 s delays the reports of short epochs
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # workers keep the folder, so relative paths stay valid
 }
-"""Environment of all processes of a training."""
+"""Environment variables of all processes of a training."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def in_job() -> bool:
 
 
 def connect(config: TrainConfig, workers: int | None) -> Resources:
-    """Connect to the cluster at RAY_ADDRESS, or start one on this machine; return what the training takes of it.
+    """Connect to the cluster at RAY_ADDRESS, or start one on this machine; return the resources of the training.
 
     Raises `ValueError` if the cluster cannot be reached.
     """
@@ -59,7 +59,7 @@ def connect(config: TrainConfig, workers: int | None) -> Resources:
 
     try:
         if address and (match := re.fullmatch(r"([^/]+):(\d+)", address)):
-            # Without this check, Ray would try for minutes where nobody answers.
+            # Without this check, Ray would retry for minutes if nothing answers.
             socket.create_connection((match[1].strip("[]"), int(match[2])), timeout=10).close()
         ray.init(log_to_driver=False, logging_level=logging.WARNING, **options)
     except (AuthenticationError, ConnectionError, RuntimeError, ValueError, OSError) as error:
@@ -74,24 +74,24 @@ def _options_of_existing(address: str) -> dict[str, Any]:
     """Return the arguments of `ray.init` for the cluster at an address."""
     runtime: dict[str, Any] = {"env_vars": ENVIRONMENT}
     if not in_job():
-        runtime["working_dir"] = str(ROOT)  # without what .gitignore and .rayignore name
+        runtime["working_dir"] = str(ROOT)  # except files that .gitignore and .rayignore name
     return {"address": address, "runtime_env": runtime}
 
 
 def _options_of_own(workers: int | None) -> dict[str, Any]:
-    """Return the arguments of `ray.init` for a cluster on this machine, and prepare its environment.
+    """Set the environment for a cluster on this machine; return its arguments of `ray.init`.
 
-    A random token protects Ray's own protocol. Some ports beside it need no token (docs/cluster.md).
+    A random token protects Ray's protocol. Some other ports need no token (docs/cluster.md).
     """
-    # The processes of the cluster inherit this environment. With a runtime_env, Ray would start each of them twice.
+    # The cluster's processes inherit this environment. With a runtime_env instead, Ray would start each process twice.
     os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     return {"num_cpus": max(os.cpu_count() or 1, workers or 1), "include_dashboard": False}
 
 
 def choose_resources(available: Mapping[str, float], workers: int | None, max_workers: int, is_own: bool) -> Resources:
-    """Choose what a training takes of a cluster's resources; of a cluster of its own it takes all CPUs."""
-    # An autoscaled cluster may have no GPU yet; the resource of its head says how many it can get.
+    """Return the resources of a training in a cluster; with `is_own`, the workers share all CPUs."""
+    # An autoscaled cluster may have no GPU yet; a resource of its head states how many it can add.
     gpus = max(int(available.get("GPU", 0)), int(available.get(MAX_GPUS, 0)))
     cpus = max(1, int(available.get("CPU", 1)))
     if workers is None:

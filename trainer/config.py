@@ -16,18 +16,18 @@ from trainer.losses import LOSSES
 
 if TYPE_CHECKING:
     LossName = str
-else:  # the command line offers the losses that there are
+else:  # the command line offers the names of LOSSES
     LossName = tyro.extras.literal_type_from_choices(list(LOSSES))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Upkeep:
-    """How a run is stored, scored and reported. Raise `ValueError` with the field and its value if one is invalid."""
+    """How a run is stored, scored and reported. Raises `ValueError` with the field and its value if one is invalid."""
 
     metrics_every: int = 1
-    """Epochs between two scores of the generator, where the digit reader can judge it; 0 = no scores."""
+    """Score the generator every N epochs, if the digit reader can read its images; 0 = never."""
     print_accuracy_every: int = 0
-    """Epochs between two lines with D's accuracy on real and fake images; 0 = no such lines."""
+    """Print D's accuracy on real and fake images every N epochs; 0 = never."""
     checkpoint_every: int = 0
     """Steps between checkpoints, counted from the start of the run; 0 = a checkpoint at the end of each epoch."""
     keep_checkpoints: int = 3
@@ -39,12 +39,12 @@ class Upkeep:
 
 
 UPKEEP_FIELDS = frozenset(field.name for field in dataclasses.fields(Upkeep))
-"""In run.json files of earlier versions, these are fields of the config."""
+"""Names of the fields of `Upkeep`. In run.json files of earlier versions they are fields of the config."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """What to train and how. Raise `ValueError` with the field and its value if one is invalid."""
+    """What to train and how. Raises `ValueError` with the field and its value if one is invalid."""
 
     recipe: Annotated[str, tyro.conf.Suppress]
     """Name of the recipe that this config comes from."""
@@ -59,28 +59,29 @@ class TrainConfig:
     dtype: Literal["float32", "float64"] = "float32"
     """Precision of weights and arithmetic. In float64, runs on different numbers of workers agree to about 1e-8."""
     dataset: str = ""
-    """Folder of IDX files (raw or .gz) such as `train-images-idx3-ubyte`; empty = the embedded MNIST. A folder inside
-    the repository is stored relative to it, so that it means the same on every node."""
+    """Folder of IDX files, raw or .gz (`train-images-idx3-ubyte` etc.); empty = the MNIST of the repository. A folder
+    inside the repository is stored as a relative path, so that it is valid on every node."""
     steps_per_epoch: int = 0
-    """Steps of an epoch; 0 = one pass over the images. A sample grid is drawn at the end of each epoch."""
+    """Number of steps in an epoch; 0 = one pass over the images. A sample grid is drawn at the end of each epoch."""
 
     loss: LossName
-    """Losses of D and G: a row of `trainer.losses.LOSSES`."""
+    """Loss of D and G: a key of `trainer.losses.LOSSES`."""
     gamma: float = 0.0
     """Weight of the zero-centered gradient penalties R1 (on real images) and R2 (on fakes); 0 = no penalty."""
     penalties: Literal["both", "alternate"] = "both"
     """Apply the mean of both penalties in each step, or R1 and R2 in turn."""
     d_class_weight: float = 0.0
-    """Weight of the class loss in D's loss: cross-entropy of the classes that D reads in real images; 0 = none."""
+    """Weight of the class loss in D's loss: the cross-entropy of D's class logits on real images; 0 = no class loss."""
     g_class_weight: float = 0.0
-    """Weight of the class loss in G's loss: cross-entropy of the classes that D reads in fakes; 0 = none."""
+    """Weight of the class loss in G's loss: the cross-entropy of D's class logits on fakes; 0 = no class loss."""
     sampling: Literal["epoch", "random"] = "epoch"
     """How real images are chosen: in passes over the shuffled data, or drawn with replacement."""
     d_batch: Literal["whole", "halves"] = "whole"
-    """Images in an update of D: batch_size real images and as many fakes, or half as many of each."""
+    """Images in an update of D: batch_size real images and batch_size fakes, or half of each."""
     d_update: Literal["joint", "separate", "concatenated"] = "joint"
-    """How D is updated: once, with a pass over real images and a pass over fakes; with one update after each of these
-    passes; or once, with a single pass in which BatchNorm sees both together."""
+    """How D is updated in a step. joint: one update from a pass over real images and a pass over fakes. separate: an
+    update after each of these passes. concatenated: one update from one pass over both, which share BatchNorm's
+    statistics."""
     d_acc_mode: Literal["train", "eval"] = "train"
     """How D's accuracy is measured: on the logits of the training pass, or in an extra pass without dropout."""
     d_fakes_mode: Literal["train", "eval"] = "train"
@@ -181,16 +182,16 @@ class TrainConfig:
 
     @property
     def d_batch_size(self) -> int:
-        """Global number of real images in an update of D; there are as many fakes."""
+        """Number of real images in an update of D, summed over workers; the number of fakes is the same."""
         return self.batch_size if self.d_batch == "whole" else self.batch_size // 2
 
     @property
     def max_workers(self) -> int:
-        """Largest number of workers for a batch: each needs a whole group of images, and BatchNorm two images."""
+        """Largest possible number of workers: each needs at least a group of images, and at least two for BatchNorm."""
         return self.d_batch_size // max(self.model.group_size, 2 if self.model.has_batch_norm else 1)
 
     def check_workers(self, workers: int) -> None:
-        """Raise `ValueError` unless a batch can be spread over this number of workers."""
+        """Raise `ValueError` unless a batch can be divided among this number of workers."""
         if workers < 1:
             raise ValueError(f"--workers must be at least 1: got {workers}")
         if workers > self.max_workers:
@@ -204,7 +205,7 @@ class TrainConfig:
     def from_dict(cls, fields: Mapping[str, Any]) -> Self:
         """Return the config with these fields; raise `ValueError` if one is unknown, missing or invalid.
 
-        Fields that earlier versions had here and that are now part of `Upkeep` are ignored.
+        Fields that have moved to `Upkeep` since earlier versions are ignored.
         """
         fields = {name: value for name, value in fields.items() if name not in UPKEEP_FIELDS}
         known = {field.name for field in dataclasses.fields(cls)}
@@ -222,7 +223,7 @@ class TrainConfig:
 
 
 def _flat(config: TrainConfig) -> dict[str, Any]:
-    """Return all fields, those of the model as `model.NAME`."""
+    """Return all fields by name. Fields of the model are named `model.NAME`."""
     fields = config.to_dict()
     model = fields.pop("model")
     return fields | {f"model.{name}": value for name, value in model.items()}

@@ -1,7 +1,7 @@
-"""What a step draws: real images, latents, classes and dropout masks, as functions of (seed, step, purpose).
+"""The random draws of a step: real images, latents, classes and dropout masks, as functions of (seed, step, purpose).
 
-Everything is drawn for the whole batch, and each worker takes its rows of it. So the draws do not depend on the number
-of workers. Shapes: b images of this worker, K num_classes (0 = unconditional), C, H and W of an image.
+Each worker draws for the whole batch and takes its own rows, so the draws do not depend on the number of workers.
+Shapes: b images of this worker, K num_classes (0 = unconditional), C, H and W of an image.
 """
 
 from typing import NamedTuple
@@ -19,7 +19,7 @@ from trainer.config import TrainConfig
 from trainer.workers import Share, Workers
 
 ORDER, D_LATENTS, G_LATENTS, G_LABELS, IMAGES, D_LABELS, D_DROPOUT, G_DROPOUT = range(8)
-"""Purposes of random streams. Runs depend on these numbers, so append new ones at the end."""
+"""Purposes of random streams. Runs depend on these numbers: append new ones at the end, never reorder them."""
 
 
 class Batch(NamedTuple):
@@ -30,15 +30,15 @@ class Batch(NamedTuple):
 
 
 def random_stream(seed: int, purpose: int, index: int) -> np.random.Generator:
-    """Return the random numbers for one purpose at one step, or in one epoch for the order of the images."""
+    """Return the random generator of a purpose. `index` is the step, or the epoch for `ORDER`."""
     return np.random.Generator(np.random.Philox(key=[seed, purpose << 48 | index]))
 
 
 def epoch_order(labels: NDArray[np.int64], group: int, seed: int, epoch: int) -> NDArray[np.int64]:
     """Return the order in which an epoch visits the images: indices (M,).
 
-    With `group` > 1 the order consists of runs of `group` images of one class, for networks that compare images of a
-    class. The images of a class that do not fill a run are left out of this epoch; each epoch leaves out others.
+    With `group` > 1 the order consists of groups of `group` images of one class, for networks that compare images of
+    a class. Images of a class that do not fill a group are left out; each epoch leaves out different ones.
     """
     random = random_stream(seed, ORDER, epoch)
     order = random.permutation(len(labels))
@@ -52,7 +52,7 @@ def epoch_order(labels: NDArray[np.int64], group: int, seed: int, epoch: int) ->
 
 
 def batch_of_step(order: NDArray[np.int64], step: int, batch_size: int) -> NDArray[np.int64]:
-    """Return the indices (batch_size,) of the batch at a step of an epoch; after the end the order starts again."""
+    """Return the indices (batch_size,) of the batch at a step of an epoch; the order repeats after its end."""
     return order[np.arange(step * batch_size, (step + 1) * batch_size) % len(order)]
 
 
@@ -82,12 +82,12 @@ def load_images(config: TrainConfig) -> data.Dataset:
 
 
 class Draws:
-    """The draws of a run, as one worker sees them."""
+    """The draws of a run for one worker: its rows of each batch."""
 
     def __init__(self, config: TrainConfig, dataset: data.Dataset, device: torch.device, workers: Workers) -> None:
         self.config, self.labels = config, dataset.labels
         self.device, self.dtype = device, getattr(torch, config.dtype)
-        self.images = torch.tensor(dataset.images, device=device)  # all of them, as bytes
+        self.images = torch.tensor(dataset.images, device=device)  # all images, as bytes
         self.d_share = workers.share(config.d_batch_size, config.model.group_size)
         """This worker's rows of a batch of D."""
         self.g_share = workers.share(config.batch_size, config.model.group_size)
@@ -101,13 +101,13 @@ class Draws:
         return Batch(images, self._class_rows(self.labels[indices]))
 
     def d_inputs(self, step: int, c: Tensor) -> tuple[Tensor, Tensor]:
-        """Return latents (b, z_dim) and class rows (b, K) of the fakes for D; `c` are those of the real images."""
+        """Return latents (b, z_dim) and class rows (b, K) of the fakes for D; `c` is the classes of the real images."""
         if self.config.d_fakes_labels == "uniform":
             c = self._uniform_classes(D_LABELS, step, self.d_share)
         return self._latents(D_LATENTS, step, self.d_share), c
 
     def g_inputs(self, step: int, c: Tensor) -> tuple[Tensor, Tensor]:
-        """Return latents (b, z_dim) and class rows (b, K) of the fakes for G; `c` are those of the real images."""
+        """Return latents (b, z_dim) and class rows (b, K) of the fakes for G; `c` is the classes of the real images."""
         if self.config.g_labels == "uniform":
             c = self._uniform_classes(G_LABELS, step, self.g_share)
         return self._latents(G_LATENTS, step, self.g_share), c

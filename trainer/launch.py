@@ -1,4 +1,4 @@
-"""Launching a training: checks before it starts, Ray in a thread of its own, signals and progress in the main one."""
+"""Launch a training: check it first, run Ray in a second thread, handle signals and progress in the main thread."""
 
 import math
 import platform
@@ -40,16 +40,16 @@ if TYPE_CHECKING:
     from ray.train.torch import TorchTrainer
 
 SNAPSHOT = "checkpoint_manager_snapshot.json"
-"""Ray's own record of checkpoints, which manifests make superfluous. If it is empty or names a missing folder, Ray does
-not start."""
+"""Ray's own record of checkpoints. Manifests replace it, and Ray does not start if it is empty or names a missing
+folder."""
 START_MINUTES = 30
-"""Time for a cluster to add the nodes that a training asks for, in minutes. Ray counts each minute as a failure."""
+"""Minutes to wait for a cluster to add nodes. Ray counts each minute of waiting as a failure of its controller."""
 WORKER_RESTARTS = 3
-"""Restarts of the workers by Ray after one of them died."""
+"""How often Ray restarts the workers after a worker has died."""
 FIT_TRIES = 3
-"""Starts of a training whose controller dies."""
+"""How often a training is started if Ray's controller dies."""
 POLL_SECONDS = 0.5
-"""Pause between two looks at the progress."""
+"""Seconds between two reads of the progress."""
 
 
 def launch(
@@ -61,10 +61,10 @@ def launch(
     extend: bool,
     cpu_minutes: float = math.inf,
 ) -> int:
-    """Train a run from where it is to its end, or until it has used `cpu_minutes`; return the process's exit status.
+    """Start or resume a run, and train until it ends or has used `cpu_minutes`; return the process's exit status.
 
     0: finished, or the processor time is used up. 1: failed. 130 or 143: stopped by a signal, after a checkpoint.
-    Raises `ValueError` for what the user can correct, before anything is written.
+    Raises `ValueError` for invalid settings, before anything is written.
     """
     run = open_store(runs).run(name)
     check_job(config, run, runs)
@@ -95,7 +95,7 @@ def launch(
 
 
 def check_job(config: TrainConfig, run: Run, runs: str) -> None:
-    """Raise `ValueError` if this is a Ray job whose runs would be lost or whose data are not in it."""
+    """Raise `ValueError` if this is a Ray job whose runs would be lost or that lacks the dataset."""
     if not in_job():
         return
     if run.storage.is_local and not (Path(runs).is_absolute() or ":" in runs):
@@ -108,7 +108,7 @@ def check_job(config: TrainConfig, run: Run, runs: str) -> None:
 
 
 def check_same_run(config: TrainConfig, dataset: data.Dataset, run: Run, extend: bool) -> None:
-    """Raise `ValueError` unless an existing run has this config and data, or fewer epochs and is to be extended."""
+    """Raise `ValueError` unless a run has this config and data. With `extend`, it may have fewer epochs."""
     recorded = run.read_run()
     try:
         existing = TrainConfig.from_dict(recorded.config)
@@ -127,7 +127,7 @@ def check_same_run(config: TrainConfig, dataset: data.Dataset, run: Run, extend:
 
 
 def why_complete(checkpoint: Checkpoint, name: str, total_steps: int, cpu_minutes: float) -> str:
-    """Return why there is nothing left to train after a checkpoint, or an empty text."""
+    """Return why training is complete after a checkpoint; an empty string if it is not."""
     if checkpoint.step >= total_steps:
         return f"Run {name} is finished ({checkpoint.step} steps). --extend --epochs N lengthens it."
     if checkpoint.manifest.cpu_seconds >= 60 * cpu_minutes:
@@ -160,7 +160,7 @@ def record_of(
 
 
 class Training:
-    """A training under way. Ray runs in a thread of its own; this one shows progress and handles signals."""
+    """A running training. Ray runs in a second thread; the main thread shows progress and handles signals."""
 
     def __init__(
         self,
@@ -187,7 +187,7 @@ class Training:
         self.error: Exception | None = None
 
     def wait(self) -> int:
-        """Train to the end and show progress; return the exit status."""
+        """Run the training and show its progress; return the exit status."""
         import ray
 
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -222,7 +222,7 @@ class Training:
         try:
             progress = self.run.read_progress()
             if progress.launch_id != self.launch_id:
-                # Until the workers are up, this heartbeat says that the run is being started.
+                # Until the workers write progress, this heartbeat reports that the run is starting.
                 self.run.write_progress(replace(self.starting, heartbeat=time.time()))
             for epoch in self.run.epochs():
                 if epoch > shown:
@@ -230,7 +230,7 @@ class Training:
                         bar.write(line, file=sys.stdout)
                     shown = epoch
         except RunStoreError:
-            return shown  # the storage may be slow; the next look tells
+            return shown  # the storage may be slow; the next read may succeed
         sys.stdout.flush()
         if progress.launch_id == self.launch_id:
             bar.set_description(f"{progress.phase} {self.run.name}", refresh=False)
@@ -282,7 +282,7 @@ class Training:
         from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
         from ray.train.torch import TorchConfig, TorchTrainer
 
-        # Type checkers see the older classes of these names.
+        # Type checkers find older classes under these names.
         failures = FailureConfig(  # type: ignore[call-arg]
             max_failures=WORKER_RESTARTS, controller_failure_limit=START_MINUTES
         )
@@ -313,14 +313,14 @@ class Training:
 
 
 def set_snapshot_aside(run: Run) -> None:
-    """Rename Ray's own record of checkpoints, which could keep Ray from starting; manifests say what there is."""
+    """Rename Ray's own record of checkpoints, which can prevent Ray from starting; see `SNAPSHOT`."""
     path = f"{run.path}/{SNAPSHOT}"
     if run.storage.fs.get_file_info(path).type == pyarrow.fs.FileType.File:
         run.storage.fs.move(path, f"{path}.previous")
 
 
 def epoch_lines(run: Run, epoch: int, epochs: int, upkeep: Upkeep) -> list[str]:
-    """Return what the launcher prints about a complete epoch; nothing about epoch 0, which is before training."""
+    """Return the lines that the launcher prints for a complete epoch; none for epoch 0, which is before training."""
     if epoch == 0:
         return []
     summary = run.read_epoch_metrics(epoch)

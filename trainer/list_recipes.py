@@ -1,4 +1,4 @@
-"""`python -m trainer recipes`: what each recipe is, how large its networks are, and how long it trains."""
+"""`python -m trainer recipes`: list each recipe with its networks, their sizes and its schedule."""
 
 import textwrap
 
@@ -10,7 +10,7 @@ from trainer.recipes import RECIPES, Recipe
 from trainer.train_loop import plan
 
 NUM_IMAGES = 60_000
-"""Images for which a schedule is stated: those of MNIST."""
+"""Number of training images that the stated schedules assume: those of MNIST."""
 OPTIMIZERS = {"adam": "Adam", "rmsprop": "RMSprop"}
 LOSS_TITLES = {"bce": "BCE", "relativistic": "relativistic"}
 PENALTIES = {"both": " + R1 + R2", "alternate": " + R1 or R2 in turn"}
@@ -39,7 +39,7 @@ def loss_text(config: TrainConfig) -> str:
 
 
 def schedule_text(config: TrainConfig) -> str:
-    """Return the length of a run on `NUM_IMAGES` images, the optimizer and its learning rates in words."""
+    """Return the length of a run on `NUM_IMAGES` images, the optimizer and the learning rates in words."""
     _, steps = plan(config, NUM_IMAGES)
     optimizer = f"{OPTIMIZERS[config.optimizer]} {_pair(config.g_lr, config.d_lr)}"
     if config.g_decay or config.d_decay:
@@ -48,7 +48,7 @@ def schedule_text(config: TrainConfig) -> str:
 
 
 def long_text(recipe: Recipe) -> str:
-    """Return all that is known of a recipe, with its notes."""
+    """Return a recipe's cells and notes as text."""
     rows = list(zip(TITLES[1:], cells(recipe)[1:], strict=True))
     width = max(len(title) for title, _ in rows)
     lines = [f"{recipe.config.recipe}: {recipe.summary}", *(f"  {title:{width}}  {cell}" for title, cell in rows)]
@@ -68,7 +68,7 @@ def main(arguments: list[str]) -> int:
     )
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--long", action="store_true", help="also print each recipe's notes")
-    form.add_argument("--names", action="store_true", help="print the names alone, one a line")
+    form.add_argument("--names", action="store_true", help="print only the names, one per line")
     options = parser.parse_args(arguments)
     if options.names:
         print("\n".join(RECIPES))

@@ -1,6 +1,6 @@
 """Losses of D and G as pure functions of logits, with one value per image.
 
-Logits are (B,). A real and a fake logit at the same place belong to images of the same class.
+Logits are (B,). Real and fake logits at the same index belong to images of the same class.
 """
 
 from collections.abc import Callable
@@ -61,7 +61,7 @@ LOSSES = {
     "bce": Loss(bce_d, bce_g, bce_d_real, bce_d_fake),
     "relativistic": Loss(relativistic_d, relativistic_g),
 }
-"""The losses by name. A new loss is one row; recipes name it in `loss`."""
+"""Name -> loss. To add a loss, add a row; recipes name it in `loss`."""
 
 
 def gradient_penalty(images: Tensor, logits: Tensor) -> Tensor:
@@ -84,8 +84,8 @@ def class_cross_entropy(class_logits: Tensor, c: Tensor) -> Tensor:
 def accuracy(real_logits: Tensor, fake_logits: Tensor, compares_pairs: bool) -> tuple[Tensor, Tensor]:
     """Return (d_acc_real, d_acc_fake): the shares of real and of fake images that D classifies correctly.
 
-    The threshold is a logit of 0. A loss that compares pairs does not fix where 0 is, so with `compares_pairs` the
-    threshold is the median logit of the other kind of images. Logits are (B,), the results scalars.
+    The threshold is a logit of 0. A loss that compares pairs determines logits only up to a constant, so with
+    `compares_pairs` the threshold is the median logit of the other kind of images. Logits are (B,), results scalars.
     """
     zero = real_logits.new_zeros(())
     above, below = (fake_logits.median(), real_logits.median()) if compares_pairs else (zero, zero)

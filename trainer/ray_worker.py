@@ -1,4 +1,4 @@
-"""What Ray runs on each worker: the training loop, and the checkpoints that all workers report together."""
+"""The function that Ray runs on each worker: the training loop, with checkpoints that all workers report together."""
 
 import tempfile
 import time
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from ray.train import Checkpoint
 
 UPLOAD_TRIES = 5
-"""Attempts to store a checkpoint. The pauses between them double from 1 s, 15 s in all; then the run fails."""
+"""Attempts to store a checkpoint before the run fails. Pauses between them start at 1 s and double: 15 s in total."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What the launcher hands to each worker."""
+    """The settings that the launcher passes to each worker."""
 
     config: TrainConfig
     upkeep: Upkeep
@@ -35,7 +35,7 @@ class Settings:
 
 
 def train_on_worker(arguments: dict[str, Settings]) -> None:
-    """Train on one of Ray's workers, which passes on the launcher's `{"settings": Settings}`."""
+    """Train on a worker of Ray; `arguments` is `{"settings": Settings}` from the launcher."""
     import ray.train.torch
 
     settings = arguments["settings"]
@@ -48,13 +48,13 @@ def train_on_worker(arguments: dict[str, Settings]) -> None:
         try:
             train(settings.config, settings.upkeep, settings.run, report, recorder, device, settings.cpu_minutes)
         except NotFiniteError as error:
-            # The error ends here: for any other, Ray would restart the workers, which would reach the same step.
+            # Not raised again: Ray would restart the workers, which would fail at the same step.
             if recorder:
                 recorder.progress = replace(recorder.progress, phase="failed", message=str(error))
 
 
 def reporter(run: Run, keep_checkpoints: int) -> Report:
-    """Return the function by which all workers report a checkpoint to Ray; rank 0's is stored in the background."""
+    """Return the function with which all workers report a checkpoint to Ray; rank 0 stores it in the background."""
     import ray.train
 
     def report(manifest: Manifest, files: dict[str, bytes] | None) -> None:
@@ -62,7 +62,7 @@ def reporter(run: Run, keep_checkpoints: int) -> Report:
             publish_with_retries(run, manifest, files or {}, keep_checkpoints)
             return ray.train.Checkpoint(f"{run.path}/{name}", filesystem=run.storage.fs)
 
-        # Ray wants a folder, of which `publish` makes no use.
+        # Ray requires a folder; `publish` does not use it.
         folder = ray.train.Checkpoint.from_directory(tempfile.mkdtemp()) if files else None
         ray.train.report(
             {"step": manifest.step},
@@ -76,7 +76,7 @@ def reporter(run: Run, keep_checkpoints: int) -> Report:
 
 
 def publish_with_retries(run: Run, manifest: Manifest, files: dict[str, bytes], keep: int) -> None:
-    """Store a checkpoint and remove old ones, with `UPLOAD_TRIES` attempts if the storage fails."""
+    """Store a checkpoint and remove old ones; retry up to `UPLOAD_TRIES` times if the storage fails."""
     for attempt in range(UPLOAD_TRIES):
         try:
             run.publish_checkpoint(manifest, files)

@@ -1,7 +1,7 @@
-"""RECIPES: everything that can be trained, one row each.
+"""RECIPES: a table of everything that can be trained.
 
-A recipe is a TrainConfig with its networks, its source and notes about what in it is a choice. `python -m trainer
-recipes` lists them, `python -m trainer NAME` trains one.
+A recipe has a TrainConfig with its networks, its source, and notes on what is taken from the source and what is a
+choice. `python -m trainer recipes` lists the recipes, `python -m trainer NAME` trains one.
 """
 
 from dataclasses import dataclass, field, replace
@@ -12,7 +12,7 @@ from trainer.config import TrainConfig, Upkeep
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """One named system."""
+    """A named config, with its source and notes."""
 
     summary: str
     """One line for the command line's help."""
@@ -77,33 +77,34 @@ GAN = TrainConfig(
 
 _ROWS = (
     Recipe(
-        summary="our own: good digits in minutes",
-        source="our own, after Huang et al. 2024 (R3GAN, arXiv 2501.05441)",
+        summary="the main recipe: good digits in minutes",
+        source="this project, after Huang et al. 2024 (R3GAN, arXiv 2501.05441)",
         notes="""
         Relativistic loss with gradient penalties on real images and on fakes in turn (R3GAN applies both in each step),
         projection discriminator, standard deviation within groups of one class in D, auxiliary classifier in D (Odena
         et al. 2016, arXiv 1610.09585), layer normalization in G, EMA. 160,000 images in 299 s on two cores (285 to 347
         in three seeds): label accuracy 99.5 %, FID 4.0 times that of real digits, coverage .90 (real digits: .954). It
         reaches 98.9 % and 5 times the FID of real digits after 169 s (144 to 182). docs/speedrun.md has these figures
-        and their command; docs/forge.md tells how the settings were found.
+        and their command; docs/forge.md records how the settings were found.
         """,
         config=FORGE,
     ),
     Recipe(
-        summary="our own, short: a pleasing demo in about two minutes",
-        source="our own: `forge` with a shorter schedule",
+        summary="a short form of forge, for a demo of about two minutes",
+        source="`forge` with a shorter schedule",
         notes="""
         61,000 images in 134 s on two cores, with a sample grid every 5,100 images. Label accuracy 99.3 %, FID 7 times
         that of real digits, coverage .85 (real digits: .954), by `python -m trainer evaluate`, one seed. The learning
-        rate does not fall, because in so short a run that costs more than it gives (docs/forge.md, section 7).
+        rate is constant after the warm-up: a falling rate costs quality in a run this short (docs/forge.md, section
+        7).
         """,
         config=replace(
             FORGE, recipe="quick", epochs=12, steps_per_epoch=80, lr_warmup=250, lr_decay="none", ema=10_000
         ),
     ),
     Recipe(
-        summary="our own, long, with the most computation for each image",
-        source="our own: `forge` without its savings",
+        summary="a long form of forge, with the most computation per image",
+        source="`forge` without its savings",
         notes="""
         Both gradient penalties in each step, fresh fakes for G, and 4x4 windows in D's second convolution. 600,000
         images in 32 CPU-minutes on a 2-core machine. Label accuracy 99.8 %, FID 1.03 times that of real digits,
@@ -123,9 +124,9 @@ _ROWS = (
         summary="the classic dense conditional GAN",
         source="Mirza and Osindero 2014 (arXiv 1411.1784), dense, in Keras' manner",
         notes="""
-        From the source: the layers, BCE, Adam, batch and latent, 1,000 steps of one random batch each. In a step, G
-        draws fakes in inference mode, D is updated on the real images and then on fakes with their labels, and G on
-        fresh latents with uniformly random labels. A choice: an epoch of the run store is 50 steps.
+        From the source: the layers, BCE, Adam, batch size and latent, and 1,000 steps of one random batch each. In a
+        step, G draws fakes in inference mode. D is updated on the real images, then on fakes with the same labels. G is
+        updated on fresh latents with uniformly random labels. A choice: an epoch of the run store is 50 steps.
         """,
         config=TrainConfig(
             recipe="mlp-cgan",
@@ -149,11 +150,12 @@ _ROWS = (
         summary="the classic convolutional conditional GAN",
         source="Atienza, Advanced Deep Learning with Keras, chapter 4",
         notes="""
-        From the source: the layers, latents, BCE, RMSprop with its decay and half of both for G, 40,000 steps with a
-        grid every 500. In a step, D has one update on 64 real images and 64 fakes with random labels of their own,
-        drawn in inference mode, and G has one update. RMSprop's rho of .9 is Keras' default. The only choice is the
-        fixed grid: 10 pictures of each digit, not 16 in all. At first both losses fall near 0 (for some 400 steps in a
-        narrower trial): G's moving averages lag, so that D sees other fakes than those that G is trained on.
+        From the source: the layers, latents, BCE, RMSprop and its decay, both halved for G, and 40,000 steps with a
+        grid every 500. In a step, D has one update on 64 real images and 64 fakes. The fakes have random labels of
+        their own and are drawn in inference mode. Then G has one update. RMSprop's rho of .9 is Keras' default. The
+        only choice is the fixed grid: 10 pictures of each digit instead of 16 pictures. At first both losses fall near
+        0 (for about 400 steps in a narrower trial): BatchNorm's moving averages in G lag, so that D sees other fakes
+        than those that G is trained on.
         """,
         config=TrainConfig(
             recipe="conv-cgan",
@@ -181,11 +183,11 @@ _ROWS = (
         summary="DCGAN, unconditional",
         source="Radford et al. 2015 (arXiv 1511.06434), at 28x28",
         notes="""
-        From the source: transposed convolutions with BatchNorm and ReLU from 100 normal numbers, tanh; strided
-        convolutions with BatchNorm and LeakyReLU, one probability; BCE and Adam. Choices, after the paper and PyTorch's
-        own example: batch 128, learning rate 2e-4 with beta1 .5, weights from N(0, .02), no biases, one update of D
-        from a real and a fake batch that are normalized separately. Choices of our own: the sizes of the layers at
-        28x28, 50 epochs, and fresh latents for G's update.
+        From the source: in G, transposed convolutions with BatchNorm and ReLU from 100 normal numbers, then tanh; in D,
+        strided convolutions with BatchNorm and LeakyReLU, then one probability; BCE and Adam. From the paper and
+        PyTorch's DCGAN example: batch 128, learning rate 2e-4 with beta1 .5, weights from N(0, .02), no biases, and one
+        update of D from a real and a fake batch that are normalized separately. Choices of this project: the sizes of
+        the layers at 28x28, 50 epochs, and fresh latents for G's update.
         """,
         config=DCGAN,
     ),
@@ -193,8 +195,8 @@ _ROWS = (
         summary="DCGAN with one-hot classes",
         source="Radford et al. 2015 (arXiv 1511.06434), with one-hot classes",
         notes="""
-        `dcgan` with classes. From the source: one-hot labels beside the latent, and as ten maps beside the image.
-        Choices: those of `dcgan`, and fakes with the labels of the real batch.
+        `dcgan` with classes. From the source: one-hot labels are appended to the latent, and to the image as ten maps.
+        Choices: those of `dcgan`, and that fakes have the labels of the real batch.
         """,
         config=replace(DCGAN, recipe="onehot-cdcgan", model=MODELS["onehot-cdcgan"]),
     ),
@@ -202,23 +204,23 @@ _ROWS = (
         summary="the classic GAN of the Keras tutorial, unconditional",
         source="Goodfellow et al. 2014 (arXiv 1406.2661), as in Brownlee's Keras tutorial",
         notes="""
-        The source names 100 epochs, with D's accuracy every 10 of them, but no layers. These and all else are those of
-        the well-known Keras tutorial on a GAN for MNIST from scratch (Brownlee, Machine Learning Mastery). An epoch is
-        60,000 / 256 steps. In each, images are drawn at random, D has one update on 128 real images and 128 fakes, and
-        G has one on 256 fakes. A choice: the accuracy, without dropout, is the mean of the epoch, not that of 100
-        images at its end.
+        The source names 100 epochs, and D's accuracy every 10 epochs, but no layers. The layers and everything else are
+        those of the Keras tutorial on a GAN for MNIST from scratch (Brownlee, Machine Learning Mastery). An epoch is
+        60,000 / 256 steps. In a step, images are drawn at random, D has one update on 128 real images and 128 fakes,
+        and G has one update on 256 fakes. A choice: the accuracy, without dropout, is the mean over the epoch, not that
+        of 100 images at its end.
         """,
         config=GAN,
         upkeep=Upkeep(print_accuracy_every=10),
     ),
     Recipe(
-        summary="its narrower sibling, with real and fake images in separate updates",
+        summary="a narrower form of gan, with real and fake images in separate updates",
         source="Radford et al. 2015, in Keras' manner with dropout",
         notes="""
-        From the source: images scaled to [0, 1], a foundation of 128x7x7 that Conv2DTranspose enlarges, two strided
-        'same' convolutions with dropout after each, D updated on a half batch of real images (1) and then on one of
-        fakes (0), 100 epochs. Choices: widths that halve in G (128, 64, 32) and double in D (64, 128), and all else as
-        in `gan`.
+        From the source: images scaled to [0, 1]; in G, a first layer of 128x7x7 that Conv2DTranspose enlarges; in D,
+        two strided 'same' convolutions, each followed by dropout; an update of D on a half batch of real images (target
+        1), then one on a half batch of fakes (target 0); 100 epochs. Choices: widths that halve in G (128, 64, 32) and
+        double in D (64, 128), and everything else as in `gan`.
         """,
         config=replace(GAN, recipe="dropout-dcgan", d_update="separate", model=MODELS["dropout-dcgan"]),
         upkeep=Upkeep(print_accuracy_every=10),
@@ -226,4 +228,4 @@ _ROWS = (
 )
 
 RECIPES = {recipe.config.recipe: recipe for recipe in _ROWS}
-"""The recipes by name, in the order in which they are listed."""
+"""Name -> recipe, in the order of all lists."""

@@ -1,6 +1,6 @@
-"""The recorder writes a run's progress, curves and epochs in the background, and notices a request to stop.
+"""The recorder writes a run's progress, curves and epochs in the background, and checks for a request to stop.
 
-Storage that is slow or fails never stalls or ends a training: what could not be written is tried again, in order.
+Slow or failing storage never stalls or ends a training: failed writes are repeated, in order.
 """
 
 import queue
@@ -17,13 +17,13 @@ from trainer.run_store import Curve, EpochSummary, Progress, Run, RunStoreError
 INTERVAL = 1.0
 """Seconds between two accesses to the store."""
 PATIENCE = 10.0
-"""Seconds for which the end of an epoch or of the run waits for storage that fails."""
+"""Maximum seconds that the end of an epoch or of the run waits for failing storage."""
 
 
 class Recorder:
-    """Rank 0's writing thread: a context manager that writes what is left when the training ends.
+    """The writing thread of rank 0. A context manager: on exit it writes what is still pending.
 
-    The training sets `progress` to a new value, such as `replace(recorder.progress, step=7)`; the thread writes it.
+    The training sets `progress` to a new value, for example `replace(recorder.progress, step=7)`; the thread writes it.
     """
 
     def __init__(self, run: Run, launch_id: str) -> None:
@@ -53,20 +53,20 @@ class Recorder:
         self._thread.join(PATIENCE)
 
     def wants_curve(self) -> bool:
-        """Return whether the last running curve is old enough to be replaced."""
+        """Return whether it is time for a new running curve."""
         return time.monotonic() - self._curve_time > 2 * INTERVAL
 
     def running_curve(self, epoch: int, curve: Curve) -> None:
-        """Set the curve of the epoch that is under way."""
+        """Set the curve of the current epoch."""
         self._curve, self._curve_time = (epoch, curve), time.monotonic()
 
     def epoch(self, summary: EpochSummary, png: bytes, curve: Curve | None) -> None:
-        """Record a complete epoch: its sample grid, its curve (epoch 0 has none) and its summary."""
+        """Record a complete epoch: its summary, sample grid and curve (None for epoch 0)."""
         self._curve = None
         self._epochs.append((summary, png, curve))
 
     def flush(self) -> None:
-        """Wait until all that was recorded is written, but at most `PATIENCE` seconds."""
+        """Wait until everything recorded is written, at most `PATIENCE` seconds."""
         written = threading.Event()
         self._flushes.put(written)
         written.wait(PATIENCE)

@@ -1,17 +1,17 @@
-"""The run store: what the trainer writes and the web app reads, on a disk or in a bucket.
+"""The run store: the files that the trainer writes and the web app reads, on a disk or in a bucket.
 
-    <runs>/<run>/run.json              RunRecord: what runs; rewritten only to lengthen the run
+    <runs>/<run>/run.json              RunRecord: what the run trains; rewritten only to lengthen it
     <runs>/<run>/progress.json         Progress: rewritten every few seconds
-    <runs>/<run>/stop.json             asks one launch to end
+    <runs>/<run>/stop.json             a request to stop one launch
     <runs>/<run>/epochs/0007/          samples.png, losses.json (Curve) and metrics.json (EpochSummary)
     <runs>/<run>/step_00006566/        a checkpoint: its files and MANIFEST.json (Manifest), which names and hashes them
-    <runs>/<run>/evaluations/          step_00006566.json (Evaluation): scores of a checkpoint; they stay when it goes
+    <runs>/<run>/evaluations/          step_00006566.json (Evaluation): scores of a checkpoint; kept when it is removed
 
-An epoch is complete when its metrics.json exists, and a checkpoint exists when its manifest does: each is written last.
+An epoch is complete once its metrics.json exists, and a checkpoint once its manifest exists: each is written last.
 
 A run has one writer, which publishes checkpoints in ascending steps, and any number of readers. On a disk, files and
-checkpoints are written under another name, synced and renamed. In a bucket, where nothing can be renamed but each
-upload is atomic, the manifest is uploaded last.
+checkpoints are written under a temporary name, synced and renamed. A bucket cannot rename, but each upload is atomic,
+and the manifest is uploaded last.
 """
 
 import hashlib
@@ -67,14 +67,14 @@ __all__ = [
 FORMAT = 1
 """Format number of run.json and of the manifests. A reader refuses a higher one."""
 STALE_SECONDS = 30
-"""Age of a heartbeat, in seconds, after which a run counts as dead. The trainer writes one every second or two."""
+"""Age of a heartbeat, in seconds, after which a run counts as dead. The trainer writes one every 1 to 2 seconds."""
 
 GENERATOR_FILE = "generator.safetensors"
-"""File of a checkpoint: the generator that draws, with its config. A reader needs no other file."""
+"""File of a checkpoint: the generator for drawing (the EMA, if there is one), with its config. Enough for a reader."""
 NETWORKS_FILE = "networks.safetensors"
-"""File of a checkpoint: G and D as they train."""
+"""File of a checkpoint: the weights of G and D in training."""
 RESUME_FILE = "resume.safetensors"
-"""File of a checkpoint: optimizers, counters and the curve of the epoch under way."""
+"""File of a checkpoint: optimizers, counters and the curve of the current epoch."""
 
 RUN_FILE, PROGRESS_FILE, STOP_FILE, MANIFEST_FILE = "run.json", "progress.json", "stop.json", "MANIFEST.json"
 SAMPLES_FILE, LOSSES_FILE, METRICS_FILE = "samples.png", "losses.json", "metrics.json"
@@ -86,21 +86,24 @@ STEP_FOLDER = re.compile(r"step_([0-9]{8}|[1-9][0-9]{8,})")
 STAGE_FOLDER = re.compile(r"\.stage-step_([0-9]+)-.*")
 
 Phase = Literal["starting", "training", "stopped", "finished", "failed"]
-"""State of a run. `stopped`: ended before its last step, on request or because its processor time was used up."""
+"""State of a run. `stopped`: ended before the last step, on request or because its processor time was used up."""
 
 Curve: TypeAlias = dict[str, list[float | None]]
-"""Numbers of the steps of an epoch, a list per column, all of equal length. None: not finite, or not measured.
+"""Curve of an epoch: name of a column -> one value per step. None: not finite, or not measured.
 
-`step` (counted from 1 over the whole run), `d_loss`, `g_loss`, `d_acc_real` and `d_acc_fake` (D's accuracy, 0 to 1),
-`penalty` (D's gradient penalty), `d_class_loss` and `g_class_loss` (0 in recipes without class losses), all times their
-weights, and `images_per_second`. Readers ignore columns that they do not know.
+The columns are `step` (counted from 1 over the whole run), `d_loss`, `g_loss`, `d_acc_real` and `d_acc_fake` (D's
+accuracy, 0 to 1), `penalty` (D's gradient penalty), `d_class_loss`, `g_class_loss`, and `images_per_second`. Losses and
+penalties include their weights, and are 0 in recipes without them. Readers ignore columns that they do not know.
 """
 
 Scores: TypeAlias = Mapping[str, float | None]
-"""Score by name, such as `fid` or `label_accuracy`; None: not finite."""
+"""Name of a score (a key of `models.scores.SCORES`) -> its value. None: not finite."""
 
 DetailedScores: TypeAlias = Mapping[str, float | None | list[float] | list[list[int]]]
-"""Scores, and `label_accuracy_per_digit` (10,) and `confusion` (10, 10): rows are digits asked for, columns as read."""
+"""Scores, with `label_accuracy_per_digit` (10,) and `confusion` (10, 10).
+
+Rows of `confusion` are the digits asked for, columns the digits read.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,10 +114,10 @@ class Record:
 
     @classmethod
     def from_json(cls, values: JSON, path: str) -> Self:
-        """Return the record that was read from `path`.
+        """Return the record with these values, read from `path`.
 
-        A value that does not fit its field counts as missing, and a missing field has its default. Raises
-        `DamagedError` if a field without a default is missing.
+        A value that does not fit its field counts as missing. A missing field gets its default. Raises `DamagedError`
+        if a field without a default is missing.
         """
         extra, known, types = dict(values), {}, get_type_hints(cls)
         for name in types.keys() - {"extra"}:
@@ -134,7 +137,7 @@ class Record:
 
 @dataclass(frozen=True, kw_only=True)
 class RunRecord(Record):
-    """run.json: what a run trains, and on what."""
+    """run.json: the config and the data of a run."""
 
     recipe: str
     config: JSON
@@ -162,18 +165,18 @@ class RunRecord(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Progress(Record):
-    """progress.json: how far a run has come. Every field has a default, for another version may have written it."""
+    """progress.json: the progress of a run. Every field has a default, so that files of other versions can be read."""
 
     phase: Phase = "starting"
     message: str = ""
     """Why the run failed."""
     launch_id: str = ""
-    """Which launch of the run writes this."""
+    """ID of the launch that writes this."""
     step: int = 0
     """Steps done."""
     total_steps: int = 0
     epoch: int = 0
-    """Epoch under way, counted from 1."""
+    """Current epoch, counted from 1."""
     epochs: int = 0
     nimg: int = 0
     """Images seen: steps x batch size."""
@@ -205,7 +208,7 @@ class Progress(Record):
 
     @property
     def share(self) -> float:
-        """The part of the run that is done, from 0 to 1."""
+        """Finished share of the run, from 0 to 1."""
         if self.phase == "finished":
             return 1.0
         return min(self.step / self.total_steps, 1.0) if self.total_steps else 0.0
@@ -217,7 +220,7 @@ class Progress(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class EpochSummary(Record):
-    """metrics.json: summary of a complete epoch. Epoch 0, before training, has only the first four fields."""
+    """metrics.json: summary of a complete epoch. Epoch 0 is before training and has only the first four fields."""
 
     epoch: int
     step: int
@@ -244,12 +247,12 @@ class EpochSummary(Record):
     scores: Scores | None = None
     """Scores of the generator, if it was scored at the end of the epoch."""
     floor: Scores | None = None
-    """Scores of as many real images, with which `scores` is compared."""
+    """Scores of the same number of real images, for comparison."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest(Record):
-    """MANIFEST.json: what a checkpoint is, and the size and hash of each of its files."""
+    """MANIFEST.json: description of a checkpoint, with the size and hash of each file."""
 
     step: int
     epoch: int
@@ -259,7 +262,7 @@ class Manifest(Record):
     world_size: int
     """Number of workers."""
     seconds: float = 0.0
-    """Time spent on training, over all launches, without starting up."""
+    """Time spent on training, over all launches, without startup."""
     cpu_seconds: float = 0.0
     """Processor time of all workers in that time."""
     fid: float | None = None
@@ -271,7 +274,7 @@ class Manifest(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation(Record):
-    """Scores of a checkpoint, beside those of real images."""
+    """evaluations/step_*.json: scores of a checkpoint, and those of real images."""
 
     step: int
     epoch: int
@@ -281,7 +284,7 @@ class Evaluation(Record):
     seed: int
     """Seed of the first image; image k has seed + k."""
     reader_sha256: str
-    """SHA-256 of the weights of the digit reader that judged."""
+    """SHA-256 of the weights of the digit reader that was used."""
     time: float
     """When the scores were computed, in seconds since 1970."""
     generated: DetailedScores
@@ -317,7 +320,7 @@ def open_store(path_or_uri: str | Path) -> "RunStore":
 
 @dataclass(frozen=True)
 class RunStore:
-    """A folder, or a prefix in a bucket, of runs."""
+    """A folder of runs on a disk, or a prefix in a bucket."""
 
     storage: Storage
 
@@ -327,11 +330,11 @@ class RunStore:
         return self.storage.root
 
     def run(self, name: str) -> "Run":
-        """Return the run of this name, whether it exists or not; raises `RunStoreError` for an invalid name."""
+        """Return the run of this name, which need not exist; raises `RunStoreError` for an invalid name."""
         return Run(self, name)
 
     def list_runs(self) -> list["Run"]:
-        """Return the runs with a readable run.json, newest start first; a folder that does not exist has none."""
+        """Return the runs with a readable run.json, newest start first; none if the folder does not exist."""
         found = []
         for name in self.storage.folders():
             if valid_run_name(name):
@@ -345,7 +348,7 @@ class RunStore:
 
 @dataclass(frozen=True)
 class Run:
-    """A run of a store. Readers raise `MissingError` for what is not written, `DamagedError` for what is broken."""
+    """A run of a store. Read methods raise `MissingError` if a file is missing, `DamagedError` if it is damaged."""
 
     store: RunStore
     name: str
@@ -364,7 +367,7 @@ class Run:
         return self.storage.full_path(self.name)
 
     def exists(self) -> bool:
-        """Return whether the run's run.json is there."""
+        """Return whether the run has a run.json."""
         return self.storage.exists(f"{self.name}/{RUN_FILE}")
 
     def create(self, record: RunRecord) -> None:
@@ -375,11 +378,11 @@ class Run:
         self._write(RUN_FILE, replace(record, name=self.name, started=started, format=FORMAT))
 
     def extend(self, config: JSON, total_steps: int) -> None:
-        """Rewrite run.json for a run that goes on longer than was planned."""
+        """Rewrite run.json with the config and total steps of a longer run."""
         self._write(RUN_FILE, replace(self.read_run(), config=config, total_steps=total_steps))
 
     def read_run(self) -> RunRecord:
-        """Return what run.json says."""
+        """Return the content of run.json."""
         return RunRecord.from_json(self._read_with_format(RUN_FILE), f"{self.path}/{RUN_FILE}")
 
     def write_progress(self, progress: Progress) -> None:
@@ -387,7 +390,7 @@ class Run:
         self._write(PROGRESS_FILE, progress)
 
     def read_progress(self) -> Progress:
-        """Return what `write_progress` wrote last, or the defaults if it never did."""
+        """Return the content of progress.json, or the defaults if it does not exist."""
         try:
             values = self.storage.read_json(f"{self.name}/{PROGRESS_FILE}")
         except MissingError:
@@ -395,9 +398,9 @@ class Run:
         return Progress.from_json(values, f"{self.path}/{PROGRESS_FILE}")
 
     def is_being_trained(self, watch: float = 3.0) -> bool:
-        """Return whether a process trains this run now: its heartbeat advances within `watch` seconds.
+        """Return whether a process is training this run: whether its heartbeat advances within `watch` seconds.
 
-        A recent heartbeat is not enough: it may be the last one of a training that was killed.
+        A recent heartbeat is not enough: it may come from a training that was killed since.
         """
         first = self.read_progress()
         deadline = time.monotonic() + watch
@@ -409,11 +412,11 @@ class Run:
         return False
 
     def request_stop(self, launch_id: str) -> None:
-        """Ask the training of this launch to end after a checkpoint. Other launches ignore it."""
+        """Ask this launch to stop after a checkpoint. Other launches ignore the request."""
         self.storage.write(f"{self.name}/{STOP_FILE}", _encode({"launch_id": launch_id}))
 
     def stop_requested(self, launch_id: str) -> bool:
-        """Return whether this launch was asked to end."""
+        """Return whether this launch was asked to stop."""
         try:
             return bool(self.storage.read_json(f"{self.name}/{STOP_FILE}").get("launch_id") == launch_id)
         except MissingError:
@@ -424,7 +427,7 @@ class Run:
         return sorted(epoch for epoch, files in self._epoch_files().items() if METRICS_FILE in files)
 
     def running_epoch(self) -> int | None:
-        """Return the epoch that has a curve already and is newer than all complete ones."""
+        """Return the epoch that has a curve and is newer than all complete epochs; None if there is none."""
         files = self._epoch_files()
         complete = max((epoch for epoch in files if METRICS_FILE in files[epoch]), default=-1)
         return max((epoch for epoch in files if LOSSES_FILE in files[epoch] and epoch > complete), default=None)
@@ -442,7 +445,7 @@ class Run:
         self.storage.write(self._epoch_file(epoch, LOSSES_FILE), _encode(curve))
 
     def read_losses(self, epoch: int) -> Curve:
-        """Return the curve of an epoch, which may still be under way."""
+        """Return the curve of an epoch, complete or not."""
         path = self._epoch_file(epoch, LOSSES_FILE)
         curve = self.storage.read_json(path)
         if not _is_curve(curve):
@@ -473,12 +476,12 @@ class Run:
     def checkpoints(self) -> list["Checkpoint"]:
         """Return the checkpoints with a readable manifest, ascending by step, without verifying their files."""
         found, steps = [], None
-        while steps != (listed := self._steps()):  # again if a checkpoint was published and another pruned meanwhile
+        while steps != (listed := self._steps()):  # list again if a checkpoint was published or removed meanwhile
             found, steps = [checkpoint for step in listed if (checkpoint := self.checkpoint(step))], listed
         return found
 
     def checkpoint(self, step: int) -> "Checkpoint | None":
-        """Return the checkpoint of a step; None without a readable manifest. Raises if its format is newer."""
+        """Return a step's checkpoint; None without a readable manifest. Raises `RunStoreError` for a newer format."""
         path = f"{checkpoint_name(step)}/{MANIFEST_FILE}"
         try:
             manifest = Manifest.from_json(self._read_with_format(path), f"{self.path}/{path}")
@@ -490,24 +493,24 @@ class Run:
         return Checkpoint(self, manifest)
 
     def latest_checkpoint(self, verify: bool = True) -> "Checkpoint | None":
-        """Return the newest checkpoint whose files are all intact; without `verify`, the newest one listed.
+        """Return the newest intact checkpoint; without `verify`, the newest one listed. None if there is none.
 
-        Raises if the storage does not answer: an older checkpoint would be the wrong one.
+        Raises `RunStoreError` if the storage does not answer, rather than return an older checkpoint.
         """
         left = self.checkpoints()
         while left:
             checkpoint = left.pop()
             if not verify or checkpoint.is_intact():
                 return checkpoint
-            if self.checkpoint(checkpoint.step) is None:  # pruned while it was read, so there is a newer one
+            if self.checkpoint(checkpoint.step) is None:  # removed while it was read, so there is a newer one
                 left = self.checkpoints()
         return None
 
     def publish_checkpoint(self, manifest: Manifest, files: Mapping[str, bytes | Path]) -> "Checkpoint":
-        """Publish files, by name, as the checkpoint that a manifest describes; `manifest.files` is set here.
+        """Publish a checkpoint: its files, by name, and its manifest, in which this sets `files`.
 
-        An intact checkpoint of this step is kept and returned; a damaged one is set aside. After an error nothing has
-        been published, and the same call may be repeated.
+        If the step already has an intact checkpoint, it is kept and returned; a damaged one is set aside. After an
+        error nothing is published, and the call may be repeated.
         """
         name = checkpoint_name(manifest.step)
         final = f"{self.name}/{name}"
@@ -534,7 +537,7 @@ class Run:
         return Checkpoint(self, Manifest.from_json(json.loads(content), f"{self.path}/{name}/{MANIFEST_FILE}"))
 
     def set_aside(self, checkpoint: "Checkpoint") -> None:
-        """Take a damaged checkpoint out of the list: on a disk it is renamed, in a bucket it is removed."""
+        """Take a damaged checkpoint out of the list: rename it on a disk, remove it in a bucket."""
         if self.storage.is_local:
             aside = f"set-aside-{checkpoint.name}-{uuid.uuid4().hex}"
             self.storage.rename(f"{self.name}/{checkpoint.name}", f"{self.name}/{aside}")
@@ -542,10 +545,10 @@ class Run:
             self._remove_checkpoint(checkpoint.name)
 
     def prune_checkpoints(self, keep_newest: int, keep_best: int | None = None) -> list[int]:
-        """Remove all checkpoints except the newest ones and the one of step `keep_best`; returns the steps removed.
+        """Remove all checkpoints except the `keep_newest` newest and step `keep_best`; return the removed steps.
 
-        What killed writers left is removed too: staging folders, and step folders without a readable manifest. Those
-        newer than the newest checkpoint stay, because they may still be being written.
+        This also removes what killed writers have left: staging folders, and step folders without a readable manifest.
+        Folders newer than the newest checkpoint stay, because a writer may still be at work on them.
         """
         if keep_newest < 1:
             raise RunStoreError(f"keep_newest must be at least 1: got {keep_newest}")
@@ -573,7 +576,7 @@ class Run:
         return values
 
     def _remove_checkpoint(self, folder: str) -> None:
-        """Delete a checkpoint, its manifest first: a partly deleted one must not be taken for a whole one."""
+        """Delete a checkpoint, its manifest first, so that a partly deleted checkpoint does not count as one."""
         self.storage.remove_file(f"{self.name}/{folder}/{MANIFEST_FILE}")
         self.storage.remove_folder(f"{self.name}/{folder}")
 
@@ -598,7 +601,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A published checkpoint, as its manifest describes it."""
+    """A published checkpoint."""
 
     run: Run
     manifest: Manifest = field(hash=False, repr=False)
@@ -620,11 +623,11 @@ class Checkpoint:
 
     @property
     def name(self) -> str:
-        """Name of its folder."""
+        """Name of the checkpoint's folder."""
         return checkpoint_name(self.step)
 
     def read(self, filename: str) -> bytes:
-        """Return the content of one of its files; raises `DamagedError` unless it is what the manifest says."""
+        """Return the content of a file; raises `DamagedError` unless it agrees with the manifest."""
         if filename not in self.manifest.files:
             known = ", ".join(self.manifest.files)
             raise RunStoreError(f"{self._full_path(filename)}: the checkpoint has no such file, only {known}")
@@ -633,12 +636,12 @@ class Checkpoint:
         return data
 
     def verify(self) -> None:
-        """Check all its files against the manifest, without holding them in memory; raises `DamagedError`."""
+        """Compare all files with the manifest, without loading them into memory; raises `DamagedError`."""
         for filename in self.manifest.files:
             self._check(filename, self.run.storage.entry(f"{self.run.name}/{self.name}/{filename}"))
 
     def is_intact(self) -> bool:
-        """Return whether `verify` passes. Raises if the storage does not answer, which says nothing about the files."""
+        """Return whether `verify` passes. Raises `RunStoreError` if the storage does not answer."""
         try:
             self.verify()
         except DamagedError:
@@ -657,7 +660,7 @@ class Checkpoint:
 
 
 def _count(value: int, what: str) -> int:
-    """Return an integer of at least 0; raise `RunStoreError` for any other value, which must not enter a path."""
+    """Return the value as an integer of at least 0, for use in a path; raise `RunStoreError` for any other value."""
     try:
         number = operator.index(value)
     except TypeError:
@@ -668,7 +671,7 @@ def _count(value: int, what: str) -> int:
 
 
 def _check_files(files: Mapping[str, object], path: str) -> None:
-    """Raise `DamagedError` unless a checkpoint has files, all of them in its own folder."""
+    """Raise `DamagedError` unless there are files and their names are valid: no path, and not the manifest's name."""
     if not files:
         raise DamagedError(f"{path}: a checkpoint needs at least one file")
     for name in files:
@@ -677,14 +680,14 @@ def _check_files(files: Mapping[str, object], path: str) -> None:
 
 
 def _is_curve(values: JSON) -> TypeGuard[Curve]:
-    """Return whether a JSON object holds lists of equal length with numbers and nulls."""
+    """Return whether all values of a JSON object are lists of numbers and nulls, of equal length."""
     columns = list(values.values())
     are_lists = all(isinstance(column, list) and len(column) == len(columns[0]) for column in columns)
     return are_lists and all(type(item) in (float, int, NoneType) for column in columns for item in column)
 
 
 def _fit(value: Any, kind: Any) -> Any:
-    """Return a value from JSON as an annotated type, such as tuple[str, ...]; raise `TypeError` if it does not fit."""
+    """Convert a JSON value to a type annotation, for example tuple[str, ...]; raise `TypeError` if it does not fit."""
     outer, inner = get_origin(kind), get_args(kind)
     if kind is Any or type(value) is kind or (outer is Literal and value in inner):
         return value
@@ -712,7 +715,7 @@ def _encode(value: JSON) -> bytes:
 
 
 def _finite(value: Any) -> Any:
-    """Return the value with None for each float that JSON cannot hold."""
+    """Return the value with each infinite or NaN float replaced by None."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):

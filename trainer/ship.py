@@ -1,4 +1,4 @@
-"""`python -m trainer ship RUN`: copy a finished run into `pretrained/`, without what only a resume needs."""
+"""`python -m trainer ship RUN`: copy a finished run into `pretrained/`, without the files that only a resume needs."""
 
 import sys
 from dataclasses import replace
@@ -7,14 +7,14 @@ from models.command_line import Parser
 from trainer.run_store import GENERATOR_FILE, Curve, Run, RunStoreError, open_store
 
 DIGITS = 4
-"""Significant digits of a shipped curve: enough for a chart, in a quarter of the size."""
+"""Significant digits of a shipped curve. They suffice for a chart and need a quarter of the space."""
 
 
 def ship(run: Run, target: Run) -> str:
-    """Copy a run's record, its epochs and its newest checkpoint with its scores; returns the checkpoint's name.
+    """Copy a run's record, epochs, and newest checkpoint with its scores; return the name of the checkpoint.
 
-    Of the checkpoint's files only the generator is copied: showing a run needs no other. Raises `RunStoreError`, also
-    if the target exists.
+    The copied checkpoint has only the generator file, which is enough to show a run. Raises `RunStoreError` if the run
+    has no checkpoint or the target exists.
     """
     checkpoint = run.latest_checkpoint()
     if checkpoint is None:

@@ -1,7 +1,7 @@
-"""TrainState: the networks, optimizers and counters of a run at a step, and their files in a checkpoint.
+"""TrainState: the networks, optimizers and counters of a run at a step, and how checkpoints store them.
 
 A checkpoint has three files: `generator.safetensors` (the EMA generator, for consumers), `networks.safetensors` (G and
-D as they train) and `resume.safetensors` (optimizers, counters, the curve of the epoch under way). With all three, a
+D as they train) and `resume.safetensors` (optimizers, counters, the curve of the current epoch). With all three, a
 resumed run continues as if it had not been interrupted.
 """
 
@@ -39,15 +39,15 @@ class TrainState:
     g_optimizer: torch.optim.Optimizer
     d_optimizer: torch.optim.Optimizer
     curve: Tensor
-    """(steps_per_epoch, len(CURVE)): the rows of the epoch under way. Later rows are left from the epoch before."""
+    """(steps_per_epoch, len(CURVE)): a row per step of the current epoch. Later rows are from the epoch before."""
     speed: Tensor
-    """(steps_per_epoch,) images per second at each of these steps; NaN where it was not measured."""
+    """(steps_per_epoch,): images per second at each step; NaN where it was not measured."""
     step: int = 0
     """Number of steps done."""
     epoch_seconds: float = 0.0
-    """Time spent on the epoch under way, over all launches of the run."""
+    """Time spent on the current epoch, over all launches of the run."""
     seconds: float = 0.0
-    """Time spent on the run, over all launches, without what comes before the first step of each."""
+    """Time spent on the run, over all launches, without the startup before the first step of each launch."""
     cpu_seconds: float = 0.0
     """Processor time of all workers in that time."""
 
@@ -58,7 +58,7 @@ class TrainState:
 
 
 def new_state(config: TrainConfig, steps_per_epoch: int, device: torch.device) -> TrainState:
-    """Return the state before the first step. It depends on the config alone and is the same on every worker."""
+    """Return the state before the first step. It depends only on the config and is the same on every worker."""
     dtype = getattr(torch, config.dtype)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
@@ -92,8 +92,8 @@ def set_learning_rates(state: TrainState, g_lr: float, d_lr: float) -> None:
 
 @torch.no_grad()
 def update_ema(state: TrainState, config: TrainConfig) -> None:
-    """Move G_ema toward G by one step, and copy the buffers."""
-    # Early in a run the half-life grows with it; otherwise the initial weights would stay in the average for long.
+    """Move the weights of G_ema toward those of G, and copy the buffers."""
+    # Early in a run the half-life is shorter; otherwise the initial weights would stay in the average for too long.
     half_life = min(config.ema, state.step * config.batch_size / 20)
     weight = 1 - 0.5 ** (config.batch_size / half_life) if half_life > 0 else 1.0
     torch._foreach_lerp_(list(state.G_ema.parameters()), list(state.G.parameters()), weight)
@@ -102,7 +102,7 @@ def update_ema(state: TrainState, config: TrainConfig) -> None:
 
 
 def weights_digest(state: TrainState) -> str:
-    """Return the SHA-256 of the weights of G and D, by which workers compare them."""
+    """Return the SHA-256 of the weights of G and D, to compare them between workers."""
     digest = hashlib.sha256()
     for network in (state.G, state.D):
         for parameter in network.parameters():
@@ -131,7 +131,7 @@ def checkpoint_files(
 
 
 def load_checkpoint_files(state: TrainState, files: dict[str, bytes]) -> None:
-    """Set a new state to the content of a checkpoint; raise `ValueError` if it belongs to other networks."""
+    """Load the files of a checkpoint into a new state; raise `ValueError` if they do not fit its networks."""
     generator = safetensors.torch.load(files[GENERATOR_FILE])
     networks = safetensors.torch.load(files[NETWORKS_FILE])
     resume = safetensors.torch.load(files[RESUME_FILE])
@@ -157,7 +157,7 @@ def load_checkpoint_files(state: TrainState, files: dict[str, bytes]) -> None:
 
 
 def _load_curve(state: TrainState, resume: dict[str, Tensor]) -> None:
-    # Checkpoints of earlier versions have fewer columns and no speed: NaN stands for what they did not measure.
+    # Checkpoints of earlier versions have fewer columns and no speed. The missing values become NaN.
     curve = resume["curve"]
     state.curve.fill_(torch.nan)
     state.curve[:, : curve.shape[1]] = curve

@@ -1,8 +1,8 @@
 """The phases of a training step as pure functions, and the update that follows each of them.
 
-A phase returns one value per image. It knows neither the size of the whole batch nor the number of workers: `update`
-sums over images and workers. So no phase can make a run depend on the number of workers. The exception is BatchNorm,
-whose statistics are those of a worker's images. Shapes: b images of this worker, B images of the whole batch.
+A phase returns one value per image. It does not know the size of the whole batch or the number of workers: `update`
+sums over images and workers. So a run does not depend on the number of workers. The exception is BatchNorm, whose
+statistics come from the images of one worker. Shapes: b images of this worker, B images of the whole batch.
 """
 
 from collections.abc import Callable
@@ -21,14 +21,14 @@ from trainer.workers import Share, Workers
 
 
 class Terms(NamedTuple):
-    """What a phase returns, with one value per image (b,)."""
+    """The result of a phase, with one value per image (b,)."""
 
     loss: Tensor
-    """The loss that the update follows."""
+    """The loss to minimize."""
     curve: dict[str, Tensor]
-    """Columns of the run's curve. Where two phases of a step have the same column, it is their sum."""
+    """Columns of the run's curve, by name. A column that two phases of a step return is summed over both."""
     logits: dict[str, Tensor]
-    """D's logits of `real` and `fake` images, from which its accuracy is computed."""
+    """D's logits for `real` and `fake` images, for its accuracy."""
 
 
 Phase = Callable[[TrainConfig, Discriminator, Batch, Batch, int], Terms]
@@ -36,15 +36,15 @@ Phase = Callable[[TrainConfig, Discriminator, Batch, Batch, int], Terms]
 
 
 def d_joint(config: TrainConfig, D: Discriminator, real: Batch, fake: Batch, step: int) -> Terms:
-    """Judge real and fake images in one pass each, for one update of D."""
+    """Return the terms of an update of D with a pass over real images and a pass over fakes."""
     _track_gradients(config, real, fake)
-    # D learns to read classes from real images alone: a fake may not show the class that it should.
+    # The class loss of D uses only real images, because a fake may not show its class.
     real_logits, class_logits = D.read(*real) if config.d_class_weight else (D(*real), None)
     return _d_terms(config, D, real, fake, real_logits, D(*fake), class_logits, step)
 
 
 def d_concatenated(config: TrainConfig, D: Discriminator, real: Batch, fake: Batch, step: int) -> Terms:
-    """Judge real and fake images in a single pass, where BatchNorm sees them together, for one update of D."""
+    """Return the terms of an update of D with one pass over real images and fakes, which share BatchNorm statistics."""
     _track_gradients(config, real, fake)
     logits = D(torch.cat([real.images, fake.images]), torch.cat([real.c, fake.c]))
     real_logits, fake_logits = logits.chunk(2)
@@ -52,14 +52,14 @@ def d_concatenated(config: TrainConfig, D: Discriminator, real: Batch, fake: Bat
 
 
 def d_real(config: TrainConfig, D: Discriminator, real: Batch, fake: Batch, step: int) -> Terms:
-    """Judge real images, for the first of two updates of D."""
+    """Return the terms of the first of two updates of D, on real images."""
     logits = D(*real)
     loss = _part(LOSSES[config.loss].d_real, config)(logits)
     return Terms(loss, {"d_loss": loss.detach() / 2}, {"real": _counted_logits(config, D, real, logits)})
 
 
 def d_fake(config: TrainConfig, D: Discriminator, real: Batch, fake: Batch, step: int) -> Terms:
-    """Judge fake images, for the second of two updates of D."""
+    """Return the terms of the second of two updates of D, on fakes."""
     logits = D(*fake)
     loss = _part(LOSSES[config.loss].d_fake, config)(logits)
     return Terms(loss, {"d_loss": loss.detach() / 2}, {"fake": _counted_logits(config, D, fake, logits)})
@@ -70,11 +70,11 @@ D_PHASES: dict[str, tuple[Phase, ...]] = {
     "concatenated": (d_concatenated,),
     "separate": (d_real, d_fake),
 }
-"""The phases of D in a step, in order, by the config's `d_update`. An update follows each phase."""
+"""The config's `d_update` -> the phases of D in a step, in order. An update follows each phase."""
 
 
 def g_phase(config: TrainConfig, D: Discriminator, real: Batch, fake: Batch) -> Terms:
-    """Judge the fakes of G's update, and read their classes if the recipe has a class loss."""
+    """Return the terms of the update of G, with a class loss if the recipe has one."""
     loss = LOSSES[config.loss]
     fake_logits, class_logits = D.read(*fake) if config.g_class_weight else (D(*fake), None)
     with torch.no_grad():  # only a loss of pairs needs real logits
@@ -122,13 +122,13 @@ def _part(loss: Callable[[Tensor], Tensor] | None, config: TrainConfig) -> Calla
 
 
 def _track_gradients(config: TrainConfig, *batches: Batch) -> None:
-    """Let gradients with respect to the images be taken, for the gradient penalty."""
+    """Track gradients with respect to the images, if the recipe has a gradient penalty."""
     for batch in batches:
         batch.images.requires_grad_(bool(config.gamma))
 
 
 def _counted_logits(config: TrainConfig, D: Discriminator, batch: Batch, logits: Tensor) -> Tensor:
-    """Return the logits (b,) for D's accuracy: those of its training pass, or those without dropout."""
+    """Return the logits (b,) for D's accuracy: those of the training pass, or those of a pass without dropout."""
     if config.d_acc_mode == "train":
         return logits
     with evaluating(D), torch.no_grad():
@@ -144,16 +144,16 @@ def update(
     workers: Workers,
     extras: dict[str, Tensor] | None = None,
 ) -> dict[str, Tensor]:
-    """Step a network's optimizer along the gradient of the mean loss over the whole batch.
+    """Step a network's optimizer with the gradient of the mean loss over the whole batch.
 
-    The gradients and all numbers travel in one all-reduce. Return the mean of each column of the curve (scalars), the
-    logits of the whole batch (B,), and `extras` summed over the workers.
+    One all-reduce sums the gradients and all numbers over the workers. Returns the mean of each column of the curve
+    (scalars), the logits of the whole batch (B,), and the sum of `extras` over the workers.
     """
     parameters = list(network.parameters())
     gradients = torch.autograd.grad(terms.loss.sum() / share.batch_size, parameters)
     numbers = {name: values.detach().sum() / share.batch_size for name, values in terms.curve.items()}
     for name, logits in terms.logits.items():
-        # Each worker puts its logits in their places among zeros, so that the sum over the workers has all of them.
+        # Each worker pads its logits with zeros to the whole batch, so that the sum over the workers has all logits.
         numbers[name] = F.pad(logits.detach(), (share.rows.start, share.batch_size - share.rows.stop))
     numbers |= extras or {}
     sums = workers.sum([*gradients, *numbers.values()])
@@ -165,7 +165,7 @@ def update(
 
 
 def average_running_statistics(networks: tuple[nn.Module, ...], share: Share, workers: Workers) -> None:
-    """Average the running means and variances of BatchNorm over the workers, weighted by their shares of the batch."""
+    """Average BatchNorm's running means and variances over the workers, weighted by their shares of the batch."""
     norms = [m for network in networks for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     buffers = [buffer for norm in norms for buffer in (norm.running_mean, norm.running_var) if buffer is not None]
     if buffers and workers.count > 1:
@@ -175,6 +175,6 @@ def average_running_statistics(networks: tuple[nn.Module, ...], share: Share, wo
 
 
 def add(numbers: dict[str, Tensor], more: dict[str, Tensor]) -> None:
-    """Add the numbers of a further update of the same step: two parts of D's loss make one column of the curve."""
+    """Add `more` to `numbers` in place, key by key: two updates of D in a step share a column of the curve."""
     for name, value in more.items():
         numbers[name] = numbers[name] + value if name in numbers else value

@@ -1,7 +1,7 @@
-"""Files on a local disk or in an object store, behind the same few verbs. Paths are relative to the storage's root.
+"""Files on a local disk or in an object store, with the same methods. Paths are relative to the storage's root.
 
-A reader never sees a file that is half written: on a disk a file is written under another name, synced and renamed; in
-an object store, which cannot rename, each upload is atomic.
+A reader never sees a partly written file. On a disk, a file is written under a temporary name, synced and renamed. In
+an object store, each upload is atomic.
 """
 
 import hashlib
@@ -30,15 +30,15 @@ CHUNK_BYTES = 8 << 20
 
 
 class RunStoreError(ValueError):
-    """Something in the store, or on the way to it, cannot be used; the message names the path and what to do."""
+    """A file or the storage cannot be used; the message names the path and what to do."""
 
 
 class DamagedError(RunStoreError):
-    """The storage answers, but what it holds is not what was written."""
+    """The storage answers, but the content is not what was written."""
 
 
 class MissingError(DamagedError):
-    """The storage answers, but the file is not there."""
+    """The storage answers, but the file does not exist."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Storage:
         return isinstance(self.fs, LocalFileSystem)
 
     def full_path(self, path: str) -> str:
-        """Return a path within the filesystem."""
+        """Return the path within the filesystem, root included."""
         return f"{self.root.rstrip('/')}/{path}" if path else self.root
 
     def exists(self, path: str) -> bool:
@@ -70,11 +70,11 @@ class Storage:
         return self._is_there(self.full_path(path))
 
     def folders(self, path: str = "") -> list[str]:
-        """Return the names of the folders in a folder; a missing folder has none."""
+        """Return the names of the subfolders of a folder; none for a missing folder."""
         return [info.base_name for info in self._infos(path) if info.type == FileType.Directory]
 
     def files(self, path: str = "") -> list[str]:
-        """Return the files below a folder, as paths relative to it. One request, however many subfolders there are."""
+        """Return the files below a folder, as paths relative to it, with one request for all subfolders."""
         start = len(self.full_path(path)) + 1
         return [info.path[start:] for info in self._infos(path, recursive=True) if info.type == FileType.File]
 
@@ -89,7 +89,7 @@ class Storage:
             with suppress(ValueError):
                 if isinstance(value := json.loads(data), dict):
                     return value
-            time.sleep(pause)  # while a file in a bucket is being replaced, its new bytes may come with the old size
+            time.sleep(pause)  # during a replacement in a bucket, new bytes may be read with the old size
         raise DamagedError(f"{self.full_path(path)}: is damaged ({len(data)} bytes that are no JSON object); remove it")
 
     def entry(self, path: str) -> FileEntry:
@@ -103,7 +103,8 @@ class Storage:
     def put(self, path: str, source: bytes | Path) -> FileEntry:
         """Write a new file in place, from bytes or from a local file, and sync it; returns its size and hash.
 
-        On a disk a reader may see a part of it: write it into a folder that readers ignore, then rename the folder.
+        On a disk a reader may see a part of the file: write it into a folder that readers ignore, then rename the
+        folder.
         """
         full = self.full_path(path)
         with self._errors(full, "written"):
@@ -132,26 +133,26 @@ class Storage:
             _rename(self.full_path(path), new_full)
 
     def remove_file(self, path: str) -> None:
-        """Delete a file, if it is there."""
+        """Delete a file, if it exists."""
         full = self.full_path(path)
         with self._errors(full, "removed"), suppress(FileNotFoundError):
             self.fs.delete_file(full)
 
     def remove_folder(self, path: str) -> None:
-        """Delete a folder and all that is in it, if it is there."""
+        """Delete a folder with its content, if it exists."""
         full = self.full_path(path)
         with self._errors(full, "removed"), suppress(FileNotFoundError):
             self.fs.delete_dir(full)
 
     def check_bucket(self) -> None:
-        """Raise `RunStoreError` if the bucket does not exist: listing it gives nothing, as for an empty bucket."""
+        """Raise `RunStoreError` if the bucket does not exist. Listing a missing bucket returns nothing instead."""
         bucket = self.root.split("/")[0]
         if not self.is_local and not self._is_there(bucket):
             raise RunStoreError(f"{self.root}: there is no bucket {bucket!r}; create it or correct its name")
 
     @contextmanager
     def _errors(self, path: str, verb: str) -> Iterator[None]:
-        """Turn the errors of the filesystem, which can be pages long, into ours."""
+        """Turn errors of the filesystem, which can be very long, into `RunStoreError`."""
         try:
             yield
         except OSError as error:

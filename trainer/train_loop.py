@@ -1,8 +1,8 @@
-"""The training loop: one function from the first step to the last, the same mathematics on any number of workers.
+"""The training loop: one function from the first step to the last, with the same mathematics on any number of workers.
 
-A step draws its batch (`trainer.draws`), has phases that judge it (`trainer.steps`), and updates a network after each
-phase. Draws are functions of (seed, step), phases are pure functions with one value per image, and only an update sums
-over images and workers. The bookkeeping (`trainer.bookkeeping`) stands outside of the mathematics.
+A step draws its batch (`trainer.draws`) and runs phases of D and G (`trainer.steps`). An update of a network follows
+each phase. Draws are functions of (seed, step), phases are pure functions that return one value per image, and only
+updates sum over images and workers. The bookkeeping (`trainer.bookkeeping`) does not influence the mathematics.
 """
 
 import math
@@ -23,7 +23,7 @@ from trainer.run_store import GENERATOR_FILE, NETWORKS_FILE, RESUME_FILE, Manife
 from trainer.workers import Workers
 
 Report = Callable[[Manifest, dict[str, bytes] | None], None]
-"""(a checkpoint's manifest, its files on rank 0 and None elsewhere). All workers call it at the same steps."""
+"""(manifest of a checkpoint, its files on rank 0 or None on other ranks). All workers call it at the same steps."""
 
 
 def train(
@@ -35,10 +35,10 @@ def train(
     device: torch.device,
     cpu_minutes: float = math.inf,
 ) -> None:
-    """Train a run to its end in this process and its process group, from the newest intact checkpoint if there is one.
+    """Train a run in this process and its process group, from its newest intact checkpoint if there is one.
 
-    `recorder` is None on all workers but rank 0. Training ends early, after a checkpoint, when the recorder hears a
-    request to stop, or when all workers, over all launches of the run, have used `cpu_minutes` of processor time.
+    `recorder` is None on all workers except rank 0. Training ends early, after a checkpoint, when the recorder finds a
+    request to stop, or when the workers have used `cpu_minutes` of processor time, summed over all launches.
     Raises `NotFiniteError` on all workers if a loss is not finite.
     """
     workers = Workers.here()
@@ -62,7 +62,7 @@ def train(
             fake = Batch(s.G(z, c), c)
         s.G.train()
 
-        # D step: raise the logits of real images, lower those of fakes.
+        # D step: raise the logits of real images and lower those of fakes.
         share_masks(s.D, draws.d_masks(s.step))
         detached = Batch(fake.images.detach(), fake.c)
         numbers: dict[str, Tensor] = {}
@@ -70,7 +70,7 @@ def train(
             terms = phase(config, s.D, real, detached, s.step)
             steps.add(numbers, steps.update(s.D, s.d_optimizer, terms, draws.d_share, workers))
 
-        # G step: raise the logits of fakes. The clocks of the bookkeeping travel with its all-reduce.
+        # G step: raise the logits of fakes. Its all-reduce also sums the clocks of the bookkeeping.
         if config.g_fakes == "fresh":
             z, c = draws.g_inputs(s.step, real.c)
             fake = Batch(s.G(z, c), c)
@@ -83,7 +83,7 @@ def train(
             state.update_ema(s, config)
         s.step += 1
 
-        # Bookkeeping, and a checkpoint where one is due.
+        # Bookkeeping, and a checkpoint if one is due.
         books.enter(s, numbers)
         due = books.look(s, numbers)
         if due.checkpoint:
@@ -105,7 +105,8 @@ def plan(config: TrainConfig, num_images: int) -> tuple[int, int]:
 def learning_rates(config: TrainConfig, step: int, total_steps: int) -> tuple[float, float]:
     """Return the learning rates (of G, of D) at a step.
 
-    They rise linearly, then stay or fall along half a cosine to 0. Keras' decay divides them by 1 + decay * step.
+    They rise linearly, then stay constant or fall to 0 along half a cosine. Keras' decay divides them by
+    1 + decay * step.
     """
     factor = min(1.0, (step + 1) / (config.lr_warmup + 1))
     if config.lr_decay == "cosine":
@@ -114,7 +115,7 @@ def learning_rates(config: TrainConfig, step: int, total_steps: int) -> tuple[fl
 
 
 def resume(s: state.TrainState, run: Run, workers: Workers) -> None:
-    """Set a new state to the newest intact checkpoint of a run, if there is one; all workers take part.
+    """Load the newest intact checkpoint of a run into a new state, if there is one. All workers must call this.
 
     Damaged checkpoints that are newer are set aside.
     """
@@ -143,7 +144,7 @@ def checkpoint(
     workers: Workers,
     scores: Mapping[str, float],
 ) -> tuple[Manifest, dict[str, bytes] | None]:
-    """Return the manifest of a checkpoint of this state, and on rank 0 the content of its files."""
+    """Return the manifest of a checkpoint of this state, and the content of its files (None except on rank 0)."""
     manifest = Manifest(
         step=s.step,
         epoch=s.step // len(s.curve),

@@ -1,7 +1,4 @@
-"""The workers of a training: which one this process is, and what they exchange.
-
-All communication between workers goes through this module.
-"""
+"""The workers of a training: the rank of this process, and all communication between workers."""
 
 from dataclasses import dataclass
 from types import FunctionType
@@ -17,7 +14,7 @@ class Share(NamedTuple):
 
     rows: slice
     batch_size: int
-    """Rows of the whole batch."""
+    """Number of rows of the whole batch."""
 
     @property
     def size(self) -> int:
@@ -35,14 +32,14 @@ class Workers:
 
     @classmethod
     def here(cls) -> Self:
-        """Return the workers of the current process group, and see to it that nothing but PyTorch holds the group."""
+        """Return the workers of the current process group, after `release_default_group`."""
         if not (dist.is_available() and dist.is_initialized()):
             return cls()
         release_default_group()
         return cls(dist.get_rank(), dist.get_world_size())
 
     def share(self, batch_size: int, group_size: int = 1) -> Share:
-        """Return this worker's rows of a batch: whole groups of rows, spread as evenly as possible."""
+        """Return this worker's rows of a batch: whole groups, divided among the workers as evenly as possible."""
         groups = batch_size // group_size
         first, last = (groups * rank // self.count * group_size for rank in (self.rank, self.rank + 1))
         return Share(slice(first, last), batch_size)
@@ -50,7 +47,7 @@ class Workers:
     def sum(self, tensors: list[Tensor]) -> list[Tensor]:
         """Sum each tensor over all workers, with one all-reduce for all of them.
 
-        PyTorch's DistributedDataParallel is no alternative: with two networks and gradient penalties it misses
+        PyTorch's DistributedDataParallel cannot replace this: with two networks and gradient penalties it misses
         gradients without an error.
         """
         if self.count == 1:
@@ -61,7 +58,7 @@ class Workers:
         return [part.view_as(tensor) for part, tensor in zip(parts, tensors, strict=True)]
 
     def from_rank_zero(self, value: Any) -> Any:
-        """Return the value that rank 0 passes."""
+        """Return rank 0's value on all workers."""
         values = [value]
         if self.count > 1:
             dist.broadcast_object_list(values)
