@@ -40,7 +40,7 @@ def main() -> int:
         )
         return 1
     say("Starting DigitForge ...")
-    os.chdir(ROOT)  # Streamlit finds its settings there, and Python the trainer
+    os.chdir(ROOT)  # Streamlit reads its settings there, and Python finds the trainer
     Demo(_url(listener), runs, options.train).run(sockets=[listener])
     return 0
 
@@ -71,9 +71,9 @@ def _recipe(text: str) -> str:
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """Return a listening socket, so that nobody else takes the port while the app starts. Raises `OSError`."""
+    """Return a listening socket, so that no other program takes the port while the app starts. Raises `OSError`."""
     family, kind, protocol, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    # With the protocol named, asyncio turns off Nagle's algorithm, which would cost 40 ms per answer.
+    # With an explicit protocol, asyncio turns off Nagle's algorithm, which would delay each answer by 40 ms.
     listener = socket.socket(family, kind, protocol)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -136,7 +136,7 @@ class Demo(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Handle `SIGNALS` with `handle_exit`. Unlike uvicorn, do not raise them again: the exit code stays 0."""
+        """Handle `SIGNALS` with `handle_exit`. Unlike uvicorn, do not raise them again, so that the exit code is 0."""
         before = {number: signal.signal(number, self.handle_exit) for number in SIGNALS}
         try:
             yield
@@ -145,7 +145,7 @@ class Demo(uvicorn.Server):
                 signal.signal(number, handler)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """End the server; the second time, do not wait."""
+        """End the server. On a second signal, do not wait for it."""
         if self.should_exit:
             self.force_exit = True
             if self._training:

@@ -16,12 +16,12 @@ from webapp.view_link import V, View, ViewError, encode, from_link, pairs
 HOME = "generate"
 """Kind of the page at the app's URL without a path."""
 SETTLING_SECONDS = 2.0
-"""How long a URL that we wrote ourselves may come back with a click without being treated as a new link."""
+"""How long a URL that the app wrote may come back with a click without being treated as a new link."""
 
 
 @dataclass(frozen=True)
 class Link:
-    """What the URL asks for."""
+    """The view that the URL names."""
 
     view: View
     problems: tuple[ViewError, ...]
@@ -32,7 +32,7 @@ class Link:
 
 @dataclass
 class _Memory:
-    """What a session remembers between runs of the script."""
+    """The state of a session between runs of the script."""
 
     run: str = ""
     step: int | None = None
@@ -55,7 +55,7 @@ def _current() -> tuple[tuple[str, str], ...]:
 
 
 def read(view_class: type[View]) -> Link:
-    """Return what the URL asks for: the view of a link, or without one the view that the page showed last."""
+    """Return the view of the URL if it is a new link, else the view that the page showed last."""
     memory, current, kind = _memory(), _current(), view_class.kind
     if current and not _is_known(kind, current):
         view, problems = from_link(view_class, current)
@@ -107,7 +107,7 @@ def _remember(kind: str, address: tuple[tuple[str, str], ...]) -> None:
 
 
 def last(view: V) -> V:
-    """Return the last published view of this kind, or else `view`: its values stand in for invalid input."""
+    """Return the last published view of this kind, or `view` if there is none. Its values replace invalid input."""
     known: Any = _memory().views.get(view.kind, view)
     return known
 

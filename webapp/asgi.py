@@ -61,7 +61,7 @@ class SecurityHeaders:
 
 
 async def health(request: Request) -> Response:
-    """Answer once the app is ready: the warm-up is over before the first request."""
+    """Answer `ok`. The warm-up ends before the first request, so an answer means that the app is ready."""
     return PlainTextResponse("ok")
 
 
@@ -90,7 +90,7 @@ def _samples(run: str, started: str, epoch: str) -> Response:
 
 @asynccontextmanager
 async def lifespan(app: st.App) -> AsyncIterator[dict[str, Any]]:
-    """Load what the first visitor would otherwise wait for, before the server answers."""
+    """Before the server answers, load what the first visitor would otherwise wait for."""
     os.environ[ROUTES_VARIABLE] = "1"
     await anyio.to_thread.run_sync(_warm_up)
     gc.collect()
@@ -112,7 +112,7 @@ def _warm_up() -> None:
             labels = tuple(range(inference.load(key).config.num_classes))
             view = GenerateView()
             inference.pictures(key, labels, view.count, view.seed, view.truncation)
-    except (RunStoreError, ValueError):  # the page will show it
+    except (RunStoreError, ValueError):  # the page will show the error
         return
 
 

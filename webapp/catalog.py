@@ -1,7 +1,7 @@
-"""Lists the stores and their runs, and reads what the pages show of a run.
+"""List the stores and their runs, and read the data that pages show of a run.
 
-The app and its addresses name a run by a key such as `runs/quick-1` or `pretrained/forge`. Keys are looked up here and
-never used as paths. Results are cached for a moment, so that many visitors cost no more reads than one.
+The app and its URLs name a run by a key, for example `runs/quick-1` or `pretrained/forge`. Keys are looked up here
+and never used as paths. Results are cached for a short time, so that many visitors cost no more reads than one.
 """
 
 import os
@@ -64,7 +64,7 @@ class CheckpointEntry:
 
 
 def stores() -> dict[str, str]:
-    """Return the path or URI of each store, by the first half of the keys of its runs."""
+    """Return name -> path or URI of each store. The name is the first part of its runs' keys."""
     return {"runs": os.environ.get(RUNS_VARIABLE) or "runs", "pretrained": str(PRETRAINED)}
 
 
@@ -117,7 +117,7 @@ def list_runs() -> Listing:
 
 @st.cache_resource(show_spinner=False)
 def _failures() -> dict[str, tuple[float, str]]:
-    """Return when and why each unreadable store failed last. A dead server takes seconds to time out: ask it rarely."""
+    """Return when and why each unreadable store failed last. A dead server takes seconds to time out."""
     return {}
 
 
@@ -160,14 +160,14 @@ def epochs(key: str) -> list[int]:
 
 @st.cache_data(max_entries=1024, show_spinner=False)
 def samples(key: str, started: float, epoch: int) -> bytes:
-    """Return the sample grid of a complete epoch, a PNG. It never changes: `started` tells runs of one name apart."""
+    """Return the sample grid of a complete epoch, a PNG. `started` distinguishes runs of the same name in the cache."""
     return run_of(key).read_samples(epoch)
 
 
 def sample_url(entry: RunEntry, epoch: int) -> str:
     """Return the URL of a sample grid: our route where `webapp.asgi` serves the app, else a data URL.
 
-    What a URL shows never changes: `started` tells runs of the same name apart.
+    The content of a URL never changes, because `started` distinguishes runs of the same name.
     """
     if not os.environ.get(ROUTES_VARIABLE):
         return data_url(samples(entry.key, entry.started, epoch))
@@ -182,7 +182,7 @@ def epoch_metrics(key: str, started: float, epoch: int) -> EpochSummary:
 
 @st.cache_data(ttl=30, max_entries=64, show_spinner=False)
 def evaluation(key: str, step: int) -> Evaluation | None:
-    """Return the scores of a checkpoint; None if there are none or they cannot be read. They may come at any time."""
+    """Return the scores of a checkpoint; None if there are none (yet) or they cannot be read."""
     try:
         return run_of(key).read_evaluation(step)
     except DamagedError:  # the page works without them
@@ -203,7 +203,7 @@ def running_losses(key: str) -> Curve:
 
 
 def classes(key: str) -> Classes:
-    """Return the classes that the networks of a run can draw, as run.json says."""
+    """Return the classes that the networks of a run can draw, from run.json."""
     record = run_record(key)
     number = record.config.get("model", {}).get("num_classes", 0)
     return Classes(number, usable_class_names(list(record.class_names), number))
@@ -211,5 +211,5 @@ def classes(key: str) -> Classes:
 
 @st.cache_data(ttl=30, max_entries=64, show_spinner=False)
 def run_record(key: str) -> RunRecord:
-    """Return what run.json says."""
+    """Return the content of run.json."""
     return run_of(key).read_run()

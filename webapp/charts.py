@@ -1,4 +1,4 @@
-"""The charts of the training page: from the records of a run to Plotly figures."""
+"""The charts of the Training page: Plotly figures from the records of a run."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -11,7 +11,7 @@ from models.scores import SCORES
 from trainer.run_store import Curve, EpochSummary
 
 MAX_POINTS = 1000
-"""Points of one trace. More cannot be seen on a screen."""
+"""Maximum number of points of a trace. A screen cannot show more."""
 D_COLOR, G_COLOR = "#d9822b", "#3d7dd8"
 REAL_COLOR, FAKE_COLOR = "#2f9e78", "#b0508f"
 GREY = "#8a8f98"
@@ -57,7 +57,7 @@ def smoothed(y: NDArray[np.float64], window: int) -> NDArray[np.float64]:
 
 
 def losses(curves: Sequence[Curve], steps_per_epoch: int) -> go.Figure:
-    """Draw the losses of D and G: each step's faintly, their running mean on top."""
+    """Draw the losses of D and G: faint values of each step, and their running mean on top."""
     data = joined(curves, ("step", "d_loss", "g_loss"))
     figure = _figure("Loss")
     for name, title, color in (("d_loss", "Discriminator", D_COLOR), ("g_loss", "Generator", G_COLOR)):
@@ -103,7 +103,7 @@ def label_accuracy(scored: Sequence[EpochSummary]) -> go.Figure:
 
 
 def fid(scored: Sequence[EpochSummary]) -> go.Figure:
-    """Draw the FID of each epoch. The axis is logarithmic, or the last epochs would be one flat line."""
+    """Draw the FID of each epoch. The axis is logarithmic: on a linear axis the last epochs would be a flat line."""
     figure = _figure("FID")
     _add_score(figure, scored, "fid", "Generated", G_COLOR, ".3f")
     figure.update_layout(showlegend=False, margin_t=8)
@@ -133,7 +133,7 @@ def _add_score(figure: go.Figure, scored: Sequence[EpochSummary], name: str, tit
         line={"color": color, "width": 2.2}, marker={"size": 6},
         hovertemplate=f"{title} %{{y:{form}}} (real %{{customdata:{form}}})<extra></extra>",
     )  # fmt: skip
-    if len(x) < 8:  # or a few epochs would get ticks between them
+    if len(x) < 8:  # otherwise there would be ticks between epochs
         figure.update_xaxes(dtick=1)
 
 
@@ -175,7 +175,7 @@ class Chart(NamedTuple):
 
     title: str
     words: str
-    """What it shows, for the help text and for those who do not see it."""
+    """Description of the chart, for the help text and the alternative text."""
     draw: Callable[..., go.Figure]
 
 

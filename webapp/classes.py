@@ -11,7 +11,7 @@ def plain(text: str) -> str:
 
 
 def slug(text: str) -> str:
-    """Turn a text into a part of a file name: `T-shirt/top` gives `t-shirt-top`; empty if no letter of it can stay."""
+    """Turn a text into a part of a file name: `T-shirt/top` becomes `t-shirt-top`. May be empty."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
 
 
@@ -22,7 +22,7 @@ class Classes:
     number: int
     """Number of classes; 0: the generator has none."""
     names: tuple[str, ...] = ()
-    """Names of classes 0, 1, ...; empty: they go by their numbers."""
+    """Names of classes 0, 1, ...; empty if the classes are shown by number."""
 
     @property
     def labels(self) -> tuple[int, ...]:
@@ -64,7 +64,7 @@ class Classes:
     def listed(self, labels: Sequence[int]) -> str:
         """List classes, such as `digits 0 to 9`, `digits 1, 4 and 7`, `Bag and Dress` or `all 26 classes`.
 
-        No labels stand for any class. A label that is not a class goes by its number.
+        An empty list means any class. A label without a name is shown by its number.
         """
         if not labels:
             return "digits" if self.noun == "digit" else "any class"

@@ -1,4 +1,4 @@
-"""Pictures as files: PNG sheets with a note that says where they come from, and GIF and WebP animations."""
+"""Pictures as files: PNG sheets that contain the text of their view, and GIF and WebP animations."""
 
 import base64
 import io

@@ -1,4 +1,4 @@
-"""The frame around every page: run, checkpoint, what trains now, and the page itself or why there is none."""
+"""The frame around every page: the choice of run and checkpoint, the live run, and the page or a notice."""
 
 import dataclasses
 from functools import partial
@@ -30,7 +30,7 @@ LOGO = str(Path(__file__).with_name("logo.svg"))
 STYLE = Path(__file__).with_name("style.css")
 POLL_SECONDS = 3
 FOLLOW = -1
-"""Option in the list of checkpoints that stands for the newest one, now and later."""
+"""Option in the list of checkpoints for the newest one, which changes as the run trains."""
 
 Links = dict[str, st.Page]
 """Kind of each page -> the page as Streamlit knows it."""
@@ -183,7 +183,7 @@ def _choose_checkpoint(
 
 @dataclasses.dataclass(frozen=True)
 class _Shown:
-    """What the page shows of the stores; the page is drawn again when that changes."""
+    """The runs and the checkpoint that the page shows. When they change, the page is drawn again."""
 
     runs: tuple[str, ...]
     run: str = ""

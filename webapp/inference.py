@@ -33,7 +33,7 @@ class GeneratorKey:
 
 
 KEYED_BY_CONTENT: dict[str | type, Callable[[Any], Any]] = {GeneratorKey: lambda key: key.sha256}
-"""How Streamlit's caches tell generators apart: the same file in two places is one generator."""
+"""How Streamlit's caches identify a generator: by the content of its file, wherever it is stored."""
 
 
 @st.cache_resource(max_entries=8, show_spinner=False, hash_funcs=KEYED_BY_CONTENT)
@@ -49,7 +49,7 @@ def load(key: GeneratorKey) -> LoadedGenerator:
     content = checkpoint.read(GENERATOR_FILE)
     if checkpoint.manifest.files[GENERATOR_FILE].sha256 != key.sha256:
         raise CheckpointGoneError(f"{key.run}: the checkpoint of step {key.step} has been replaced meanwhile")
-    torch.set_num_threads(1)  # small networks: a second thread gains nothing, and a training may need the core
+    torch.set_num_threads(1)  # a second thread does not speed up networks this small, and a training may need the core
     return read_generator(content, f"{key.run}, {checkpoint.name}/{GENERATOR_FILE}")
 
 

@@ -1,4 +1,4 @@
-"""Notices in place of a page that has nothing to show: what is missing, and what to do."""
+"""Notices in place of a page that has nothing to show. They say what is missing and what to do."""
 
 import shlex
 

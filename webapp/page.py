@@ -1,4 +1,4 @@
-"""What a page of the app is, and what the frame hands to it. The table of all pages is `webapp.frame.PAGES`."""
+"""The type of a page, and the types that the frame passes to it. The table of pages is `webapp.frame.PAGES`."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ class Scene(Generic[V]):
     """A run to show, and how to show it."""
 
     view: V
-    """The view that the address asks for, with the run and the step that are shown."""
+    """The view that the URL names, with the run and step that are shown."""
     version: str
     """Changes when a link is opened or a run is chosen; widgets reset on it."""
     entry: RunEntry

@@ -1,4 +1,4 @@
-"""A training as a child process: started at low priority, ended in stages, and nothing is left running."""
+"""A training as a child process: started at low priority, and ended in stages with all its own processes."""
 
 import ctypes
 import os
@@ -15,9 +15,9 @@ from trainer.run_store import RunStore
 
 NICENESS = 10
 REFUSED = 2
-"""Exit code of a trainer that refuses its arguments, such as resuming a run of another config."""
+"""Exit code of a trainer that refuses its arguments, for example to resume a run with another config."""
 STAGES = ((signal.SIGINT, 20.0), (signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0))
-"""Signals that end the child, and how many seconds each has."""
+"""Signals that end the child, in order, and the seconds to wait after each."""
 PR_SET_PDEATHSIG = 1
 
 
@@ -43,7 +43,7 @@ class TrainingChild:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "PYTHONUNBUFFERED": "1"},
-                start_new_session=True,  # a Ctrl-C in the terminal reaches only us, and `stop` passes it on
+                start_new_session=True,  # a Ctrl-C in the terminal reaches only the app, and `stop` passes it on
                 preexec_fn=prepare,
             )
 
@@ -66,7 +66,7 @@ class TrainingChild:
         self._hurry = True
 
     def stop(self, say: Callable[[str], None]) -> None:
-        """End the child and everything it has started: ask first, kill last."""
+        """End the child and all processes that it has started, with the signals of `STAGES`."""
         if self.exit_code() is None:
             say("Ending the training: it writes a checkpoint first (Ctrl-C again hurries it) ...")
         for number, seconds in STAGES:
@@ -87,7 +87,7 @@ class TrainingChild:
             time.sleep(0.05)
 
     def _end_session(self) -> None:
-        """Kill what the child has left running: its process group, and on Linux all of its session."""
+        """Kill processes that the child has left: its process group, and on Linux its whole session."""
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
         for stat in Path("/proc").glob("[0-9]*/stat"):
@@ -103,9 +103,9 @@ def training_command(recipe: str, name: str, runs: str) -> list[str]:
 
 
 def choose_run_name(store: RunStore, recipe: str, resume: bool = True) -> str:
-    """Return the newest run `<recipe>-<n>` if it is unfinished and nobody trains it now, or else a new name.
+    """Return the name of the newest run `<recipe>-<n>` if it is unfinished and not being trained, else a new name.
 
-    Without `resume`, return a new name. This takes a few seconds if the run has just lost its trainer. Raises
+    Without `resume`, return a new name. Takes a few seconds if the run's training was killed just before. Raises
     `RunStoreError`.
     """
     matches = [re.fullmatch(re.escape(recipe) + r"-([1-9][0-9]{0,6})", run.name) for run in store.list_runs()]

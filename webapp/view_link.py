@@ -1,6 +1,6 @@
 """Views, and their text in a URL: `gallery?run=runs/quick-1&epoch=3` is the gallery's view of one epoch.
 
-The text names every value, so a link shows the same whenever it is opened. Each page defines its own view, in
+The text contains every value, so a link always shows the same. Each page defines its own view, in
 webapp/views/; this module reads and writes them.
 """
 
@@ -21,7 +21,7 @@ DIGITS = re.compile(r"[0-9]{1,3}(-[0-9]{1,3})?(\.[0-9]{1,3}(-[0-9]{1,3})?){0,99}
 
 
 class ViewError(ValueError):
-    """An invalid value of a view; `parameter` is its name, quoted if the view has no such value."""
+    """An invalid value of a view. `parameter` is its name, quoted if the view has no such parameter."""
 
     def __init__(self, parameter: str, problem: str) -> None:
         super().__init__(f"{parameter}: {problem}")
@@ -30,7 +30,7 @@ class ViewError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """What a page shows: a checkpoint of a run, and further values that each page adds as fields.
+    """The state of a page: a checkpoint of a run, and further values that each page adds as fields.
 
     `READERS` lists the types that a field may have. `__post_init__` raises `ViewError` for a value out of range.
     """
@@ -60,7 +60,7 @@ def check_range(name: str, value: float, low: int, high: int) -> None:
 
 
 def quoted(text: str) -> str:
-    """Return a text from outside for use in a message: quoted, ASCII and short."""
+    """Return an untrusted text for use in a message: quoted, in ASCII, and shortened."""
     return ascii(text if len(text) <= 40 else text[:40] + "...")
 
 
@@ -87,7 +87,7 @@ def _to_text(value: Any) -> str:
 
 
 def _ranges(digits: Sequence[int]) -> list[tuple[int, int]]:
-    """Return (first, last) for each run of three or more neighbours and for each other digit."""
+    """Return (first, last) for each sequence of three or more consecutive digits and for each other digit."""
     runs: list[list[int]] = []
     for digit in digits:
         if runs and digit == runs[-1][-1] + 1:

@@ -3,7 +3,7 @@ export default function (component) {
   const button = parentElement.querySelector(".copy")
   const text = parentElement.querySelector(".text")
   const address = parentElement.querySelector(".address")
-  // The app may be served below a path: everything before the page's name stays.
+  // The app may be served below a path, so the URL is relative to that of the page.
   const link = new URL(data.path, window.location.href).href
   address.value = link
   button.dataset.link = link
@@ -12,7 +12,7 @@ export default function (component) {
       await navigator.clipboard.writeText(link)
       text.textContent = "Link copied"
       setTimeout(() => { text.textContent = "Copy link" }, 4000)
-    } catch { // no permission, or neither https nor localhost: show the link, selected for copying
+    } catch { // not permitted, or neither https nor localhost: show and select the link, for copying by hand
       address.hidden = false
       address.select()
     }

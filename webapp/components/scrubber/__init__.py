@@ -1,4 +1,4 @@
-"""A player for frames, with a slider and a play button; all frames are in the browser already."""
+"""A player for frames, with a slider and a play button. The browser has all frames in advance."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -42,7 +42,7 @@ def scrubber(
     follow: bool = False,
     reports: bool = False,
 ) -> int | None:
-    """Draw a player, `stage` pixels wide; whenever `version` changes, it starts at `index` (None: the last frame).
+    """Draw a player, `stage` pixels wide. When `version` changes, it starts at `index` (None: the last frame).
 
     Frames have their own URLs, or lie side by side in one `sprite`, each `width` pixels wide. Playing takes `interval`
     milliseconds per frame and stops at the end, or turns back there with `bounce`. With `follow`, the player moves on

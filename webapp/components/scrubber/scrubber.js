@@ -1,5 +1,5 @@
-// A player for frames that the browser has already: dragging and playing never wait for the server.
-// The server sets the first position for each version of the data; after that only the visitor changes it.
+// A player for frames that the browser already has: dragging and playing never wait for the server.
+// The server sets the first position for each version of the data. After that, only the visitor changes it.
 
 const scrubbers = new WeakMap()
 
@@ -70,7 +70,7 @@ class Scrubber {
     this.labelPlay()
   }
 
-  // Return the image of a frame and where in it the frame lies; null until the image is loaded.
+  // Return the image of a frame and the position of the frame in it; null until the image is loaded.
   source(index) {
     const { sprite, width, frames } = this.data
     const image = this.load(sprite || frames[index].url)
@@ -94,7 +94,7 @@ class Scrubber {
     if ((this.data.sprite || this.data.frames[this.index]?.url) === url) this.show(this.index)
   }
 
-  // Load all frames, the nearest to the shown one first.
+  // Load all frames, those nearest to the shown frame first.
   preload() {
     const { sprite, frames } = this.data
     if (sprite) return
@@ -177,7 +177,7 @@ class Scrubber {
     this.playButton.title = playing ? "Pause" : "Play"
   }
 
-  // Report the position to the server when the visitor lets go; -1 means: follow the last frame.
+  // Report the position to the server at the end of an interaction; -1 means: follow the last frame.
   commit() {
     const follows = this.data.follow && this.index === this.data.frames.length - 1
     if (this.data.reports) this.setStateValue("index", follows ? -1 : this.index)
