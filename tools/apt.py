@@ -9,18 +9,18 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 ANSWER_SECONDS = 60
-"""How long a question waits, so that a terminal without a person does not block a build."""
+"""How long a question waits for an answer, so that an unattended terminal does not block a build."""
 
 
 def permission(environment: Mapping[str, str], terminal: bool) -> Literal["given", "ask", "withheld"]:
-    """Return whether commands may run as root: CI and YES=1 permit it, a person at a terminal is asked."""
+    """Return whether commands may run as root: `given` under CI or with YES=1, `ask` at a terminal, else `withheld`."""
     if environment.get("CI") or environment.get("YES") == "1":
         return "given"
     return "ask" if terminal else "withheld"
 
 
 def commands(packages: Sequence[str]) -> list[list[str]] | None:
-    """Return the commands that install packages, or None without apt-get or a way to be root without a password."""
+    """Return the commands that install packages; None without apt-get, or if running as root needs a password."""
     root = _root_prefix()
     if root is None or not shutil.which("apt-get"):
         return None
@@ -29,7 +29,7 @@ def commands(packages: Sequence[str]) -> list[list[str]] | None:
 
 
 def permitted(missing: str, planned: Sequence[str]) -> bool:
-    """Show the commands that would install what is missing, and return whether they may run; a person is asked."""
+    """Print the commands that would install what is missing, ask if necessary, and return whether they may run."""
     said = permission(os.environ, sys.stdin.isatty() and sys.stderr.isatty())
     print(f"Missing: {missing}. To be installed as root, by:", *planned, sep="\n  ", file=sys.stderr)
     if said == "ask":
@@ -57,7 +57,7 @@ def succeeds(command: Sequence[str], quiet: bool = False, timeout: int = 600) ->
 
 
 def _root_prefix() -> list[str] | None:
-    """Return what precedes a command to run it as root without a password; None where that is impossible."""
+    """Return the prefix that runs a command as root without a password; None if there is none."""
     if os.geteuid() == 0:
         return []
     if shutil.which("sudo") and succeeds(["sudo", "-n", "true"], quiet=True):

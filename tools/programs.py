@@ -14,7 +14,7 @@ from pathlib import Path
 from tools import apt
 
 PACKAGES = {"chromium": ("chromium", "fonts-dejavu-core"), "dot": ("graphviz", "fonts-dejavu-core")}
-"""Program -> the packages of Debian and Ubuntu that bring it."""
+"""Program -> its packages in Debian and Ubuntu."""
 
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
 
@@ -24,7 +24,7 @@ class MissingProgramError(Exception):
 
 
 def find_chromium() -> str:
-    """Return the path of a Chromium that starts: the one that CHROMIUM names, one on PATH, or Playwright's own."""
+    """Return the path of Chromium: the one named by CHROMIUM, one on PATH that starts, or Playwright's."""
     if name := os.environ.get("CHROMIUM"):
         if path := shutil.which(name):
             return path
@@ -52,7 +52,7 @@ FINDERS = {"chromium": find_chromium, "dot": find_dot}
 
 
 def install(programs: Sequence[str]) -> None:
-    """Install programs if that is possible and permitted; the finders tell the outcome."""
+    """Install programs if that is possible and permitted. Does not report failure: call the finders afterwards."""
     names = " and ".join(programs)
     packages = sorted({package for program in programs for package in PACKAGES[program]})
     playwright = [sys.executable, "-m", "playwright", "install"]
@@ -62,7 +62,7 @@ def install(programs: Sequence[str]) -> None:
             print("Downloading Playwright's own Chromium ...", flush=True)
             apt.succeeds([*playwright, "chromium"])
         return
-    # Ubuntu's package `chromium` is a stub, so Playwright's own follows where no Chromium starts.
+    # Ubuntu's package `chromium` is a stub. If no Chromium starts, install Playwright's.
     fallback = [*playwright, "--with-deps", "chromium"]
     lines = [shlex.join(command) for command in planned]
     if "chromium" in programs:
@@ -71,18 +71,18 @@ def install(programs: Sequence[str]) -> None:
         return
     print(f"Installing {names} (about half a minute) ...", flush=True)
     for command in planned:
-        apt.succeeds(command)  # where `update` fails, older lists may still do
+        apt.succeeds(command)  # if `update` fails, older package lists may suffice
     if "chromium" in programs and not any(map(_starts, _chromiums())):
         apt.succeeds(fallback)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Print where the programs are, and offer to install those that are missing; fail without one only under CI."""
+    """Print the paths of programs, and offer to install missing ones. Return 1 if one is missing under CI, else 0."""
     parser = argparse.ArgumentParser(prog="python -m tools.programs", description=__doc__)
     parser.add_argument("programs", nargs="+", choices=list(FINDERS), metavar="PROGRAM", help="chromium or dot")
     programs: list[str] = parser.parse_args(arguments).programs
     _, problems = _look_for(programs)
-    # CHROMIUM names the one to use, so no other is installed.
+    # CHROMIUM names the one to use, so none is installed.
     missing = [program for program in problems if program != "chromium" or not os.environ.get("CHROMIUM")]
     if missing:
         install(missing)
@@ -95,7 +95,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _look_for(programs: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:
-    """Return program -> path for those that are found, and program -> message for the others."""
+    """Return program -> path of those found, and program -> message for the others."""
     paths, problems = {}, {}
     for program in programs:
         try:
@@ -107,7 +107,7 @@ def _look_for(programs: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:
 
 def _chromiums() -> Iterator[str]:
     yield from (path for name in CHROMIUM_NAMES if (path := shutil.which(name)))
-    from playwright.sync_api import sync_playwright  # late: not needed where PATH has a browser that starts
+    from playwright.sync_api import sync_playwright  # late: not needed if a browser on PATH starts
 
     with sync_playwright() as playwright:
         path = playwright.chromium.executable_path
@@ -116,7 +116,7 @@ def _chromiums() -> Iterator[str]:
 
 
 def _starts(path: str) -> bool:
-    # On some systems `chromium-browser` is a script that only says where to get the browser.
+    # On some systems `chromium-browser` is a script that only prints how to get the browser.
     return apt.succeeds([path, "--version"], quiet=True, timeout=60)
 
 
