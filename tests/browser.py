@@ -1,4 +1,4 @@
-"""What a visitor sees and does in a real browser."""
+"""Helpers for tests in a real browser: open pages, and read URLs and pixels."""
 
 import base64
 import io
@@ -17,7 +17,7 @@ def open_page(context: BrowserContext, url: str) -> Page:
 
 
 def settle(page: Page) -> None:
-    """Wait until nothing runs any more."""
+    """Wait until the app has finished its run."""
     expect(page.get_by_test_id("stStatusWidget")).to_have_count(0)
     page.wait_for_timeout(300)
 

@@ -1,4 +1,4 @@
-"""What all tests share: their order, and the programs that some of them need."""
+"""The order of all tests, and fixtures for the programs that some of them need."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -12,15 +12,15 @@ from tools.programs import MissingProgramError, find_chromium, find_dot
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-# Milliseconds say little where tests share their cores with a training.
+# No deadline: durations vary widely when tests share the cores with a training.
 settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Fast tests first, so that a plain mistake shows within seconds; then those that may take longest.
+    """Run fast tests first, so that simple mistakes show within seconds, then slow ones by descending time limit.
 
-    Two processes share the tests (`make test`), and both are to end at about the same time.
+    `make test` runs two processes. Starting the longest tests first makes both end at about the same time.
     """
 
     def order(item: pytest.Item) -> tuple[bool, float]:
@@ -31,7 +31,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def found(find: Callable[[], str]) -> str:
-    """Return the path of a program. Without it, skip the test; under CI fail, where nobody would notice the skip."""
+    """Return the path of a program. If it is missing, skip the test; under CI, fail, because a skip goes unnoticed."""
     try:
         return find()
     except MissingProgramError as error:
@@ -42,13 +42,13 @@ def found(find: Callable[[], str]) -> str:
 
 @pytest.fixture(scope="session")
 def chromium_path() -> str:
-    """The browser that tests drive."""
+    """The path of the browser for tests."""
     return found(find_chromium)
 
 
 @pytest.fixture(scope="session")
 def dot_path() -> str:
-    """Graphviz's `dot`, for tests that draw diagrams."""
+    """The path of Graphviz's `dot`, for tests that draw diagrams."""
     return found(find_dot)
 
 

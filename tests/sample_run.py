@@ -1,4 +1,4 @@
-"""A small run, written through the run store as the trainer does, with generators that were never trained."""
+"""Write small runs with untrained generators through the run store, as the trainer does."""
 
 import dataclasses
 import math
@@ -56,14 +56,14 @@ def manifest(step: int, **fields: Any) -> Manifest:
 
 
 def evaluation(step: int, **fields: Any) -> Evaluation:
-    """Return the evaluation of a checkpoint that is as good as real digits, with these fields changed."""
+    """Return an evaluation of a checkpoint with the scores of real digits, with these fields changed."""
     values: dict[str, Any] = {"step": step, "epoch": step // STEPS_PER_EPOCH, "nimg": step * BATCH_SIZE}
     values |= {"count": 10_000, "seed": 0, "reader_sha256": "0" * 64, "time": time.time()}
     return Evaluation(**{**values, "generated": FLOOR, "floor": FLOOR, **fields})
 
 
 def model_config(num_classes: int = 10) -> ModelConfig:
-    """Return the smallest networks that draw at 28x28."""
+    """Return the config of the smallest networks that draw at 28x28."""
     return ModelConfig(architecture="forge", z_dim=16, num_classes=num_classes, g_widths=(16, 8), d_widths=(8, 8, 8))
 
 
@@ -79,7 +79,7 @@ def write_run(
     scored: Collection[int] = (),
     **progress: Any,
 ) -> Run:
-    """Write a run with `epochs` complete epochs, and a checkpoint at the end of each, into the store `runs`.
+    """Write a run with `epochs` complete epochs and a checkpoint at the end of each into the store `runs`.
 
     The epochs in `scored` have scores. `progress` changes fields of progress.json.
     """
@@ -110,7 +110,7 @@ def write_run(
 
 
 def generator(epoch: int, config: ModelConfig) -> torch.nn.Module:
-    """Return an untrained generator: a different one for each epoch, always the same one for the same epoch."""
+    """Return an untrained generator whose weights depend only on the epoch."""
     with torch.random.fork_rng():
         torch.manual_seed(epoch)
         network = build_generator(config)
@@ -121,7 +121,7 @@ def generator(epoch: int, config: ModelConfig) -> torch.nn.Module:
 
 
 def write_epoch(run: Run, epoch: int, config: ModelConfig, scored: bool = False) -> None:
-    """Write the sample grid, the curve (epoch 0 has none) and the summary of an epoch, with scores if `scored`."""
+    """Write an epoch's sample grid, curve (except for epoch 0) and summary, with scores if `scored`."""
     rows = max(config.num_classes, 1)
     columns = 100 // rows
     z = latents(range(columns), config).repeat(rows, 1)
@@ -141,7 +141,7 @@ def write_epoch(run: Run, epoch: int, config: ModelConfig, scored: bool = False)
 
 
 def scores(epoch: int, config: ModelConfig) -> Scores:
-    """Return the scores of an epoch's generator, closer to `FLOOR` each epoch; without classes no label accuracy."""
+    """Return scores of an epoch, closer to `FLOOR` for later epochs. Without classes there is no label accuracy."""
     found = {name: value * (1 - 0.5**epoch) for name, value in FLOOR.items()} | {"fid": FLOOR["fid"] * (1 + 9 / epoch)}
     return found if config.num_classes else {name: found[name] for name in found if name != "label_accuracy"}
 
@@ -169,7 +169,7 @@ def write_checkpoint(run: Run, epoch: int, config: ModelConfig) -> None:
 
 @contextmanager
 def being_trained(run: Run) -> Iterator[None]:
-    """Keep a heartbeat going, as a run that is being trained does."""
+    """Write heartbeats in the background, as a running training does."""
     over = threading.Event()
 
     def beat() -> None:

@@ -1,4 +1,4 @@
-"""The app in a real browser, as a visitor uses it: pictures, links, sliders, small screens."""
+"""The app in a real browser: pictures, links, sliders and small screens."""
 
 import os
 import re
@@ -33,7 +33,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def site(runs: Path) -> Iterator[str]:
-    """The address of the app, served on the sample run as `make demo` serves it."""
+    """The URL of the app, served with the sample run as `make demo` serves it."""
     process = subprocess.Popen(
         [sys.executable, "-m", "webapp", "--port", "0", "--runs", str(runs)],
         cwd=ROOT,
@@ -52,7 +52,7 @@ def site(runs: Path) -> Iterator[str]:
 
 @pytest.fixture
 def context(browser: Browser, site: str) -> Iterator[BrowserContext]:
-    """A visitor's browser; whatever its pages complain about, and whoever else they talk to, fails the test."""
+    """A browser context. The test fails if a page reports an error or sends a request to another server."""
     context = browser.new_context(
         viewport={"width": 1280, "height": 800},
         reduced_motion="reduce",
@@ -73,7 +73,7 @@ def context(browser: Browser, site: str) -> Iterator[BrowserContext]:
         page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
 
     context.on("page", watch)
-    # Opened below the root, Streamlit's page looks for its server there first.
+    # On a page below the root, Streamlit first looks for its server there and gets an error.
     context.route(
         re.compile(r"/(interpolate|gallery|training|architecture)/_stcore/"), lambda route: route.abort("aborted")
     )
@@ -83,7 +83,7 @@ def context(browser: Browser, site: str) -> Iterator[BrowserContext]:
 
 
 def copied_link(page: Page) -> str:
-    """What the visitor's button copies."""
+    """Click the copy button; return the link that it copies."""
     page.bring_to_front()
     page.get_by_role("button", name="Copy link").click()
     expect(page.get_by_role("button", name="Link copied")).to_be_visible()
@@ -109,7 +109,7 @@ def test_a_visitor_draws_digits_and_sends_the_link(
     drawn = images(page)
     assert not np.array_equal(drawn[0], before[0])
 
-    # What the page shows is what the generator file draws.
+    # The page shows exactly the pictures that the generator file draws.
     monkeypatch.setenv(RUNS_VARIABLE, str(runs))
     entry = catalog.checkpoints("runs/quick-1")[-1]
     key = inference.GeneratorKey("runs/quick-1", entry.step, entry.generator_sha256)
@@ -127,7 +127,7 @@ def test_a_visitor_draws_digits_and_sends_the_link(
 
 
 def frames(page: Page) -> list[str]:
-    """The pixels of each frame of the strip."""
+    """Return the pixels of each frame of the strip, as a data URL."""
     expect(page.locator(".strip canvas").first).to_be_visible()
     page.wait_for_timeout(300)
     return page.locator(".strip canvas").evaluate_all("canvases => canvases.map(canvas => canvas.toDataURL())")
@@ -204,7 +204,7 @@ def test_only_the_training_page_loads_plotly(context: BrowserContext, site: str)
     settle(page)
     assert not [url for url in asked if "plotly" in url.lower()]
     page.get_by_role("link", name="Training").click()
-    expect(page.locator(".js-plotly-plot")).to_have_count(6)  # three of scores, three of the curve
+    expect(page.locator(".js-plotly-plot")).to_have_count(6)  # three charts of scores, three of the curve
     assert [url for url in asked if "plotly" in url.lower()]
     assert page.evaluate("location.pathname") == "/training"
     page.get_by_role("link", name="Generate").click()

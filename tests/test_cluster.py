@@ -1,4 +1,4 @@
-"""Clusters: what `ray up` would start, and a head on this machine that trains jobs as docs/cluster.md says."""
+"""Clusters: the file for `ray up`, and jobs on a local head that runs as docs/cluster.md says."""
 
 import contextlib
 import os
@@ -36,7 +36,7 @@ from webapp.environment import RUNS_VARIABLE
 ROOT = Path(__file__).resolve().parent.parent
 HEAD = "ray start --head --dashboard-host=127.0.0.1 --num-cpus=2 --block"
 SUBMIT = "ray job submit --working-dir . -- python -m trainer"
-"""Both as docs/cluster.md has them."""
+"""The commands of docs/cluster.md that start a head and submit a training."""
 RECIPE = ["forge", "--limit-images", "2000", "--steps-per-epoch", "150", "--model.g-widths", "8", "4"]
 RECIPE += ["--model.d-widths", "4", "8", "8"]
 
@@ -60,7 +60,7 @@ def test_ray_accepts_the_cluster_and_refuses_a_misspelt_one(cluster: dict[str, A
 
 
 def test_nobody_reaches_the_cluster_without_the_token(cluster: dict[str, Any]) -> None:
-    prepared = prepare_config(deepcopy(cluster))  # with Ray's defaults where the file is silent
+    prepared = prepare_config(deepcopy(cluster))  # adds Ray's defaults for what the file does not set
     assert len(start_commands(prepared)) == 2
     for command in start_commands(prepared):
         assert command.startswith("RAY_AUTH_MODE=token ")
@@ -120,7 +120,7 @@ def test_a_job_takes_the_data_along_and_leaves_secrets_and_bulk_at_home(tmp_path
 
 @dataclass(frozen=True)
 class Head:
-    """A cluster of one node on this machine, and what a terminal needs to use it."""
+    """A cluster of one node on this machine, with the environment for its clients."""
 
     address: str
     dashboard: str
@@ -128,7 +128,7 @@ class Head:
     folder: Path
 
     def run(self, command: str, *arguments: str, **variables: str | None) -> "subprocess.Popen[str]":
-        """Start a command in the repository, with variables set or, as None, unset."""
+        """Start a command in the repository, with environment variables set, or unset if None."""
         environment = {name: value for name, value in (self.environment | variables).items() if value is not None}
         return subprocess.Popen(
             [*shlex.split(command), *arguments],
@@ -140,7 +140,7 @@ class Head:
         )
 
     def ask(self, path: str, token: str = "", method: str = "GET") -> int:
-        """The dashboard's status for a request."""
+        """Send a request to the dashboard; return its HTTP status, or 0 if nothing listens."""
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         try:
             request = urllib.request.Request(f"{self.dashboard}{path}", headers=headers, method=method)
@@ -148,7 +148,7 @@ class Head:
                 return int(answer.status)
         except urllib.error.HTTPError as error:
             return error.code
-        except OSError:  # it does not listen yet
+        except OSError:  # nothing listens yet
             return 0
 
     @property
@@ -166,8 +166,8 @@ def free_ports(count: int) -> list[int]:
 
 @pytest.fixture(scope="module")
 def head() -> Iterator[Head]:
-    """The documented head, beside any other cluster of this machine: with ports, a folder and a token of its own."""
-    # Not pytest's folder: the paths of Ray's sockets must be short.
+    """The documented head, with its own ports, folder and token to keep it apart from other clusters of the machine."""
+    # Not in pytest's folder, because the paths of Ray's sockets must be short.
     with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
         environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment["PATH"]])
@@ -203,7 +203,7 @@ def head() -> Iterator[Head]:
 
 
 def verified(runs: Path, name: str) -> tuple[Run, int]:
-    """A run of a store, and the step of its newest checkpoint, all of whose files are intact."""
+    """Return a run, and the step of its newest checkpoint, whose files must be intact."""
     run = open_store(runs).run(name)
     checkpoint = run.latest_checkpoint()
     assert checkpoint
@@ -224,7 +224,7 @@ def test_a_submitted_training_stops_on_request_goes_on_when_submitted_again_and_
         assert first.poll() is None, first.stdout and first.stdout.read()
         assert time.monotonic() < deadline, "the job does not train"
         time.sleep(0.2)
-    assert head.ask("/api/jobs/first/stop", head.token, "POST") == 200  # as `ray job stop first`
+    assert head.ask("/api/jobs/first/stop", head.token, "POST") == 200  # the request of `ray job stop first`
     output, _ = first.communicate(timeout=120)
     _, step = verified(runs, "forge")
     assert f"Stopped at step {step} of 300" in output
@@ -237,7 +237,7 @@ def test_a_submitted_training_stops_on_request_goes_on_when_submitted_again_and_
     assert "2 worker(s) with 1 CPU each" in output
     assert verified(runs, "forge")[1] == 300
 
-    # What travelled: the code and the data, and nothing else.
+    # The job received the code and the data, and nothing else.
     packages = list(head.folder.glob("session_latest/runtime_resources/working_dir_files/_ray_pkg_*/"))
     assert packages
     for package in packages:

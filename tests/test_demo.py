@@ -1,4 +1,4 @@
-"""`make demo` as a visitor meets it: shipped digits at once, a training that arrives live, and a clean end."""
+"""`make demo`: shipped digits at once, a live training, and a clean end."""
 
 import os
 import re
@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @pytest.fixture
 def demo(tmp_path: Path) -> Iterator["subprocess.Popen[str]"]:
-    """What `make demo` runs, on any free port, without a terminal."""
+    """The command of `make demo` in a process, on a free port and without a terminal."""
     process = subprocess.Popen(
         [sys.executable, "-m", "webapp", "--train", "quick", "--port", "0", "--runs", str(tmp_path / "runs")],
         cwd=ROOT,
@@ -73,7 +73,7 @@ def test_a_demo_shows_digits_trains_live_and_ends_cleanly(
     expect(page.get_by_text(re.compile("quick-1 is training"))).to_be_visible(timeout=30_000)
 
     family = psutil.Process(demo.pid).children(recursive=True)
-    assert len(family) > 3  # the trainer, and Ray below it
+    assert len(family) > 3  # the trainer and the processes of Ray
     demo.send_signal(signal.SIGINT)
     demo.communicate(timeout=90)
     _, alive = psutil.wait_procs(family, timeout=20)

@@ -1,4 +1,4 @@
-"""`python -m models.describe`: tables that add up, diagrams with the true edges, and one line for mistakes."""
+"""`python -m models.describe`: complete tables, correct edges of diagrams, and one-line messages for mistakes."""
 
 import os
 import shutil
@@ -27,7 +27,7 @@ def count_parameters(network: nn.Module) -> int:
 
 
 def into(network: Network, node: str) -> set[str]:
-    """Titles of the nodes whose output enters one."""
+    """Return the titles of the nodes with an edge to this node."""
     return {network.nodes[start].title for start, end in network.edges if network.nodes[end].title == node}
 
 
@@ -62,7 +62,7 @@ def test_rows_come_in_the_order_of_calls_with_shapes_and_work() -> None:
 
 
 class Odd(nn.Module):
-    """Weights of its own, a part with weights of its own and a part, a layer called twice, and one never called."""
+    """A module with a parameter, a submodule with one, a layer that is called twice, and a layer that never is."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -136,7 +136,7 @@ def test_diagrams_name_each_layer_and_the_class_only_where_it_is_used(name: str)
 
 
 def test_no_edge_from_a_class_that_only_lends_its_length() -> None:
-    """Without classes forge makes ones that are as many as the latents, and no more than that."""
+    """Without classes, forge replaces the class by ones, and uses only the number of latents for them."""
     G, _ = watch_both(ModelConfig(**vars(SMALL) | {"num_classes": 0}))
     assert into(G, "norm1") == {"fc"}
 

@@ -1,4 +1,4 @@
-"""The digit reader reads digits, is the one that was measured, and can be trained again."""
+"""The digit reader reads digits, has the recorded weights and accuracy, and can be trained again."""
 
 import json
 from pathlib import Path
@@ -35,7 +35,7 @@ def test_it_reads_the_test_images_as_its_weights_file_says(reader: DigitReader) 
     accuracy = np.mean(logits.argmax(1).numpy() == test.labels)
     assert accuracy >= 0.994
     provenance = read_provenance(WEIGHTS)
-    assert provenance["test_accuracy"] == pytest.approx(accuracy, abs=2e-4)  # other machines round otherwise
+    assert provenance["test_accuracy"] == pytest.approx(accuracy, abs=2e-4)  # rounding differs between machines
     assert str(provenance["command"]).startswith("python -m trainer.train_digit_reader")
 
 
@@ -48,7 +48,7 @@ def test_it_is_small_and_cannot_be_trained_through(reader: DigitReader, few: dat
     assert not features.requires_grad
     assert (features.shape, logits.shape) == ((640, 128), (640, 10))
     assert features.min() == 0
-    # A file of other images does not change how an image is read, in whatever shape it comes.
+    # The result for an image does not depend on the other images or on the shape of the input.
     alone, _ = read_digits(reader, few.images[7, 0][None])
     torch.testing.assert_close(alone[0], features[7])
     torch.testing.assert_close(reader(from_uint8(torch.tensor(few.images[:8]))), logits[:8])
@@ -83,13 +83,13 @@ def test_augmented_images_are_digits_moved_a_little(few: data.Dataset) -> None:
     assert augmented.min() >= -1
     assert augmented.max() <= 1
     assert not torch.equal(augmented, images)
-    # The second half is only shifted: where the margin is wide enough nothing is lost, and no grey is new.
+    # The second half is only shifted: a wide margin loses nothing, and no new grey levels appear.
     before, after = to_uint8(images)[320:], to_uint8(augmented)[320:]
     inner = before[:, 2:-2, 2:-2].sum((1, 2)) == before.sum((1, 2))
     assert inner.sum() > 250
     for picture, moved in zip(before[inner], after[inner], strict=True):
         assert np.array_equal(np.sort(picture, axis=None), np.sort(moved, axis=None))
-    # Turned ones keep about as much ink, where they were.
+    # Rotated images keep about the same amount of ink, at the same place.
     ink, turned_ink = (images[:320] + 1).mean((1, 2, 3)), (augmented[:320] + 1).mean((1, 2, 3))
     assert (turned_ink / ink - 1).abs().max() < 0.35
 

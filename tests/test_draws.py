@@ -1,4 +1,4 @@
-"""What a step draws: functions of (seed, step) for the whole batch, of which each worker takes its rows."""
+"""The draws of a step: functions of (seed, step) for the whole batch, of which each worker takes its rows."""
 
 from dataclasses import replace
 from typing import Any

@@ -1,4 +1,4 @@
-"""`python -m models.generate` as its user meets it."""
+"""The command `python -m models.generate`."""
 
 from pathlib import Path
 

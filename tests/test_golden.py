@@ -1,4 +1,4 @@
-"""What must stay from version to version: training's numbers, the shipped generators' pictures, and stored runs."""
+"""Results that must not change between versions: numbers of trainings, pictures of shipped generators, stored runs."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ from tests import golden
 from trainer.recipes import RECIPES
 
 TOLERANCE = 1e-10
-"""Relative, in float64: the order of a sum may change, and nothing else."""
+"""Relative tolerance in float64. It allows another order of summation, nothing else."""
 
 
 def assert_same_curve(found: dict[str, list[float]], expected: dict[str, list[float]]) -> None:
@@ -27,7 +27,7 @@ def assert_same_weights(
 ) -> None:
     assert found.keys() == expected.keys()
     for name, numbers in expected.items():
-        scale = max(map(abs, numbers))  # a sum may be near 0 where the tensor is not
+        scale = max(map(abs, numbers))  # the sum alone may be near 0
         assert found[name] == pytest.approx(numbers, rel=0, abs=tolerance * scale), name
 
 
@@ -35,7 +35,7 @@ def assert_same_weights(
 def test_a_recipe_trains_as_it_always_did(recipe: str) -> None:
     expected: dict[str, Any] = json.loads((golden.CURVES / f"{recipe}.json").read_text())
     found = golden.measure(golden.golden_config(recipe))
-    assert_same_weights(found["initial"], expected["initial"], tolerance=1e-5)  # drawn in float32
+    assert_same_weights(found["initial"], expected["initial"], tolerance=1e-5)  # they are drawn in float32
     assert_same_curve(found["curve"], expected["curve"])
     assert_same_weights(found["weights"], expected["weights"])
 

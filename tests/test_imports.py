@@ -1,4 +1,4 @@
-"""The directions of the arrows between models/, trainer/ and webapp/: who may import whom, and what that may load."""
+"""The rules for imports between models/, trainer/ and webapp/, and for the libraries that imports may load."""
 
 import ast
 import os
@@ -15,14 +15,14 @@ SHARED = ("trainer.run_store", "trainer.data")
 """The modules of the trainer that the web app may use."""
 
 ALLOWED = {"models": ("models",), "trainer": ("trainer", "models"), "webapp": ("webapp", "models", *SHARED)}
-"""Package -> what of ours its files may import."""
+"""Package -> packages and modules of this project that its files may import."""
 FORBIDDEN = {"models": {"ray", "streamlit"}, "trainer": {"streamlit"}, "webapp": {"ray"}}
 """Package -> libraries that neither its files nor anything they import may load."""
 ACT_WHEN_IMPORTED = ("__main__", "webapp.app")
-"""Programs and Streamlit's script: read as text only, since importing one runs it."""
+"""Programs, and the script of Streamlit. They are only read as text, because importing them runs them."""
 
-# Prints what is loaded after importing the modules named in argv, and what else importing did: nothing, we hope.
-# Entries of sys.modules without a spec were put there by compiled code and come from no file.
+# Prints the modules that are loaded after importing those named in argv, and side effects of the imports.
+# Entries of sys.modules without a spec were added by compiled code and come from no file.
 PROBE = """
 import importlib, os, sys, threading
 modules = sys.argv[1:]
@@ -35,7 +35,7 @@ print(*[thread.name for thread in threading.enumerate() if thread is not threadi
 
 
 def modules_of(package: str) -> dict[str, Path]:
-    """Dotted name -> file of every module in a package of ours, subpackages included."""
+    """Return dotted name -> file of every module in a package of this project, with subpackages."""
     found = {}
     for path in sorted((ROOT / package).rglob("*.py")):
         parts = path.relative_to(ROOT).with_suffix("").parts
@@ -45,7 +45,7 @@ def modules_of(package: str) -> dict[str, Path]:
 
 
 def imports_in(source: str, module: str = "x", is_package: bool = False) -> set[str]:
-    """Dotted names that a file imports anywhere, `from a import b` as a.b, relative ones resolved."""
+    """Return the dotted names that a file imports anywhere: `from a import b` as a.b, relative imports resolved."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
@@ -64,7 +64,7 @@ def is_within(name: str, modules: tuple[str, ...]) -> bool:
 
 @cache
 def loaded_by(*modules: str, folder: Path) -> frozenset[str]:
-    """Names of all modules loaded after importing these in a fresh process, which must do nothing else."""
+    """Return all modules loaded after importing these in a new process; fail if importing has side effects."""
     done = subprocess.run(
         [sys.executable, "-c", PROBE, *modules],
         cwd=folder,
@@ -110,7 +110,7 @@ def test_importing_a_package_loads_only_what_it_may(package: str, empty: Path) -
     assert not loaded & FORBIDDEN[package]
     of_ours = {name for name in loaded if is_within(name, OURS)}
     if package == "webapp":
-        of_ours -= loaded_by(*SHARED, folder=empty)  # whatever those two need comes along
+        of_ours -= loaded_by(*SHARED, folder=empty)  # the shared modules may load what they need
     assert {name for name in of_ours if not is_within(name, ALLOWED[package])} == set()
 
 

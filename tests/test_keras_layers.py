@@ -1,4 +1,4 @@
-"""Padding as Keras has it, worked out by hand; and dropout that workers share."""
+"""Padding as in Keras, against values worked out by hand, and dropout masks that workers share."""
 
 import pytest
 import torch
@@ -29,7 +29,7 @@ def test_a_convolution_pads_less_before_than_after(kernel: int, stride: int, siz
         out = conv(x)[0, 0]
         assert out.shape == (-(-size // stride),) * 2
         for row in range(len(out)):
-            source = row * stride + tap - before  # the pixel under this tap; outside of the image it is 0
+            source = row * stride + tap - before  # the pixel under this tap; 0 outside of the image
             expected = x[0, 0, source, source] if 0 <= source < size else 0
             assert out[row, row] == expected
 
@@ -60,7 +60,7 @@ def test_it_is_the_transpose_of_the_convolution(kernel: int, stride: int) -> Non
 def test_initial_weights_and_batch_norm_are_those_of_keras() -> None:
     conv, linear = SameConv2d(3, 8, 5), nn.Linear(30, 20)
     init_glorot(nn.Sequential(conv, linear))
-    # Uniform within the square root of 6 / (inputs + outputs), a convolution's counted with its kernel.
+    # Uniform within sqrt(6 / (inputs + outputs)), where inputs and outputs of a convolution include its kernel size.
     for layer, limit in ((conv, (6 / (3 * 25 + 8 * 25)) ** 0.5), (linear, (6 / 50) ** 0.5)):
         assert layer.bias is not None
         assert 0.9 * limit < layer.weight.abs().max() <= limit

@@ -64,7 +64,7 @@ def test_class_cross_entropy_is_the_log_of_what_the_right_class_got() -> None:
 def test_accuracy_counts_logits_on_the_right_side() -> None:
     real, fake = torch.tensor([3.0, 2.0, -1.0, 4.0]), torch.tensor([-1.0, 1.0, 2.5, -2.0])
     assert [float(share) for share in losses.accuracy(real, fake, compares_pairs=False)] == [0.75, 0.5]
-    # The medians are the lower middle ones: of real 2, of fake -1.
+    # With an even count, the median is the lower middle value: 2 for real logits, -1 for fake ones.
     assert [float(share) for share in losses.accuracy(real, fake, compares_pairs=True)] == [0.75, 0.75]
     shifted = losses.accuracy(real + 100, fake + 100, compares_pairs=True)
     assert [float(share) for share in shifted] == [0.75, 0.75]

@@ -1,4 +1,4 @@
-"""Networks by their shapes, sizes and what they may not depend on."""
+"""Networks: their shapes and sizes, and inputs that must not influence the output."""
 
 import dataclasses
 import json

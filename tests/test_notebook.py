@@ -1,4 +1,4 @@
-"""The tour in notebooks/: it runs from top to bottom, and it is committed with what it shows."""
+"""The tour in notebooks/: it runs from top to bottom, and is committed with its outputs."""
 
 import os
 import re
@@ -16,7 +16,7 @@ from trainer.run_store import open_store
 ROOT = TOUR.parent.parent
 SHORT = {"STEPS": 12, "COUNT": 60}
 MACHINE = re.compile(r"(?<![\w.])/(work|home|root|tmp|Users|var)/")
-"""The start of a path that means something on one machine only."""
+"""The start of a path that exists on one machine only."""
 
 
 def code_cells(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
@@ -24,7 +24,7 @@ def code_cells(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
 
 
 def check_outputs(notebook: nbformat.NotebookNode) -> None:
-    """All cells ran, in their order; those that show something show it; none failed."""
+    """Check that all cells ran in order and without errors, and that all except tagged ones have outputs."""
     cells = code_cells(notebook)
     assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
     silent = [cell.id for cell in cells if not cell.outputs and not cell.metadata.get("tags")]
@@ -42,11 +42,11 @@ def test_the_tour_is_committed_with_all_that_it_shows() -> None:
     nbformat.validate(notebook)
     check_outputs(notebook)
     assert pictures(notebook, "training") == 1
-    assert pictures(notebook, "curves") == 2  # GitHub shows nothing else of a chart
+    assert pictures(notebook, "curves") == 2  # GitHub shows only the PNG of a chart
     shown = "\n".join(str(cell.outputs) for cell in code_cells(notebook))
     assert not MACHINE.search(shown), MACHINE.search(shown)
     assert TOUR.stat().st_size < 2e6
-    for numbers in sizes(RECIPES["forge"].config.model):  # it was run since the networks changed
+    for numbers in sizes(RECIPES["forge"].config.model):  # executed after the last change of the networks
         assert all(f"{number:,}" in shown for number in numbers)
 
 

@@ -1,4 +1,4 @@
-"""The package and what contributors meet: metadata, changelog, citation, and settings that agree with one another."""
+"""The package and the files for contributors: metadata, changelog and citation agree, and settings are valid."""
 
 import email
 import re
@@ -20,14 +20,14 @@ PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["
 
 
 def requirements(name: str) -> set[str]:
-    """The lines of a requirements file, without its comments."""
+    """Return the lines of a requirements file, without comments."""
     lines = (line.partition("#")[0].strip() for line in (ROOT / name).read_text().splitlines())
     return {line for line in lines if line}
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
-    """The package as pip builds it, from a copy of the repository."""
+    """The wheel that pip builds from a copy of the repository."""
     copy, out = tmp_path_factory.mktemp("copy"), tmp_path_factory.mktemp("out")
     for name in ("pyproject.toml", "requirements.txt", "requirements-dev.txt", "README.md", "LICENSE", "NOTICE"):
         shutil.copy(ROOT / name, copy)

@@ -1,4 +1,4 @@
-"""The runs that come with the repository: whole, small, and as good as the README says."""
+"""The shipped runs: complete, small, and as good as the README says."""
 
 import json
 from pathlib import Path
@@ -19,7 +19,7 @@ RUNS = open_store(PRETRAINED).list_runs()
 
 
 def test_there_is_one_of_each_system_and_all_are_small() -> None:
-    assert {run.name for run in RUNS} == RECIPES.keys() - {"quick", "forge-best"}  # `forge` at other lengths
+    assert {run.name for run in RUNS} == RECIPES.keys() - {"quick", "forge-best"}  # other lengths of `forge`
     assert sum(path.stat().st_size for path in PRETRAINED.rglob("*") if path.is_file()) < 40e6
 
 
@@ -53,7 +53,7 @@ def test_the_types_of_the_store_hold_all_that_a_shipped_run_says(run: Run) -> No
     }
     for file, record in records.items():
         assert json.loads(Path(run.path, file).read_text()) == json.loads(json.dumps(record.to_json()))
-        assert record.extra.keys() <= {"trained"}  # which nothing writes any more
+        assert record.extra.keys() <= {"trained"}  # no longer written
 
 
 def test_forge_draws_the_digits_that_are_asked_for() -> None:

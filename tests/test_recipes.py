@@ -1,4 +1,4 @@
-"""Each classic recipe against numbers worked out by hand from its source, and every recipe's networks at learning."""
+"""Classic recipes against numbers worked out by hand from their sources, and learning with every recipe's networks."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +22,7 @@ from trainer.workers import Workers
 
 
 def conv(inputs: int, outputs: int, kernel: int, bias: bool = True) -> int:
-    """Parameters of a convolution, transposed or not."""
+    """Return the number of parameters of a convolution or transposed convolution."""
     return inputs * outputs * kernel**2 + (outputs if bias else 0)
 
 
@@ -31,7 +31,7 @@ def linear(inputs: int, outputs: int) -> int:
 
 
 def norm(channels: int) -> int:
-    """Trainable parameters of a BatchNorm: gain and bias."""
+    """Return the number of trainable parameters of BatchNorm: gain and bias."""
     return 2 * channels
 
 
@@ -82,7 +82,7 @@ PARAMETERS = {
         conv(1, 64, 3) + conv(64, 128, 3) + linear(7 * 7 * 128, 1),
     ),
 }
-"""Trainable parameters of G and D, layer by layer as the sources have them."""
+"""Recipe -> trainable parameters of G and D, layer by layer as in the source."""
 
 TOTALS = {
     "mlp-cgan": (1_516_636, 943_537),
@@ -113,7 +113,7 @@ D_SHAPES = {
 
 
 def layer_shapes(network: nn.Module, *inputs: Tensor) -> tuple[list[tuple[int, ...]], Tensor]:
-    """The shape after each layer with weights, without the batch; and what the network returns."""
+    """Return the shape after each layer with weights, without the batch, and the output of the network."""
     shapes: list[tuple[int, ...]] = []
     for layer in network.modules():
         if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
@@ -135,13 +135,13 @@ def test_a_classic_has_the_layers_and_parameters_of_its_source(recipe: str) -> N
 
 
 MULTIPLY_ACCUMULATES = {
-    # A dense layer has one for each weight.
+    # A dense layer has one multiply-accumulate per weight.
     "mlp-cgan": (
         10 * 100 + 200 * 256 + 256 * 512 + 512 * 1024 + 1024 * 784,
         10 * 784 + 1568 * 512 + 512 * 256 + 256,
     ),
-    # A transposed convolution has one for each weight and input pixel, 7x7, 14x14, 28x28 and 28x28 of them; a
-    # convolution one for each weight and output pixel, 14x14, 7x7, 4x4 and 4x4.
+    # A transposed convolution has one per weight and input pixel (7x7, 14x14, 28x28, 28x28), a convolution one per
+    # weight and output pixel (14x14, 7x7, 4x4, 4x4).
     "conv-cgan": (
         110 * 6272 + 25 * (49 * 128 * 128 + 196 * 128 * 64 + 784 * 64 * 32 + 784 * 32),
         10 * 784 + 25 * (196 * 2 * 32 + 49 * 32 * 64 + 16 * 64 * 128 + 16 * 128 * 256) + 4096,
@@ -194,7 +194,7 @@ def a_few_images(model: ModelConfig) -> Tensor:
 
 
 def follow(loss: Tensor, network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Update a network by the loss (b,) of a batch, as training does."""
+    """Update a network with the loss (b,) of a batch, as training does."""
     alone = Workers()
     steps.update(network, optimizer, steps.Terms(loss, {}, {}), alone.share(len(loss)), alone)
 
@@ -202,7 +202,7 @@ def follow(loss: Tensor, network: nn.Module, optimizer: torch.optim.Optimizer) -
 @pytest.mark.slow
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_a_recipe_overfits_a_tiny_batch(recipe: str) -> None:
-    """D learns to tell 8 images from 8 fakes; then G, with D standing still, learns that its fakes pass."""
+    """D learns to distinguish 8 images from 8 fakes. Then D is fixed, and G learns to draw fakes that D accepts."""
     config = tiny(recipe, g_lr=3e-3, d_lr=3e-3)
     s = state.new_state(config, 1, torch.device("cpu"))
     loss = losses.LOSSES[config.loss]
@@ -263,10 +263,10 @@ def test_one_pass_over_both_halves_is_the_loss_of_two_passes(tmp_path: Path) -> 
     assert concatenated["d_loss"] == pytest.approx(joint["d_loss"], rel=1e-9)  # no BatchNorm in D
     configs = [tiny("dcgan", d_update=kind) for kind in ("joint", "concatenated")]
     joint, concatenated = (losses_of(train_on(1, (c, tmp_path / f"bn-{c.d_update}"))[0]) for c in configs)
-    assert abs(concatenated["d_loss"][0] - joint["d_loss"][0]) > 1e-3  # BatchNorm sees reals and fakes together
+    assert abs(concatenated["d_loss"][0] - joint["d_loss"][0]) > 1e-3  # one BatchNorm pass over both
 
 
-@pytest.mark.parametrize("recipe", ["forge", "onehot-cdcgan"])  # without and with BatchNorm, whose statistics move
+@pytest.mark.parametrize("recipe", ["forge", "onehot-cdcgan"])  # without and with BatchNorm
 def test_the_same_fakes_are_those_of_the_same_latents(
     recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -284,7 +284,7 @@ def test_penalties_in_turn_are_each_twice_as_heavy(tmp_path: Path, monkeypatch: 
 
     def watched(images: Tensor, logits: Tensor) -> Tensor:
         penalties = gradient_penalty(images, logits)
-        penalized.append((bool((images == -1).any()), penalties.mean().item()))  # real digits have black pixels
+        penalized.append((bool((images == -1).any()), penalties.mean().item()))  # only real digits have black pixels
         return penalties
 
     monkeypatch.setattr(steps, "gradient_penalty", watched)

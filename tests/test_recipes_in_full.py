@@ -1,6 +1,6 @@
-"""Every recipe at its full size on MNIST, with two workers, from the first step to the picture in the page.
+"""Every recipe at its full size on MNIST, with two workers: training, resuming, drawing, and the pages of the app.
 
-Not part of `make test`: on two cores, most recipes take minutes each, and `gan` the most.
+Not part of `make test`: on two cores, most recipes take minutes each, and `gan` takes longest.
 """
 
 import os
@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.recipes, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 ROOT = Path(__file__).resolve().parent.parent
 STEPS = 100
-"""Of each of two sittings."""
+"""Steps of each of the two launches."""
 
 
 def run_module(module: str, *arguments: str) -> str:

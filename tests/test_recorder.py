@@ -1,4 +1,4 @@
-"""The recorder writes beside the training: in order, again after a failure, and without holding it up."""
+"""The recorder writes in the background: in order, again after a failure, and without delaying the training."""
 
 import re
 import time
@@ -14,7 +14,7 @@ from trainer.run_store import Curve, EpochSummary, Progress, Run, open_store
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Return a new run, for a recorder that works without long waits."""
+    """Return a new run, and shorten the waits of the recorder."""
     monkeypatch.setattr(recorder_module, "INTERVAL", 0.05)
     run = open_store(tmp_path).run("forge")
     run.create(run_record())

@@ -1,4 +1,4 @@
-"""The run store keeps what is written, shows nothing half written, and says clearly what is broken."""
+"""The run store returns what was written, shows nothing partly written, and reports damage clearly."""
 
 import json
 import math
@@ -56,11 +56,11 @@ def summary(epoch: int, **fields: Any) -> EpochSummary:
 
 @pytest.fixture(scope="module")
 def s3_uri() -> Iterator[str]:
-    """The URI of a bucket on an S3 server of our own; `{prefix}` is left open."""
+    """The URI of a bucket on a local S3 server, with `{prefix}` to fill in."""
     from moto.server import ThreadedMotoServer
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")  # or the client asks an address outside this machine
+        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")  # otherwise the client sends requests outside
         patch.setenv("AWS_ACCESS_KEY_ID", "test")
         patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
         server = ThreadedMotoServer("127.0.0.1", 0)
@@ -74,7 +74,7 @@ def s3_uri() -> Iterator[str]:
 
 @pytest.fixture(params=["local", pytest.param("s3", marks=pytest.mark.slow)])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> RunStore:
-    """An empty store, on disk and in a bucket."""
+    """An empty store: once on disk, once in a bucket."""
     if request.param == "local":
         return open_store(tmp_path / "runs")
     return open_store(request.getfixturevalue("s3_uri").format(prefix=f"{uuid.uuid4().hex}/runs"))
@@ -82,14 +82,14 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> RunStore:
 
 @pytest.fixture
 def run(store: RunStore) -> Run:
-    """A run that has begun."""
+    """A new run."""
     run = store.run("forge")
     run.create(run_record(recipe="forge"))
     return run
 
 
 def put(run: Run, path: str, data: bytes) -> None:
-    """Write into a run's folder behind the store's back."""
+    """Write a file into a run's folder without the store."""
     full = f"{run.path}/{path}"
     if run.storage.is_local:
         os.makedirs(os.path.dirname(full), exist_ok=True)
@@ -98,13 +98,13 @@ def put(run: Run, path: str, data: bytes) -> None:
 
 
 def get(run: Run, path: str) -> dict[str, Any]:
-    """Read a JSON file in a run's folder behind the store's back."""
+    """Read a JSON file in a run's folder without the store."""
     with run.storage.fs.open_input_file(f"{run.path}/{path}") as file:
         return json.loads(file.read())
 
 
 def names(run: Run, folder: str = "") -> list[str]:
-    """What lies in a run's folder, or in one of its folders."""
+    """Return the names in a run's folder or in one of its subfolders."""
     return sorted(info.base_name for info in run.storage.fs.get_file_info(FileSelector(f"{run.path}/{folder}")))
 
 
@@ -165,7 +165,7 @@ def test_a_checkpoint_reads_back_what_was_published(run: Run, tmp_path: Path) ->
 
 
 def test_checkpoints_and_epochs_are_ordered_by_number(run: Run) -> None:
-    for step in (99_999_999, 5, 100_000_000):  # the last needs a ninth digit
+    for step in (99_999_999, 5, 100_000_000):  # the last has a ninth digit
         run.publish_checkpoint(manifest(step), FILES)
     assert [checkpoint.step for checkpoint in run.checkpoints()] == [5, 99_999_999, 100_000_000]
     for epoch in (10_000, 2, 9_999):
@@ -386,7 +386,7 @@ def test_publishing_again_replaces_a_damaged_checkpoint(run: Run, damage: Damage
     assert [checkpoint.nimg for checkpoint in run.checkpoints()] == [7]
     assert names(run, new.name) == ["MANIFEST.json", *FILES]
     aside = [name for name in names(run) if name.startswith("set-aside-step_00000100-")]
-    assert len(aside) == run.storage.is_local  # kept for a later look only where that costs a rename
+    assert len(aside) == run.storage.is_local  # kept for inspection on disk, removed in a bucket
 
 
 def test_publishing_again_keeps_an_intact_checkpoint(run: Run) -> None:
@@ -470,7 +470,7 @@ def test_prune_removes_what_killed_writers_left(run: Run) -> None:
     put(run, "step_00000060/MANIFEST.json", b"torn")
     put(run, ".stage-step_00000100-0123/generator.safetensors", b"staged")
     put(run, "notes/keep.txt", b"not ours")
-    assert run.prune_checkpoints(1) == []  # no checkpoint is newer than these
+    assert run.prune_checkpoints(1) == []  # without checkpoints, a writer may still be at work on all of these
     assert "step_00000050" in names(run)
     run.publish_checkpoint(manifest(100), FILES)
     put(run, "step_00000200/generator.safetensors", b"on its way")
@@ -563,7 +563,7 @@ def test_a_file_that_is_being_replaced_is_read_again(run: Run, monkeypatch: pyte
 
 def test_a_killed_writer_publishes_nothing(tmp_path: Path) -> None:
     run = open_store(tmp_path).run("forge")
-    os.mkfifo(tmp_path / "endless")  # whoever reads it waits for ever
+    os.mkfifo(tmp_path / "endless")  # reading it blocks for ever
     code = (
         "import pathlib, sys; from trainer.run_store import Manifest, open_store\n"
         "files = {'generator.safetensors': b'x' * 1000, 'resume.safetensors': pathlib.Path(sys.argv[1], 'endless')}\n"
@@ -660,6 +660,6 @@ def test_a_server_that_does_not_answer_is_an_error_within_seconds(s3_uri: str) -
         for call in (store.list_runs, checkpoint.is_intact, lambda: run.write_progress(Progress())):
             with pytest.raises(RunStoreError, match="cannot be") as caught:
                 call()
-            assert not isinstance(caught.value, DamagedError)  # or a resume would set good checkpoints aside
+            assert not isinstance(caught.value, DamagedError)  # otherwise a resume would set good checkpoints aside
             assert "\n" not in str(caught.value)
         assert time.monotonic() - start < 10

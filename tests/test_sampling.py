@@ -1,4 +1,4 @@
-"""Seeds, mixes and pictures: the same everywhere, alone or together."""
+"""Latents of seeds, class mixes and pictures: reproducible, alone or in a batch."""
 
 import copy
 import hashlib

@@ -1,4 +1,4 @@
-"""`python -m trainer ship`: a run small enough to be given away."""
+"""`python -m trainer ship`: the copy has what showing a run needs, and no more."""
 
 import json
 from dataclasses import replace
@@ -16,7 +16,7 @@ def test_a_shipped_run_has_all_but_what_a_resume_needs(tmp_path: Path, capsys: p
     (run,) = train_on(1, (mlp_config(ema=1000), tmp_path / "runs"))
     scores = evaluation(run.checkpoints()[-1].step)
     run.write_evaluation(scores)
-    for file in ("run.json", "progress.json", "epochs/0002/metrics.json"):  # as if another version had written them
+    for file in ("run.json", "progress.json", "epochs/0002/metrics.json"):  # add fields of another version
         path = Path(run.path, file)
         path.write_text(json.dumps(json.loads(path.read_text()) | {"of_tomorrow": [1, 2]}))
     command = ["ship", "run", "--runs", str(tmp_path / "runs"), "--to", str(tmp_path / "pretrained"), "--name", "q"]

@@ -94,7 +94,7 @@ LEAST_SQUARES = losses.Loss(
     d_real=least_squares_d_real,
     d_fake=least_squares_d_fake,
 )
-"""Mao et al. 2017 (arXiv 1611.04076): a loss that no recipe has."""
+"""The least-squares loss (Mao et al. 2017, arXiv 1611.04076), which no recipe uses."""
 
 
 @pytest.mark.parametrize("fields", [{"d_update": "separate"}, {"d_update": "joint"}, {"d_update": "concatenated"}])
@@ -104,7 +104,7 @@ def test_a_further_loss_is_one_row(fields: dict[str, Any], tmp_path: Any, monkey
     config = TrainConfig.from_dict(config.to_dict() | fields)
     (run,) = train_on(1, (config, tmp_path))
     s, real, fake = first_step(config)
-    # The curve has this loss, and not the cross-entropy: before the first step all logits are near 0.
+    # The curve has this loss, not the cross-entropy: before the first step all logits are near 0.
     assert losses_of(run)["d_loss"][0] == pytest.approx(0.5, abs=0.2)
     assert losses_of(run)["g_loss"][0] == pytest.approx(1.0, abs=0.3)
     assert losses_of(run)["d_loss"][0] != pytest.approx(losses.bce_d(s.D(*real), s.D(*fake)).mean().item(), abs=0.01)

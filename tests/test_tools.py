@@ -1,4 +1,4 @@
-"""Installing Chromium and Graphviz: what is asked, what runs without a person, and what is left alone."""
+"""Installing Chromium and Graphviz: when to ask, what runs without an answer, and what is never installed."""
 
 import os
 import pty
@@ -19,12 +19,12 @@ APT_GET = """#!/bin/sh
 echo "$@" >> "$LOG"
 case "$*" in *install*) printf '#!/bin/sh\\n' > "$BIN/dot"; chmod +x "$BIN/dot";; esac
 """
-"""Records how it is called, and installs a `dot` that does nothing."""
+"""A script in place of apt-get: it logs its arguments, and installs a `dot` that does nothing."""
 
 
 @pytest.fixture
 def machine(tmp_path: Path) -> dict[str, str]:
-    """The environment of a machine without `dot`, where the user may be root and apt-get records its calls."""
+    """The environment of a machine without `dot`, with root access and an apt-get that logs its calls."""
     folder = tmp_path / "bin"
     folder.mkdir()
     for name in ("sh", "env", "chmod"):
@@ -38,7 +38,7 @@ def machine(tmp_path: Path) -> dict[str, str]:
 
 
 def calls(machine: Mapping[str, str]) -> list[str]:
-    """How apt-get was called, without its options."""
+    """Return the calls of apt-get, without options."""
     log = Path(machine["LOG"])
     lines = log.read_text().splitlines() if log.exists() else []
     return [" ".join(word for word in line.split()[3:] if not word.startswith("-")) for line in lines]
@@ -66,7 +66,7 @@ def test_where_it_is_permitted_what_is_missing_is_installed_without_a_question(
     assert look_for_dot(machine | {variable: "1"}).returncode == 0
     assert calls(machine) == ["update", "install fonts-dejavu-core graphviz"]
     assert look_for_dot(machine | {variable: "1"}).returncode == 0
-    assert len(calls(machine)) == 2  # it is there now
+    assert len(calls(machine)) == 2  # the second time it is installed
 
 
 def test_without_a_person_the_commands_are_printed_and_nothing_is_installed(machine: dict[str, str]) -> None:

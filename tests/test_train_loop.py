@@ -1,4 +1,4 @@
-"""The mathematics of training: the same on any number of workers, and after any interruption."""
+"""The mathematics of training is the same on any number of workers and after any interruption."""
 
 import dataclasses
 import itertools
@@ -58,15 +58,15 @@ def test_the_number_of_workers_does_not_change_forge(tmp_path: Path, world_size:
         assert expected["step"] == found["step"] == list(range(1, steps + 1))
         for name in ("d_loss", "g_loss", "penalty"):
             assert found[name] == pytest.approx(expected[name], rel=tolerance), f"{name} in {dtype}"
-        assert len(set(expected["d_loss"])) > steps / 2  # a curve that stands still would prove nothing
-    # The workers share the pictures that are scored, too. (In float32 a pixel may round to another byte.)
+        assert len(set(expected["d_loss"])) > steps / 2  # a constant curve would prove nothing
+    # The workers also share the pictures to score. (In float32 a pixel may be rounded to another byte.)
     scores = [runs[0].read_epoch_metrics(1).scores for runs in (alone, together)]
     assert scores[1] == pytest.approx(scores[0], rel=1e-3, abs=1e-3)
 
 
 @pytest.mark.slow
 def test_the_number_of_workers_does_not_change_dropout(tmp_path: Path) -> None:
-    # Half a batch of 26 are 13 images: 6 on one worker and 7 on the other.
+    # Half a batch of 26 is 13 images: 6 on one worker and 7 on the other.
     fields: dict[str, Any] = {"dtype": "float64", "epochs": 1, "steps_per_epoch": 20}
     configs = [dropout_config(batch_size=26, **fields), dropout_config(d_update="separate", **fields)]
     configs.append(rmsprop_config(d_update="joint", model=DROPOUT, **fields))
@@ -101,7 +101,7 @@ def test_a_killed_and_resumed_run_ends_as_if_it_had_not_been_killed(tmp_path: Pa
         train_here(config, interrupted, die_at=16, upkeep=EVERY_4_STEPS)
     train_here(config, interrupted, upkeep=EVERY_4_STEPS)
     assert losses_of(interrupted) == losses_of(whole)
-    # The speed of the steps before an interruption is not forgotten.
+    # The speed of the steps before the interruption is kept.
     assert all(speed for epoch in (1, 2) for speed in interrupted.read_losses(epoch)["images_per_second"])
     assert interrupted.read_samples(2) == whole.read_samples(2)
     for file in (GENERATOR_FILE, NETWORKS_FILE, RESUME_FILE):
@@ -124,7 +124,7 @@ def test_a_class_loss_moves_only_the_network_that_it_is_of(tmp_path: Path) -> No
     assert equal(tensors, of_more_g, "D")
     assert not equal(tensors, of_more_g, "G")
     assert not equal(tensors, of_more_d, "D")
-    # The class losses have columns of their own: before D's first step, d_loss is the same without them.
+    # The class losses have their own columns, so the first d_loss is the same with and without them.
     assert d_curve["d_loss"] == curve["d_loss"]
     assert d_curve["d_class_loss"][0] == pytest.approx(3 * curve["d_class_loss"][0])
     assert (curve["g_class_loss"], d_curve["g_class_loss"]) == ([0], [0])
@@ -140,11 +140,11 @@ def test_d_learns_to_read_from_real_images_and_g_to_be_read(tmp_path: Path) -> N
     order = epoch_order(dataset.labels, 4, 0, 0)
     images, labels = from_uint8(torch.tensor(dataset.images[order])), torch.from_numpy(dataset.labels[order])
     _, class_logits = D.read(images, one_hot(labels.tolist(), 10))
-    assert (class_logits.argmax(1) == labels).float().mean() > 0.3  # a tenth by chance
+    assert (class_logits.argmax(1) == labels).float().mean() > 0.3  # a random guess gives 0.1
 
 
 def test_accuracy_is_measured_without_dropout_where_the_recipe_says_so(tmp_path: Path) -> None:
-    # Of the first step, so that all cases have the same weights and images.
+    # Compare the first step, where all cases have the same weights and images.
     def first_accuracy(mode: str, share: float) -> tuple[float, float]:
         model = dataclasses.replace(DROPOUT, dropout=share)
         config = dropout_config(epochs=1, steps_per_epoch=1, d_acc_mode=mode, model=model)
@@ -189,7 +189,7 @@ def test_a_request_to_stop_another_launch_is_not_heard(tmp_path: Path) -> None:
 
 @pytest.fixture
 def cpu_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A processor clock that goes on by a second at each look, of which a step has one."""
+    """A processor clock that advances by one second each time it is read, which is once per step."""
     seconds = itertools.count()
     monkeypatch.setattr(time, "process_time", lambda: next(seconds))
 
@@ -202,7 +202,7 @@ def test_a_run_ends_after_a_checkpoint_when_its_cpu_minutes_are_used(tmp_path: P
         train_here(config, run, cpu_minutes=cpu_minutes)
         checkpoint = run.latest_checkpoint()
         assert checkpoint
-        assert (checkpoint.step, checkpoint.manifest.cpu_seconds) == (steps, steps)  # of all sittings
+        assert (checkpoint.step, checkpoint.manifest.cpu_seconds) == (steps, steps)  # summed over all launches
         progress = run.read_progress()
         assert progress.phase == ("finished" if steps == 30 else "stopped")
         assert progress.cpu_seconds == steps
@@ -229,7 +229,7 @@ def test_a_run_whose_checkpoints_count_no_seconds_can_be_resumed(tmp_path: Path)
 def test_epochs_are_scored_as_often_as_asked_and_at_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: TrainConfig
 ) -> None:
-    monkeypatch.setattr(metrics, "EPOCH_COUNT", 100)  # to be quick
+    monkeypatch.setattr(metrics, "EPOCH_COUNT", 100)  # for speed
     config = dataclasses.replace(config, epochs=3, steps_per_epoch=2)
     (run,) = train_on(1, (config, tmp_path), upkeep=Upkeep(metrics_every=2, checkpoint_every=1))
     floor = metrics.Reference.load().floor
@@ -287,7 +287,7 @@ def test_batchnorm_statistics_are_averaged_over_workers(tmp_path: Path) -> None:
     for world_size in (1, 2):
         (run,) = train_on(world_size, (config, tmp_path / str(world_size)))
         statistics.append(tensors_of(run, NETWORKS_FILE)["G.norms.0.running_mean"])
-    torch.testing.assert_close(statistics[0], statistics[1])  # means over a batch: the mean of its halves' means
+    torch.testing.assert_close(statistics[0], statistics[1])  # equal shares: means of means
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_with_step_and_name(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""`python -m trainer` before any training starts: what it prints, and what it refuses in one line."""
+"""`python -m trainer` before a training starts: its output, and its one-line messages for invalid input."""
 
 import json
 import subprocess

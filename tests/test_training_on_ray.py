@@ -1,4 +1,4 @@
-"""Training on a real Ray of its own, started, stopped, killed and resumed as its user would."""
+"""Training on a real Ray cluster: started, stopped, killed and resumed from the command line."""
 
 import contextlib
 import json
@@ -31,7 +31,7 @@ RECIPE += ["--checkpoint-every", "20", "--model.g-widths", "8", "4", "--model.d-
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
-    """Start `python -m trainer` with these arguments; what is left of it at the end is killed."""
+    """A function that starts `python -m trainer` with given arguments. At the end, remaining processes are killed."""
     started: list[subprocess.Popen[str]] = []
 
     def start_one(*arguments: str) -> "subprocess.Popen[str]":
@@ -50,7 +50,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
 
 
 def kill_all(process: "subprocess.Popen[str]") -> None:
-    """SIGKILL for a process and all that it started."""
+    """Send SIGKILL to a process and all its descendants."""
     family = psutil.Process(process.pid)
     for member in [family, *family.children(recursive=True)]:
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -138,7 +138,7 @@ def test_a_run_on_two_workers_survives_being_stopped_and_killed(
     assert f"Resuming run forge from step {survivor.step} of 320" in output
     assert run.epochs() == [0, 1, 2, 3, 4]
 
-    # The same run in this process, never interrupted and without Ray, has the same losses.
+    # An uninterrupted run in this process, without Ray, has the same losses.
     whole = open_store(tmp_path / "whole").run("forge")
 
     def report(manifest: Manifest, files: dict[str, bytes] | None) -> None:

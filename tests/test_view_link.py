@@ -52,7 +52,7 @@ names = sorted({field.name for kind in VIEWS.values() for field in dataclasses.f
 
 
 LINKS = [line for line in Path(__file__).with_name("links.txt").read_text().splitlines() if not line.startswith("#")]
-"""Links as they were read when this list was made."""
+"""Links, with the views that they must open."""
 
 
 @pytest.mark.parametrize("line", LINKS)

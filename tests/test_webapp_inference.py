@@ -1,4 +1,4 @@
-"""Pictures of the app: what they depend on, what is kept, and what leaves as a file or a chart."""
+"""The app's pictures, caches, files, charts and wording."""
 
 import asyncio
 import gc
@@ -82,7 +82,7 @@ def test_the_same_file_in_two_places_is_one_generator(run: Run) -> None:
     drawn = inference.pictures(here, (4,), 2, 0, 1.0)
     way = inference.interpolation(here, 3, 1, 8, 2, "slerp", 5)
     shutil.rmtree(run.path)
-    st.cache_resource.clear()  # the generator can no longer be read, so these are the pictures that were kept
+    st.cache_resource.clear()  # the generator is gone, so pictures come from the cache
     assert np.array_equal(inference.pictures(there, (4,), 2, 0, 1.0), drawn)
     assert np.array_equal(inference.interpolation(there, 3, 1, 8, 2, "slerp", 5), way)
     with pytest.raises(inference.CheckpointGoneError):
@@ -173,7 +173,7 @@ def test_curves_of_all_epochs_are_joined_and_thinned() -> None:
     assert data["step"].tolist() == list(range(1, 60 * STEPS_PER_EPOCH + 1))
     assert np.isnan(data["penalty"]).all()
     x, y = charts.thinned(data["step"], data["images_per_second"])
-    assert len(x) == 300  # one step in ten was measured
+    assert len(x) == 300  # every tenth step was measured
     assert y[0] == 1510
     x, y = charts.thinned(data["step"], data["d_loss"], points=7)
     assert len(x) == 7

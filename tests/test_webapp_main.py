@@ -1,4 +1,4 @@
-"""`python -m webapp` from outside: what it says, what it refuses, and that it leaves nothing running."""
+"""`python -m webapp` as a process: its messages, invalid input, and that it leaves no processes running."""
 
 import dataclasses
 import os
@@ -115,7 +115,7 @@ def test_a_training_that_fails_shows_why_and_the_app_goes_on(tmp_path: Path) -> 
         process.terminate()
         rest, _ = process.communicate(timeout=30)
     assert "no-such-recipe-1" in output
-    assert "no-such-recipe" in rest  # the last lines of the trainer's own output
+    assert "no-such-recipe" in rest  # from the last lines of the trainer's output
     assert process.returncode == 0
 
 
@@ -145,7 +145,7 @@ def test_a_run_that_the_trainer_refuses_to_go_on_with_gets_a_successor(tmp_path:
 
 
 def url_of(process: "subprocess.Popen[str]") -> str:
-    """The address that it prints as soon as it answers."""
+    """Return the URL that the process prints as soon as the app answers."""
     assert process.stdout
     for line in process.stdout:
         if found := re.search(r"http://localhost:\d+", line):
@@ -168,11 +168,11 @@ def check_samples_route(url: str, started: float) -> None:
             answer(f"{url}/api/v1/samples.png?{re.sub(rf'{name}=[^&]*', bad, good)}")
 
 
-# --- The training beside it
+# --- The training in a child process
 
 
 def child(tmp_path: Path, script: str) -> TrainingChild:
-    """A stand-in for a training; `ready` appears when it has begun."""
+    """Start a script in place of a training. It creates the file `ready` when it has started."""
     head = f"import os, pathlib, signal, subprocess, sys, time\nready = pathlib.Path({str(tmp_path / 'ready')!r})\n"
     return TrainingChild([sys.executable, "-c", head + script], tmp_path / "child.log")
 

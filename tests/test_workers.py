@@ -1,4 +1,4 @@
-"""The workers of a training: how they share a batch, and what they leave behind in PyTorch."""
+"""The workers of a training: their shares of a batch, their checks, and the end of gloo's threads."""
 
 import sys
 import time
@@ -53,7 +53,7 @@ def _train_and_leave(rank: int, folder: Path) -> None:
     torch.set_num_threads(1)
     config, run = mlp_config(epochs=1, steps_per_epoch=3), open_store(folder).run("run")
     train(config, UNSCORED, run, lambda manifest, files: None, None, torch.device("cpu"))
-    assert gloo_threads(), "gloo's threads have other names now: this test would prove nothing"
+    assert gloo_threads(), "no thread has the name of a gloo thread, so this test would prove nothing"
     dist.destroy_process_group()
     deadline = time.monotonic() + 5  # a thread that was joined stays in /proc for a moment
     while gloo_threads() and time.monotonic() < deadline:

@@ -1,4 +1,4 @@
-"""Short trainings for tests: tiny configs, and runs in this process or in several that talk over gloo."""
+"""Short trainings for tests: tiny configs, and runs in this process or in several processes connected by gloo."""
 
 import math
 from dataclasses import replace
@@ -70,7 +70,7 @@ def mlp_config(**fields: Any) -> TrainConfig:
 
 
 def dropout_config(**fields: Any) -> TrainConfig:
-    """Everything at once that the classics without BatchNorm do."""
+    """Return a config with all features of the classics without BatchNorm."""
     defaults: dict[str, Any] = {
         "recipe": "gan",
         "sampling": "random",
@@ -85,7 +85,7 @@ def dropout_config(**fields: Any) -> TrainConfig:
 
 
 def rmsprop_config(**fields: Any) -> TrainConfig:
-    """RMSprop on networks with BatchNorm, and random classes."""
+    """Return a config with RMSprop, BatchNorm and random classes."""
     defaults: dict[str, Any] = {
         "recipe": "conv-cgan",
         "sampling": "random",
@@ -106,11 +106,11 @@ TINY: dict[str, dict[str, Any]] = {
     "dropout_gan": {"g_widths": (16, 8, 8), "d_widths": (8, 16)},
     "forge": {"g_widths": (8, 4), "d_widths": (4, 8, 8)},
 }
-"""Widths that train in a moment."""
+"""Family -> fields for networks so narrow that they train within seconds."""
 
 
 def tiny(recipe: str, **fields: Any) -> TrainConfig:
-    """A recipe with narrow networks, for few steps on few images."""
+    """Return the config of a recipe with narrow networks, for few steps on few images."""
     config = RECIPES[recipe].config
     model = replace(config.model, z_dim=8, **TINY[config.model.architecture])
     size: dict[str, Any] = {"epochs": 1, "steps_per_epoch": 2, "batch_size": 16, "limit_images": 300, "lr_warmup": 0}
@@ -118,17 +118,17 @@ def tiny(recipe: str, **fields: Any) -> TrainConfig:
 
 
 class KilledError(Exception):
-    """Stands for a process that dies right after a checkpoint."""
+    """Simulates a process that dies right after a checkpoint."""
 
 
 UNSCORED = Upkeep(metrics_every=0)
-"""Scoring takes longer than the short trainings of tests."""
+"""Turns scoring off: it takes longer than the short trainings of tests."""
 
 
 def train_here(
     config: TrainConfig, run: Run, die_at: int = -1, cpu_minutes: float = math.inf, upkeep: Upkeep = UNSCORED
 ) -> None:
-    """Train in this process and its process group, without Ray."""
+    """Train a config in this process and its process group, without Ray; return the run."""
     rank = dist.get_rank() if dist.is_initialized() else 0
     if rank == 0 and not run.exists():
         _, total_steps = plan(config, len(load_images(config).images))
@@ -161,7 +161,7 @@ def _worker(rank: int, world_size: int, jobs: list[tuple[TrainConfig, Path]], up
 
 
 def train_on(world_size: int, *jobs: tuple[TrainConfig, Path], upkeep: Upkeep = UNSCORED) -> list[Run]:
-    """Train each config into its folder on several processes that talk over gloo."""
+    """Train each config into its folder, on `world_size` processes connected by gloo; return the runs."""
     if world_size == 1:
         for config, folder in jobs:
             train_here(config, open_store(folder).run("run"), upkeep=upkeep)
@@ -171,7 +171,7 @@ def train_on(world_size: int, *jobs: tuple[TrainConfig, Path], upkeep: Upkeep = 
 
 
 def losses_of(run: Run) -> dict[str, list[float]]:
-    """A run's whole curve."""
+    """Return the columns of a run's curve over all epochs."""
     curves = [run.read_losses(epoch) for epoch in run.epochs() if epoch]
     return {
         name: [value for curve in curves for value in curve[name]] for name in ("step", "d_loss", "g_loss", "penalty")

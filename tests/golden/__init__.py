@@ -1,6 +1,6 @@
-"""What must stay: the numbers of short trainings, and the pictures of the shipped generators.
+"""Recorded results that must not change: numbers of short trainings, and pictures of the shipped generators.
 
-`python -m tests.golden` writes the files again. Renew them only on purpose, in a commit that says why they changed.
+`python -m tests.golden` rewrites the files. Do this only on purpose, in a commit that says why they changed.
 """
 
 import hashlib
@@ -29,9 +29,9 @@ CURVES = FOLDER / "curves"
 PICTURES = FOLDER / "pictures"
 """One PNG for each shipped generator, and `digests.json`."""
 RUNS = FOLDER / "runs"
-"""Runs that the code of November 2026 trained and stopped within their first epoch, as it stored them."""
+"""Stored runs that the code of November 2026 trained and stopped within the first epoch."""
 RESUMED = FOLDER / "resumed"
-"""What the same code made of each of them in the end. There is no renewing these: that code is gone."""
+"""Final results of these runs with that code. They cannot be rewritten, because that code no longer exists."""
 PRETRAINED = FOLDER.parent.parent / "pretrained"
 
 new_state = state.new_state
@@ -39,18 +39,18 @@ COLUMNS = ("d_loss", "g_loss", "d_acc_real", "d_acc_fake", "penalty")
 
 
 def golden_config(recipe: str) -> TrainConfig:
-    """Return a recipe with tiny networks, for 20 steps in float64.
+    """Return the config of a recipe with tiny networks, for 20 steps in float64.
 
-    The rate is low and rises slowly: at a full rate, Adam turns a difference of 1e-15 into one of 0.1 within 80 steps.
+    The learning rate is low and rises slowly. At the full rate, Adam amplifies a difference of 1e-15 to 0.1 within 80
+    steps.
     """
     return tiny(recipe, epochs=2, steps_per_epoch=10, dtype="float64", g_lr=1e-4, d_lr=1e-4, lr_warmup=20)
 
 
 def measure(config: TrainConfig) -> dict[str, Any]:
-    """Train a config in this process; return its curve by column, and its first and final weights by tensor.
+    """Train a config in this process; return its curve by column, and its initial and final weights by tensor.
 
-    Training starts from weights of NumPy's, because PyTorch's differ in their last bits from one kind of processor to
-    another.
+    The initial weights are drawn with NumPy, because PyTorch's differ in the last bits between kinds of processors.
     """
     first = state.new_state(config, 1, torch.device("cpu"))
     initial = {f"G.{name}": fingerprint(tensor) for name, tensor in first.G.named_parameters()}
@@ -62,7 +62,7 @@ def measure(config: TrainConfig) -> dict[str, Any]:
 
 
 def portable_state(*arguments: Any) -> state.TrainState:
-    """Return a new state whose weights are the same on every machine: about 1 for gains, about 0 for all others."""
+    """Return a new state with the same weights on every machine: gains near 1, all others near 0."""
     s = new_state(*arguments)
     random = np.random.RandomState(0)
     for network in (s.G, s.D):
@@ -91,7 +91,7 @@ def curve_of(run: Run) -> dict[str, list[float]]:
 
 
 def weights_of(run: Run) -> dict[str, list[float]]:
-    """Return three numbers for each tensor of a run's newest checkpoint; see `fingerprint`."""
+    """Return the `fingerprint` of each tensor of a run's newest checkpoint."""
     networks = tensors_of(run, "networks.safetensors")
     average = {f"G_ema.{name}": tensor for name, tensor in tensors_of(run, "generator.safetensors").items()}
     return {name: fingerprint(tensor) for name, tensor in (networks | average).items() if tensor.is_floating_point()}
@@ -100,7 +100,7 @@ def weights_of(run: Run) -> dict[str, list[float]]:
 def fingerprint(tensor: Tensor) -> list[float]:
     """Return a tensor's sum, its norm and its product with fixed random numbers.
 
-    Rounding moves them by about as much as it moves the tensor, where it would change a hash altogether.
+    Unlike a hash, these numbers change only slightly if rounding changes the tensor.
     """
     values = tensor.double().flatten()
     random = torch.from_numpy(np.random.RandomState(0).standard_normal(len(values)))
@@ -122,12 +122,12 @@ def draw_hundred(path: Path) -> np.ndarray:
 
 
 def processor() -> str:
-    """Return the kind of processor that PyTorch computes for: another one may round a pixel to the next grey level."""
+    """Return the instruction set that PyTorch uses. With another one, a pixel may be rounded to the next grey level."""
     return torch.backends.cpu.get_cpu_capability()
 
 
 def digest(pictures: np.ndarray) -> str:
-    """Return the SHA-256 of pictures' pixels, in order."""
+    """Return the SHA-256 of the pixels of pictures, in order."""
     return hashlib.sha256(np.ascontiguousarray(pictures).tobytes()).hexdigest()
 
 

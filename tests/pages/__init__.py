@@ -1,4 +1,4 @@
-"""Tests of the app's pages, a file for each page; and how to open and read a page in Streamlit's test runner."""
+"""Tests of the app's pages, one file per page, and helpers to open and read a page in Streamlit's test runner."""
 
 from pathlib import Path
 
@@ -25,20 +25,20 @@ def open_app(kind: str = "generate", session: AppTest | None = None, **query: st
 
 
 def _page(kind: str) -> None:
-    """Draw a page; Streamlit's test runner opens only the home page, so this page is the home page here."""
+    """Draw a page as the home page, because Streamlit's test runner can open only the home page."""
     from webapp import frame
 
     frame.navigation(home=kind).run()
 
 
 def check(app: AppTest) -> AppTest:
-    """Return the app after a run without exceptions."""
+    """Return the app, after checking that its run raised no exception."""
     assert not app.exception, [error.message for error in app.exception]
     return app
 
 
 def refresh(app: AppTest) -> AppTest:
-    """Run the script again, with the cached reads of the store expired."""
+    """Clear the cached reads of the store, and run the script again."""
     st.cache_data.clear()
     return check(app.run())
 

@@ -1,4 +1,4 @@
-"""What the tests of pages share: a store of runs for the app, and empty caches."""
+"""Fixtures of the tests of pages: stores of runs for the app, and empty caches."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +22,7 @@ def fresh_caches() -> Iterator[None]:
 
 @pytest.fixture
 def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty store of runs, beside an empty one of shipped runs."""
+    """An empty store of runs for the app, which has no shipped runs either."""
     monkeypatch.setenv(RUNS_VARIABLE, str(tmp_path / "runs"))
     monkeypatch.setattr(catalog, "PRETRAINED", tmp_path / "pretrained")
     return tmp_path / "runs"
@@ -30,7 +30,7 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with one finished run, which no test changes."""
+    """A read-only store with one finished run."""
     runs = tmp_path_factory.mktemp("written")
     write_run(runs)
     return runs
@@ -38,5 +38,5 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def sample(runs: Path, written: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The app sees one finished run, quick-1."""
+    """Let the app see one finished run, quick-1."""
     monkeypatch.setenv(RUNS_VARIABLE, str(written))

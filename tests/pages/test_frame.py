@@ -1,4 +1,4 @@
-"""The frame around all pages: the choice of a run and a checkpoint, notices, and invalid links."""
+"""The frame around all pages: choice of run and checkpoint, notices, and invalid links."""
 
 import time
 from pathlib import Path
@@ -21,7 +21,7 @@ def test_shipped_runs_come_first_until_the_visitor_chooses(runs: Path, tmp_path:
     app.selectbox(key="scope.run").set_value("runs/quick-1")
     check(app.run())
     assert address(app)["run"] == "runs/quick-1"
-    assert app.selectbox(key="scope.step").value == -1  # follows the newest
+    assert app.selectbox(key="scope.step").value == -1  # the newest checkpoint is followed
 
 
 def test_a_live_run_is_followed_unless_pinned(runs: Path) -> None:
@@ -102,7 +102,7 @@ def test_a_checkpoint_pruned_between_listing_and_reading(runs: Path) -> None:
     run = write_run(runs)
     app = open_app(step="50")
     run.prune_checkpoints(1)
-    st.cache_resource.clear()  # the generator is no longer in memory, the listing still is
+    st.cache_resource.clear()  # removes the generator from memory, but not the listing
     assert "no longer exists" in words(check(app.run()))
 
 

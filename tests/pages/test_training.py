@@ -61,7 +61,7 @@ def test_a_generator_without_classes_has_no_label_accuracy(runs: Path) -> None:
 def test_training_shows_the_evaluation_of_the_newest_checkpoint(runs: Path) -> None:
     run = write_run(runs)
     run.write_evaluation(evaluation(100))
-    assert not open_app("training").table  # an older checkpoint has scores
+    assert not open_app("training").table  # only an older checkpoint has an evaluation
     generated = FLOOR | {"kid": 0.001, "nearest_median": 4.4, "recall": float("nan")}
     run.write_evaluation(evaluation(150, generated=generated, floor=FLOOR | {"kid": 0, "recall": 0.9}))
     app = refresh(open_app("training"))
@@ -70,7 +70,7 @@ def test_training_shows_the_evaluation_of_the_newest_checkpoint(runs: Path) -> N
     rows = {score: values for score, *values in app.table[0].value.itertuples(index=False)}
     assert rows["Label accuracy"] == ["99.80%", "99.80%"]
     assert rows["KID"] == ["0.00100", "0.00000"]
-    assert not rows.keys() & {"Recall", "Nearest training image, median"}  # not known for both
+    assert not rows.keys() & {"Recall", "Nearest training image, median"}  # not in both columns
     Path(run.path, "evaluations", "step_00000150.json").write_text("damaged")
     assert not refresh(app).table
 
