@@ -59,7 +59,7 @@ def test_ray_accepts_the_cluster_and_refuses_a_misspelt_one(cluster: dict[str, A
         validate_config(prepare_config(misspelt))
 
 
-def test_nobody_reaches_the_cluster_without_the_token(cluster: dict[str, Any]) -> None:
+def test_the_cluster_requires_the_token(cluster: dict[str, Any]) -> None:
     prepared = prepare_config(deepcopy(cluster))  # adds Ray's defaults for what the file does not set
     assert len(start_commands(prepared)) == 2
     for command in start_commands(prepared):
@@ -104,7 +104,7 @@ def test_a_training_asks_for_gpus_that_the_cluster_can_add(
     assert not capsys.readouterr().out
 
 
-def test_a_job_takes_the_data_along_and_leaves_secrets_and_bulk_at_home(tmp_path: Path) -> None:
+def test_a_job_is_sent_the_data_but_no_secrets_and_no_large_files(tmp_path: Path) -> None:
     project, package = tmp_path / "project", tmp_path / "package.zip"
     travels = {"trainer/launch.py", "data/mnist/train-images-idx3-ubyte.gz", "webapp/views/runs.py"}
     stays = {".env", ".venv/bin/python", "runs/quick-1/run.json", "pretrained/forge/run.json", "models/__pycache__/x"}

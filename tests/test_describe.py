@@ -135,13 +135,13 @@ def test_diagrams_name_each_layer_and_the_class_only_where_it_is_used(name: str)
     assert dot_source(config).count("subgraph") == 3
 
 
-def test_no_edge_from_a_class_that_only_lends_its_length() -> None:
+def test_no_edge_from_a_class_of_which_only_the_length_is_used() -> None:
     """Without classes, forge replaces the class by ones, and uses only the number of latents for them."""
     G, _ = watch_both(ModelConfig(**vars(SMALL) | {"num_classes": 0}))
     assert into(G, "norm1") == {"fc"}
 
 
-def test_no_edge_from_a_tensor_that_only_lends_its_shape() -> None:
+def test_no_edge_from_a_tensor_of_which_only_the_shape_is_used() -> None:
     class Lent(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -214,7 +214,7 @@ def test_pictures_are_drawn(name: str, tmp_path: Path, capsys: pytest.CaptureFix
         (["--generator", "missing"], "missing: cannot be read"),
     ],
 )
-def test_mistakes_cost_one_line(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_mistakes_get_one_line(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments) == 2
     error = capsys.readouterr().err
     assert message in error
@@ -222,8 +222,8 @@ def test_mistakes_cost_one_line(arguments: list[str], message: str, capsys: pyte
 
 
 @pytest.mark.usefixtures("dot_path")
-def test_a_picture_that_cannot_be_written_costs_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    test_mistakes_cost_one_line(
+def test_a_picture_that_cannot_be_written_gets_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    test_mistakes_get_one_line(
         ["--diagram", "no/such/folder/x.svg", "forge"], "no/such/folder/x.svg: cannot be written", capsys
     )
 

@@ -43,7 +43,7 @@ def test_the_order_is_a_function_of_seed_and_epoch_alone(group: int) -> None:
         assert not np.array_equal(order, epoch_order(labels, group, seed, epoch))
 
 
-def test_other_images_sit_out_in_every_epoch() -> None:
+def test_each_epoch_leaves_out_other_images() -> None:
     labels = np.zeros(7, np.int64)
     sitting_out = {tuple(set(range(7)) - set(epoch_order(labels, 4, seed=0, epoch=epoch))) for epoch in range(20)}
     assert len(sitting_out) > 10

@@ -85,7 +85,7 @@ def test_workers_drop_the_same_features_as_one_alone() -> None:
         assert torch.equal(network(x[rows]), whole[1][rows])
 
 
-def test_dropout_keeps_the_mean_and_rests_in_evaluation() -> None:
+def test_dropout_keeps_the_mean_and_is_off_in_evaluation() -> None:
     network = nn.Sequential(Dropout(0.4))
     x = torch.ones(100, 1000)
     share_masks(network, shared(0, 100, list(range(100))))

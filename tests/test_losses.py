@@ -38,7 +38,7 @@ def test_a_loss_in_two_parts_is_their_mean_and_another_compares_pairs(name: str)
 
 
 @pytest.mark.parametrize("name", losses.LOSSES)
-def test_each_player_gains_by_moving_its_logits_its_way(name: str) -> None:
+def test_a_loss_falls_when_logits_move_in_its_networks_favour(name: str) -> None:
     loss = losses.LOSSES[name]
     real, fake = REAL.clone().requires_grad_(), FAKE.clone().requires_grad_()
     real_gradient, fake_gradient = torch.autograd.grad(loss.d(real, fake).sum(), (real, fake))

@@ -632,7 +632,7 @@ def test_uris_that_cannot_be_opened(uri: str | Path) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_errors_keep_credentials_to_themselves() -> None:
+def test_errors_hide_credentials() -> None:
     with pytest.raises(RunStoreError) as caught:
         open_store("s3://key:se/cret@bucket/runs?nonsense=1")
     assert "cret" not in str(caught.value)

@@ -56,7 +56,7 @@ LINKS = [line for line in Path(__file__).with_name("links.txt").read_text().spli
 
 
 @pytest.mark.parametrize("line", LINKS)
-def test_a_link_is_read_as_ever(line: str) -> None:
+def test_a_link_opens_its_recorded_view(line: str) -> None:
     link, _, expected = line.partition(" -> ")
     kind, _, query = link.partition("?")
     view, problems = from_link(VIEWS[kind], parse_qsl(query, keep_blank_values=True))
@@ -132,13 +132,13 @@ def test_the_text_is_readable() -> None:
         ("%3Cscript%3E=1", "'<script>'"),
     ],
 )
-def test_what_cannot_be_names_its_parameter(query: str, parameter: str) -> None:
+def test_an_invalid_value_names_its_parameter(query: str, parameter: str) -> None:
     with pytest.raises(ViewError) as caught:
         from_pairs(GenerateView, parse_qsl(query, keep_blank_values=True))
     assert caught.value.parameter == parameter
 
 
-def test_a_text_without_end_is_refused_in_few_words() -> None:
+def test_a_very_long_text_gets_a_short_error() -> None:
     with pytest.raises(ViewError, match="whole number") as caught:
         from_pairs(GenerateView, [("seed", "1" * 10_000)])
     assert len(str(caught.value)) < 120
@@ -157,7 +157,7 @@ def test_a_view_made_by_hand_is_checked_too() -> None:
         InterpolateView(path="spiral")
 
 
-def test_a_bad_value_costs_only_itself() -> None:
+def test_only_invalid_values_of_a_link_are_left_out() -> None:
     items = [("seed", "7"), ("count", "x"), ("colour", "red"), ("truncation", "0.5")]
     view, problems = from_link(GenerateView, items)
     assert view == GenerateView(seed=7, truncation=0.5)

@@ -189,7 +189,7 @@ def said() -> list[str]:
     return []
 
 
-def test_a_child_is_asked_kindly_and_only_once(tmp_path: Path, said: list[str]) -> None:
+def test_a_child_gets_one_interrupt_and_time_to_end(tmp_path: Path, said: list[str]) -> None:
     script = (
         "signals = []\n"
         "signal.signal(signal.SIGINT, lambda number, _: signals.append(number))\n"
@@ -208,7 +208,7 @@ def test_a_child_is_asked_kindly_and_only_once(tmp_path: Path, said: list[str]) 
     assert len(said) == 1
 
 
-def test_a_stubborn_child_and_its_children_are_killed(
+def test_a_child_that_ignores_signals_is_killed_with_its_children(
     tmp_path: Path, said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(training_child, "STAGES", ((signal.SIGINT, 0.2), (signal.SIGTERM, 0.2), (signal.SIGKILL, 5.0)))
@@ -225,7 +225,7 @@ def test_a_stubborn_child_and_its_children_are_killed(
     wait_for(lambda: not is_running(grandchild))
 
 
-def test_what_a_crashed_child_leaves_behind_is_ended(tmp_path: Path, said: list[str]) -> None:
+def test_processes_that_a_crashed_child_leaves_are_killed(tmp_path: Path, said: list[str]) -> None:
     script = (
         "left = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
         "print(left.pid, flush=True)\n"
@@ -241,7 +241,7 @@ def test_what_a_crashed_child_leaves_behind_is_ended(tmp_path: Path, said: list[
     assert not said
 
 
-def test_a_second_request_hurries_the_child(tmp_path: Path, said: list[str]) -> None:
+def test_a_second_request_ends_the_wait_for_the_child(tmp_path: Path, said: list[str]) -> None:
     training = child(tmp_path, "signal.signal(signal.SIGINT, signal.SIG_IGN)\n" + WAIT)
     wait_ready(tmp_path)
     before = signal.signal(signal.SIGALRM, lambda *_: training.hurry())
