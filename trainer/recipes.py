@@ -150,12 +150,12 @@ _ROWS = (
         summary="the classic convolutional conditional GAN",
         source="Atienza, Advanced Deep Learning with Keras, chapter 4",
         notes="""
-        From the source: the layers, latents, BCE, RMSprop and its decay, both halved for G, and 40,000 steps with a
-        grid every 500. In a step, D has one update on 64 real images and 64 fakes. The fakes have random labels of
-        their own and are drawn in inference mode. Then G has one update. RMSprop's rho of .9 is Keras' default. The
-        only choice is the fixed grid: 10 pictures of each digit instead of 16 pictures. At first both losses fall near
-        0 (for about 400 steps in a narrower trial): BatchNorm's moving averages in G lag, so that D sees other fakes
-        than those that G is trained on.
+        From the source: the layers, latents, BCE, RMSprop, its learning rate and decay (both halved for G), and 40,000
+        steps with a grid every 500. In a step, D has one update on 64 real images and 64 fakes. The fakes have random
+        labels of their own and are drawn in inference mode. Then G has one update. RMSprop's rho of .9 is Keras'
+        default. The only choice is the fixed grid: 10 pictures of each digit instead of 16 pictures. At first both
+        losses fall near 0 (for about 400 steps in a narrower trial): BatchNorm's moving averages in G lag, so that D
+        sees other fakes than those that G is trained on.
         """,
         config=TrainConfig(
             recipe="conv-cgan",
@@ -184,10 +184,10 @@ _ROWS = (
         source="Radford et al. 2015 (arXiv 1511.06434), at 28x28",
         notes="""
         From the source: in G, transposed convolutions with BatchNorm and ReLU from 100 normal numbers, then tanh; in D,
-        strided convolutions with BatchNorm and LeakyReLU, then one probability; BCE and Adam. From the paper and
-        PyTorch's DCGAN example: batch 128, learning rate 2e-4 with beta1 .5, weights from N(0, .02), no biases, and one
-        update of D from a real and a fake batch that are normalized separately. Choices of this project: the sizes of
-        the layers at 28x28, 50 epochs, and fresh latents for G's update.
+        strided convolutions with BatchNorm and LeakyReLU, then one probability; BCE and Adam. Choices, after the paper
+        and PyTorch's DCGAN example: batch 128, learning rate 2e-4 with beta1 .5, weights from N(0, .02), no biases, and
+        one update of D from a real and a fake batch that are normalized separately. Choices of this project: the sizes
+        of the layers at 28x28, 50 epochs, and fresh latents for G's update.
         """,
         config=DCGAN,
     ),
