@@ -1,6 +1,5 @@
 """The rules for imports between models/, trainer/ and webapp/, and for the libraries that imports may load."""
 
-import ast
 import os
 import subprocess
 import sys
@@ -9,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+from tests.imports import ROOT, imports_in, is_within, modules_of
+
 OURS = ("models", "trainer", "webapp")
 SHARED = ("trainer.run_store", "trainer.data")
 """The modules of the trainer that the web app may use."""
@@ -32,34 +32,6 @@ for module in modules:
 print(*[name for name, module in sys.modules.items() if getattr(module, "__dict__", {}).get("__spec__")])
 print(*[thread.name for thread in threading.enumerate() if thread is not threading.main_thread()], *os.listdir())
 """
-
-
-def modules_of(package: str) -> dict[str, Path]:
-    """Return dotted name -> file of every module in a package of this project, with subpackages."""
-    found = {}
-    for path in sorted((ROOT / package).rglob("*.py")):
-        parts = path.relative_to(ROOT).with_suffix("").parts
-        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
-    assert len(found) > 1, f"{package}/ has no modules to check"
-    return found
-
-
-def imports_in(source: str, module: str = "x", is_package: bool = False) -> set[str]:
-    """Return the dotted names that a file imports anywhere: `from a import b` as a.b, relative imports resolved."""
-    names: set[str] = set()
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            names.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            parents = module.split(".")
-            parents = parents[: len(parents) - (node.level - is_package)] if node.level else []
-            base = ".".join([*parents, *([node.module] if node.module else [])])
-            names.update(f"{base}.{alias.name}" for alias in node.names)
-    return names
-
-
-def is_within(name: str, modules: tuple[str, ...]) -> bool:
-    return any(name == module or name.startswith(module + ".") for module in modules)
 
 
 @cache
