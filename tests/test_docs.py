@@ -19,8 +19,12 @@ README = (ROOT / "README.md").read_text()
 
 WRITTEN = ("data/fashion", "data/usps", "data/stripes", "runs/")
 """Paths in the documents that commands write."""
-EXAMPLES = ("models/linear.py", "webapp/views/truncation.py", "tests/pages/test_truncation.py")
-EXAMPLES += ("tests/golden/curves/forge-plain.json",)
+EXAMPLES = (
+    "models/linear.py",
+    "tests/golden/curves/forge-plain.json",
+    "tests/pages/test_truncation.py",
+    "webapp/views/truncation.py",
+)
 """Files that the examples in CONTRIBUTING.md add."""
 
 
@@ -62,7 +66,7 @@ def test_the_map_has_every_module_once(package: str) -> None:
 def test_files_that_a_document_names_exist(document: Path) -> None:
     folders = "models|trainer|webapp|tests|tools|benchmarks|docs|pretrained|data|notebooks"
     paths = re.findall(rf"(?<![\w./-])(?:{folders})/[\w./-]*\w/?|(?<![\w./-])\.github/[\w./-]*\w", document.read_text())
-    missing = {path for path in paths if not path.startswith(WRITTEN + EXAMPLES) and not (ROOT / path).exists()}
+    missing = {path for path in paths if not path.startswith((*WRITTEN, *EXAMPLES)) and not (ROOT / path).exists()}
     assert missing == set()
 
 
@@ -110,3 +114,13 @@ def test_make_has_the_targets_that_documents_name() -> None:
     for document in DOCUMENTS:
         named = set(re.findall(r"(?:`|^)make ([a-z-]+)", document.read_text(), re.MULTILINE))
         assert named <= targets | ({"browser", "dot"} if document.name == "CHANGELOG.md" else set()), document
+
+
+def test_messages_that_the_readme_explains_are_those_of_the_code() -> None:
+    section = README.partition("## Troubleshooting")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| (.*?) \|", section, re.MULTILINE)
+    messages = {message for row in rows for message in re.findall(r"`([^`]+)`", row)} - {"No space left on device"}
+    sources = [path for folder in (*PACKAGES, "tools") for path in (ROOT / folder).rglob("*.py")]
+    text = "\n".join(path.read_text() for path in [*sources, ROOT / "Makefile"])
+    assert len(messages) > 8
+    assert [message for message in messages if message not in text] == []
