@@ -298,10 +298,14 @@ class Judge:
 
         In the comparison with N test images, N training images take their place.
         """
+        test = self.test[self.real.sample_test(count)]
+        return self.feature_floor(count) | self._compare_with_training(test)
+
+    def feature_floor(self, count: int) -> dict[str, float]:
+        """Return those scores of the floor that epochs have too: they need features alone, not pictures."""
         indices = self.real.sample_test(count)
-        test, training = self.test[indices], self.training[_sample(len(self.training.digits), count)]
-        scores = self.real.score(test.features, self.test_labels[indices], rivals=training.features)
-        return scores | self._compare_with_training(test)
+        training = self.training[_sample(len(self.training.digits), count)]
+        return self.real.score(self.test.features[indices], self.test_labels[indices], rivals=training.features)
 
     def score_labels(self, reading: Reading, labels: Tensor) -> dict[str, Any]:
         """Return label accuracy and confusion; for generated pictures the requested `labels` are uniform."""
@@ -356,9 +360,9 @@ def make_reference(judge: Judge, path: Path = REFERENCE) -> None:
     """Write the file that `Reference.load` reads."""
     test_features = judge.real.test_features[judge.real.sample_test(EPOCH_COUNT)]
     tensors: dict[str, Tensor] = vars(replace(judge.real, test_features=test_features))
-    floor = judge.floor(EPOCH_COUNT) | {"label_accuracy": judge.floor_labels(EPOCH_COUNT)["label_accuracy"]}
-    names = ("fid", "precision", "recall", "density", "coverage", "diversity", "label_accuracy")
-    made = {"reader_sha256": SHA256, "shares": judge.class_shares.tolist(), "floor": {n: floor[n] for n in names}}
+    floor = judge.feature_floor(EPOCH_COUNT)
+    floor["label_accuracy"] = judge.floor_labels(EPOCH_COUNT)["label_accuracy"]
+    made = {"reader_sha256": SHA256, "shares": judge.class_shares.tolist(), "floor": floor}
     contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
     path.write_bytes(safetensors.torch.save(contiguous, {"reference": json.dumps(made)}))
 
