@@ -2,11 +2,40 @@
 
 import base64
 import io
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from playwright.sync_api import BrowserContext, Page, expect
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@contextmanager
+def serve(runs: Path, *options: str) -> Iterator[str]:
+    """Serve the app on a store of runs, as `make demo` does; give its URL."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "webapp", "--port", "0", "--runs", str(runs), *options],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout
+        yield next(found[0] for line in process.stdout if (found := re.search(r"http://localhost:\d+", line)))
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
 
 
 def open_page(context: BrowserContext, url: str) -> Page:

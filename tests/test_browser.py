@@ -1,10 +1,6 @@
 """The app in a real browser: pictures, links, sliders and small screens."""
 
-import os
 import re
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,14 +9,13 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
-from tests.browser import address, images, open_page, settle
+from tests.browser import address, images, open_page, serve, settle
 from tests.sample_run import STEPS_PER_EPOCH, write_run
 from webapp import catalog, inference
 from webapp.environment import RUNS_VARIABLE
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).resolve().parent.parent
 EPOCHS = 3
 
 
@@ -34,20 +29,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def site(runs: Path) -> Iterator[str]:
     """The URL of the app, served with the sample run as `make demo` serves it."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "webapp", "--port", "0", "--runs", str(runs)],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert process.stdout
-        yield next(found[0] for line in process.stdout if (found := re.search(r"http://localhost:\d+", line)))
-    finally:
-        process.send_signal(signal.SIGINT)
-        process.communicate(timeout=30)
+    with serve(runs) as url:
+        yield url
 
 
 @pytest.fixture

@@ -116,8 +116,17 @@ def _warm_up() -> None:
         return
 
 
+def show_error(error: Exception) -> bool:
+    """Show an error of a page, which is in the log already, in our own words; return True: nothing else is shown."""
+    from webapp import notices
+
+    notices.failed()
+    return True
+
+
 app = st.App(
     SCRIPT,
+    on_script_error=show_error,
     lifespan=lifespan,
     routes=[Route("/healthz", health), Route(SAMPLES_ROUTE, samples)],
     middleware=[Middleware(SecurityHeaders)],

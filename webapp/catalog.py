@@ -4,10 +4,15 @@ The app and its URLs name a run by a key, for example `runs/quick-1` or `pretrai
 and never used as paths. Results are cached for a short time, so that many visitors cost no more reads than one.
 """
 
+import logging
 import os
+import re
 import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import urlencode
 
 import streamlit as st
@@ -28,12 +33,15 @@ from trainer.run_store import (
 )
 from webapp.classes import Classes
 from webapp.environment import ROUTES_VARIABLE, RUNS_VARIABLE, SAMPLES_ROUTE
-from webapp.export import data_url
+from webapp.export import data_url, is_whole_png
 
 PRETRAINED = Path(__file__).resolve().parent.parent / "pretrained"
 DEFAULT_RUN = "pretrained/forge"
 RETRY_SECONDS = 20
 """Seconds before an unreadable store is tried again."""
+
+LOG = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -45,6 +53,8 @@ class RunEntry:
     started: float
     """When the run was created, in seconds since 1970."""
     progress: Progress
+    problem: str = ""
+    """Why `progress` is not known; empty if it is."""
 
     @property
     def name(self) -> str:
@@ -66,6 +76,18 @@ class CheckpointEntry:
 def stores() -> dict[str, str]:
     """Return name -> path or URI of each store. The name is the first part of its runs' keys."""
     return {"runs": os.environ.get(RUNS_VARIABLE) or "runs", "pretrained": str(PRETRAINED)}
+
+
+def without_paths(message: str) -> str:
+    """Return a message for visitors: it names each store where the message of the store has a path on the server."""
+    for name, path_or_uri in stores().items():
+        paths = [path_or_uri]
+        with suppress(RunStoreError):
+            paths.append(_opened(path_or_uri).root)
+        for path in paths:
+            if path := path.rstrip("/"):
+                message = re.sub(rf"{re.escape(path)}(?![\w.-])", name, message)
+    return message
 
 
 @st.cache_resource(max_entries=8, show_spinner=False)
@@ -123,6 +145,8 @@ def _failures() -> dict[str, tuple[float, str]]:
 
 def _remember_failure(path_or_uri: str, problem: str) -> None:
     when, known = _failures().get(path_or_uri, (0.0, ""))
+    if known != problem:
+        LOG.warning(problem)
     if time.time() - when > RETRY_SECONDS or known != problem:
         _failures()[path_or_uri] = (time.time(), problem)
 
@@ -134,11 +158,16 @@ def _runs_of(store: str, path_or_uri: str) -> list[RunEntry]:
         raise RunStoreError(problem)
     entries = []
     for run in _opened(path_or_uri).list_runs():
+        problem = ""
         try:
-            record, progress = run.read_run(), run.read_progress()
+            record = run.read_run()
+            try:
+                progress = run.read_progress()
+            except DamagedError as error:  # the run can be shown without it
+                progress, problem = Progress(phase="stopped"), str(error)
         except RunStoreError:  # removed meanwhile, or damaged: list the others
             continue
-        entries.append(RunEntry(f"{store}/{run.name}", record.recipe, record.started, progress))
+        entries.append(RunEntry(f"{store}/{run.name}", record.recipe, record.started, progress, problem))
     return sorted(entries, key=lambda entry: entry.started, reverse=True)
 
 
@@ -160,8 +189,14 @@ def epochs(key: str) -> list[int]:
 
 @st.cache_data(max_entries=1024, show_spinner=False)
 def samples(key: str, started: float, epoch: int) -> bytes:
-    """Return the sample grid of a complete epoch, a PNG. `started` distinguishes runs of the same name in the cache."""
-    return run_of(key).read_samples(epoch)
+    """Return the sample grid of a complete epoch, a PNG. `started` distinguishes runs of the same name in the cache.
+
+    Raises `DamagedError` for a file that is no whole PNG.
+    """
+    png = run_of(key).read_samples(epoch)
+    if not is_whole_png(png):
+        raise DamagedError(f"{key}: the picture of epoch {epoch} is damaged")
+    return png
 
 
 def sample_url(entry: RunEntry, epoch: int) -> str:
@@ -193,6 +228,18 @@ def evaluation(key: str, step: int) -> Evaluation | None:
 def losses(key: str, started: float, epoch: int) -> Curve:
     """Return the curve of a complete epoch; epoch 0 has none."""
     return run_of(key).read_losses(epoch)
+
+
+def readable(read: Callable[[str, float, int], T], entry: RunEntry, epochs: Sequence[int]) -> dict[int, T]:
+    """Return what `read` returns for each epoch, without the epochs whose file is damaged.
+
+    Raises `RunStoreError` if the storage does not answer, which says nothing about the files.
+    """
+    found: dict[int, T] = {}
+    for epoch in epochs:
+        with suppress(DamagedError):
+            found[epoch] = read(entry.key, entry.started, epoch)
+    return found
 
 
 def running_losses(key: str) -> Curve:

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 
 def plain(text: str) -> str:
-    """Escape a text from outside, so that Markdown shows it unchanged."""
+    """Escape a text from outside, so that Markdown shows it unchanged and makes no link of a URL in it."""
+    # Markdown finds URLs and mail addresses in spite of escapes, but not with an invisible character in them.
+    text = re.sub(r"://|www(?=\.)|@", "\\g<0>\u2060", text, flags=re.IGNORECASE)
     return re.sub(r"([\\`*_{}\[\]<>#$:~|!&])", r"\\\1", text)
 
 

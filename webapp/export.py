@@ -19,6 +19,16 @@ def data_url(png: bytes) -> str:
     return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
 
 
+def is_whole_png(png: bytes) -> bool:
+    """Return whether these bytes are a PNG without damage: each part has its checksum, and the pixels can be read."""
+    try:
+        Image.open(io.BytesIO(png), formats=["PNG"]).verify()
+        Image.open(io.BytesIO(png), formats=["PNG"]).load()
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return False
+    return True
+
+
 def sheet(images: NDArray[np.uint8], columns: int, note: str, scale: int = 4, gap: int = 2) -> bytes:
     """Return pictures (N, H, W[, 3]) as one PNG, row by row, with `gap` black pixels between them and `note` as text.
 

@@ -11,7 +11,7 @@ from models.generator_file import GeneratorFileError
 from trainer.run_store import DamagedError, RunStoreError
 from webapp import address, catalog, inference, notices, wording
 from webapp.catalog import CheckpointEntry, Listing, RunEntry
-from webapp.classes import Classes
+from webapp.classes import Classes, plain
 from webapp.page import DrawingScene, Page, Scene
 from webapp.view_link import View, pairs
 from webapp.views import architecture, gallery, generate, interpolate, training
@@ -57,7 +57,8 @@ def show(page: Page, links: Links) -> None:
     listing = catalog.list_runs()
     link = address.read(page.view)
     for problem in listing.problems:
-        st.warning(f"Runs cannot be listed: {problem}", icon=":material/cloud_off:")
+        text = f"Runs cannot be listed: {catalog.without_paths(problem)}"
+        st.warning(plain(text), icon=":material/cloud_off:")
     if not listing.runs:
         _watch(page.kind, links, _Shown(()))
         notices.no_runs(listing)
@@ -67,6 +68,8 @@ def show(page: Page, links: Links) -> None:
         _watch(page.kind, links, _Shown(_keys(listing)))
         notices.no_such_run(link.view.run, listing)
         return
+    if entry.problem:
+        st.warning(plain(f"The progress of {entry.name} is not known: {catalog.without_paths(entry.problem)}"))
     make_scene = _drawing_scene if page.draws else _run_scene
     try:
         scene = make_scene(page.kind, links, listing, entry, link)
@@ -80,7 +83,7 @@ def _run_scene(kind: str, links: Links, listing: Listing, entry: RunEntry, link:
     """Draw the choice of a run; return what the page shows."""
     with st.container(horizontal=True, vertical_alignment="bottom", key="scope"):
         _choose_run(listing, entry)
-        _watch(kind, links, _Shown(_keys(listing), entry.key))
+        _watch(kind, links, _Shown(_keys(listing), entry.key, state=_state(entry)))
     _show_problems(link, link.view)
     return Scene(dataclasses.replace(link.view, run=entry.key, step=None), link.version, entry)
 
@@ -97,9 +100,10 @@ def _drawing_scene(
         _choose_run(listing, entry)
         if newest:
             _choose_checkpoint(entry, checkpoints, chosen, follows=step is None)
-        _watch(kind, links, _Shown(_keys(listing), entry.key, newest.step if newest else None, step is None))
+        shown = _Shown(_keys(listing), entry.key, newest.step if newest else None, step is None, _state(entry))
+        _watch(kind, links, shown)
     if newest is None:
-        notices.no_checkpoint(entry, listing)
+        st.fragment(_no_checkpoint, run_every=POLL_SECONDS if _moves(entry) else None)(entry.key)
         return None
     if chosen is None:
         notices.gone(entry, step or 0, checkpoints)
@@ -118,6 +122,18 @@ def _drawing_scene(
     _show_problems(link, view)
     classes = Classes(loaded.config.num_classes, loaded.class_names)
     return DrawingScene(view, link.version, entry, chosen, generator, loaded.config, classes)
+
+
+def _no_checkpoint(key: str) -> None:
+    """Show how far a run without a checkpoint is; a fragment, so that its numbers stay true."""
+    listing = catalog.list_runs()
+    if entry := listing.find(key):
+        notices.no_checkpoint(entry, listing)
+
+
+def _moves(entry: RunEntry) -> bool:
+    """Return whether what is said of a run changes with time: it trains, or has been silent for some seconds."""
+    return entry.progress.is_live or entry.progress.is_stale
 
 
 def _nearest_good(entry: RunEntry, checkpoints: list[CheckpointEntry], bad: CheckpointEntry) -> CheckpointEntry | None:
@@ -139,7 +155,8 @@ def _show_problems(link: address.Link, view: View) -> None:
         instead = f"Shown instead: {values[problem.parameter]}." if problem.parameter in values else (
             "All are shown instead." if problem.parameter == "digits" else "It is left out."
         )  # fmt: skip
-        st.warning(f"A value in this link cannot be used. **{problem.parameter}** {problem.problem}. {instead}")
+        text = plain(f"{problem.parameter} {problem.problem}. {instead}")
+        st.warning(f"A value in this link cannot be used: {text}")
 
 
 def _choose_run(listing: Listing, entry: RunEntry) -> None:
@@ -189,6 +206,18 @@ class _Shown:
     run: str = ""
     newest_step: int | None = None
     follows: bool = False
+    state: tuple[object, ...] = ()
+
+
+def _state(entry: RunEntry | None) -> tuple[object, ...]:
+    """Return what tells whether a run has begun, ended, fallen silent or been resumed.
+
+    The steps of a run that trains are left out: a page that shows them draws itself again.
+    """
+    if entry is None:
+        return ()
+    progress = entry.progress
+    return (entry.started, progress.phase, progress.is_live, 0 if progress.is_live else progress.step, entry.problem)
 
 
 def _keys(listing: Listing) -> tuple[str, ...]:
@@ -199,7 +228,7 @@ def _keys(listing: Listing) -> tuple[str, ...]:
 def _watch(kind: str, links: Links, shown: _Shown) -> None:
     """Look for new runs and checkpoints every few seconds, and link to the run that trains now."""
     listing = catalog.list_runs()
-    if _keys(listing) != shown.runs:
+    if _keys(listing) != shown.runs or (shown.run and _state(listing.find(shown.run)) != shown.state):
         st.rerun()
     if shown.follows and listing.find(shown.run):
         try:

@@ -1,17 +1,39 @@
 """Notices in place of a page that has nothing to show. They say what is missing and what to do."""
 
+import functools
 import shlex
+from collections.abc import Callable
+from typing import ParamSpec
 
 import streamlit as st
 
 from trainer.run_store import RunStoreError
 from webapp import address, wording
-from webapp.catalog import CheckpointEntry, Listing, RunEntry, stores
+from webapp.catalog import CheckpointEntry, Listing, RunEntry, stores, without_paths
+from webapp.classes import plain
+
+P = ParamSpec("P")
+
+
+def guarded(draw: Callable[P, None]) -> Callable[P, None]:
+    """Return a function that draws, or shows the notice `unreadable` if the store fails.
+
+    Streamlit shows a box of its own for an exception that leaves a fragment, so each fragment that reads is guarded.
+    """
+
+    @functools.wraps(draw)
+    def drawn(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            draw(*args, **kwargs)
+        except RunStoreError as error:
+            unreadable(error)
+
+    return drawn
 
 
 def no_runs(listing: Listing) -> None:
     """Say that there is no run at all, and how to start one."""
-    st.header("No run yet")
+    st.title("No run yet")
     if listing.problems:
         st.write("The runs could not be read, so there is nothing to show. Check their path or URI.")
     st.write("A run is one training of a generator. Start one, and it will appear here:")
@@ -20,8 +42,8 @@ def no_runs(listing: Listing) -> None:
 
 def no_such_run(key: str, listing: Listing) -> None:
     """Say that a link names an unknown run."""
-    st.header("This run is not here")
-    st.write(f"The link names the run **{key}**, which is not among the runs that this app can see.")
+    st.title("This run is not here")
+    st.write(f"The link names the run **{plain(key)}**, which is not among the runs that this app can see.")
     _offer_run(listing)
 
 
@@ -29,23 +51,27 @@ def no_checkpoint(entry: RunEntry, listing: Listing) -> None:
     """Say that a run has just started, or that it ended before its first checkpoint."""
     progress = entry.progress
     if progress.is_live:
-        st.header(f"{entry.name} has just started")
+        st.title(f"{entry.name} has just started")
         st.write(
             "Its first checkpoint, with the first generator to draw with, is written at the end of an epoch and then "
             "appears here. The Training page shows the progress."
         )
         st.progress(progress.share, text=_progress_text(entry))
     else:
-        st.header(f"{entry.name} has no checkpoint")
-        st.write(f"{wording.state(entry)}. It ended before its first checkpoint, so there is no generator to use.")
+        st.title(f"{entry.name} has no checkpoint")
+        if entry.problem:
+            st.write("There is no generator to use.")
+        else:
+            st.write(f"{wording.state(entry)}. It ended before its first checkpoint, so there is no generator to use.")
         if progress.message:
-            st.code(progress.message, language=None)
+            st.code(without_paths(progress.message), language=None, wrap_lines=True)
+        resume_command(entry)
     _offer_run(listing, besides=entry.key)
 
 
 def gone(entry: RunEntry, step: int, checkpoints: list[CheckpointEntry]) -> None:
     """Say that a link names a checkpoint that is not there, and offer the nearest one."""
-    st.header("This checkpoint no longer exists")
+    st.title("This checkpoint no longer exists")
     st.write(
         f"The link names step {step:,} of **{entry.name}**. A run keeps only its newest checkpoints, "
         "and this one is not among them. Without it, the pictures of the link cannot be drawn."
@@ -57,9 +83,9 @@ def gone(entry: RunEntry, step: int, checkpoints: list[CheckpointEntry]) -> None
 
 def damaged(entry: RunEntry, bad: CheckpointEntry, good: CheckpointEntry | None, reason: str) -> None:
     """Say why a checkpoint cannot be used, and offer a good one."""
-    st.header("This checkpoint is damaged")
+    st.title("This checkpoint is damaged")
     st.write(f"{wording.checkpoint(bad)} of **{entry.name}** cannot be used:")
-    st.code(reason, language=None, wrap_lines=True)
+    st.code(without_paths(reason), language=None, wrap_lines=True)
     if good:
         kind = "previous" if good.step < bad.step else "next"
         _offer_checkpoint(f"Use the {kind} good one", entry, good)
@@ -67,26 +93,49 @@ def damaged(entry: RunEntry, bad: CheckpointEntry, good: CheckpointEntry | None,
         st.write("No other checkpoint of this run can be used either.")
 
 
+def resume_command(entry: RunEntry) -> None:
+    """Show the command that continues a run that has not finished; nothing for a shipped run, which cannot go on."""
+    store, _, name = entry.key.partition("/")
+    if store != "runs" or entry.progress.is_live or entry.progress.phase == "finished" or entry.problem:
+        return
+    command = ["python", "-m", "trainer", entry.recipe, "--runs", stores()["runs"], "--name", name]
+    st.write("This command continues it from its newest checkpoint. Add the options that its first launch had, if any:")
+    st.code(shlex.join(command), language="shell", wrap_lines=True)
+
+
 def unreadable(error: RunStoreError) -> None:
-    """Say that the storage does not answer."""
-    st.header("The run cannot be read")
-    st.code(str(error), language=None, wrap_lines=True)
+    """Say that the storage does not answer, or that a file is damaged that the page needs."""
+    st.title("The run cannot be read")
+    st.code(without_paths(str(error)), language=None, wrap_lines=True)
     st.button("Try again", icon=":material/refresh:", key="notice.retry")
+
+
+def failed() -> None:
+    """Say that the page cannot be drawn because of an error in the app."""
+    st.error(
+        "This part of the page cannot be drawn, because of an error in the app. The output of the server has the "
+        "details. Reload the page to try again.",
+        icon=":material/error:",
+    )
 
 
 def no_epoch(entry: RunEntry) -> None:
     """Say that a run has no sample grid."""
-    st.header("No pictures yet")
+    st.title("No pictures yet")
     if entry.progress.is_live:
         st.write(f"{wording.state(entry)}. Its first sample grid is drawn before the first step of training.")
+    elif entry.problem:
+        st.write("This run has no sample grid.")
     else:
         st.write(f"{wording.state(entry)}. It ended before its first sample grid was drawn.")
 
 
 def no_architecture(entry: RunEntry) -> None:
     """Say that a run's record describes no networks that this version knows."""
-    st.header("The networks are not known")
-    st.write(f"{wording.state(entry)}. Its record has no description of the networks that this version can read.")
+    st.title("The networks are not known")
+    if not entry.progress.is_stale:  # how long it has been silent would soon be wrong here
+        st.write(f"{wording.state(entry)}.")
+    st.write("The record of this run has no description of the networks that this version can read.")
 
 
 def _offer_checkpoint(text: str, entry: RunEntry, checkpoint: CheckpointEntry) -> None:

@@ -1,5 +1,7 @@
 """Numbers, names and states in words, the same on every page."""
 
+from collections.abc import Sequence
+
 from trainer.run_store import Phase, Progress
 from webapp.catalog import CheckpointEntry, RunEntry
 
@@ -44,10 +46,18 @@ def checkpoint(entry: CheckpointEntry) -> str:
 def state(entry: RunEntry) -> str:
     """Return a run's state as a clause, such as `quick-1 is training: epoch 2 of 6`."""
     progress = entry.progress
+    if entry.problem:
+        return f"The progress of {entry.name} is not known"
     if progress.is_stale:
         return f"{entry.name} has not reported for {duration(progress.age or 0)}"
     text = f"{entry.name} {PHASES[progress.phase]}"
     return f"{text}: {epoch(progress)}" if progress.is_live and progress.epochs and progress.step else text
+
+
+def epochs(numbers: Sequence[int]) -> str:
+    """List epochs, such as `epoch 3` or `epochs 3, 4 and 7`."""
+    *first, last = map(str, numbers)
+    return f"epochs {', '.join(first)} and {last}" if first else f"epoch {last}"
 
 
 def epoch(progress: Progress) -> str:

@@ -45,7 +45,17 @@ def refresh(app: AppTest) -> AppTest:
 
 def words(app: AppTest) -> str:
     """Return all text on a page."""
-    found = [*app.header, *app.subheader, *app.markdown, *app.caption, *app.warning, *app.error, *app.code, *app.info]
+    found = [
+        *app.title,
+        *app.header,
+        *app.subheader,
+        *app.markdown,
+        *app.caption,
+        *app.warning,
+        *app.error,
+        *app.code,
+        *app.info,
+    ]
     return "\n".join(str(element.value) for element in found)
 
 

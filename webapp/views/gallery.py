@@ -7,7 +7,9 @@ from dataclasses import dataclass
 import streamlit as st
 from PIL import Image
 
-from webapp import address, catalog, export, notices
+from trainer.run_store import DamagedError, EpochSummary
+from webapp import address, catalog, export, notices, wording
+from webapp.catalog import RunEntry
 from webapp.components.copy_link import copy_link
 from webapp.components.scrubber import Frame, scrubber
 from webapp.page import Scene
@@ -37,26 +39,32 @@ class GalleryView(View):
 
 def show(scene: Scene[GalleryView]) -> None:
     """Draw the page, and again every few seconds while the run trains."""
-    st.fragment(_show, run_every=POLL_SECONDS if scene.entry.progress.is_live else None)(scene)
+    progress = scene.entry.progress
+    st.fragment(_show, run_every=POLL_SECONDS if progress.is_live or progress.is_stale else None)(scene)
 
 
+@notices.guarded
 def _show(scene: Scene[GalleryView]) -> None:
-    entry = scene.entry
+    entry = catalog.list_runs().find(scene.entry.key) or scene.entry
+    scene = dataclasses.replace(scene, entry=entry)
     epochs = catalog.epochs(entry.key)
     if not epochs:
         notices.no_epoch(entry)
         return
     if scene.view.epoch is not None and scene.view.epoch not in epochs:
         st.warning(f"This run has no epoch {scene.view.epoch}. Shown instead: {epochs[-1]}, the newest.")
+    summaries = catalog.readable(catalog.epoch_metrics, entry, epochs)
+    if damaged := [epoch for epoch in epochs if epoch not in summaries]:
+        st.warning(f"The summary of {wording.epochs(damaged)} is damaged, so its step is not known.")
     left, right = st.columns([5, 3], gap="large")
     classes = catalog.classes(entry.key)
     with left:
         chosen = scrubber(
-            [_frame(scene, epoch) for epoch in epochs],
+            [_frame(entry, epoch, summaries.get(epoch)) for epoch in epochs],
             key="gallery.scrubber",
             name="Epoch",
             version=f"{entry.key} {scene.version}",
-            stage=_stage_width(catalog.samples(entry.key, entry.started, epochs[-1])),
+            stage=_stage_width(entry, epochs[-1]),
             interval=TIMELAPSE_MILLISECONDS,
             index=epochs.index(scene.view.epoch) if scene.view.epoch in epochs else None,
             rows=[classes.name(label) for label in classes.labels],
@@ -84,7 +92,7 @@ def _show(scene: Scene[GalleryView]) -> None:
             st.download_button(
                 "Time-lapse",
                 data=lambda: export.timelapse(
-                    [catalog.samples(entry.key, entry.started, each) for each in epochs], TIMELAPSE_MILLISECONDS
+                    list(catalog.readable(catalog.samples, entry, epochs).values()), TIMELAPSE_MILLISECONDS
                 ),
                 file_name=f"{entry.name}.gif",
                 mime="image/gif",
@@ -105,15 +113,16 @@ def _epoch_to_link(scene: Scene[GalleryView], epochs: list[int], chosen: int | N
     return epochs[-1]
 
 
-def _stage_width(sheet: bytes) -> int:
+def _stage_width(entry: RunEntry, epoch: int) -> int:
     """Return the width of a grid on the page: a whole multiple of its own, so that all its pixels get the same size."""
-    width, height = Image.open(io.BytesIO(sheet)).size
+    try:
+        width, height = Image.open(io.BytesIO(catalog.samples(entry.key, entry.started, epoch))).size
+    except DamagedError:
+        return STAGE_WIDTH
     return max(min(round(STAGE_WIDTH / width), STAGE_HEIGHT // height), 1) * width
 
 
-def _frame(scene: Scene[GalleryView], epoch: int) -> Frame:
-    entry = scene.entry
-    step = catalog.epoch_metrics(entry.key, entry.started, epoch).step
-    when = "before training" if epoch == 0 else f"step {step:,}"
-    label = f"Epoch {epoch}" + (f" - {when}" if when else "")
+def _frame(entry: RunEntry, epoch: int, summary: EpochSummary | None) -> Frame:
+    when = "before training" if epoch == 0 else f"step {summary.step:,}" if summary else "step not known"
+    label = f"Epoch {epoch} - {when}"
     return Frame(label, f"Sample grid of {entry.name}, {label.lower()}", catalog.sample_url(entry, epoch))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import streamlit as st
 
 from models.sampling import MAX_SEED
-from webapp import address, export, inference, wording
+from webapp import address, export, inference, notices, wording
 from webapp.classes import Classes, plain, slug
 from webapp.components.copy_link import copy_link
 from webapp.page import DrawingScene
@@ -47,6 +47,7 @@ class GenerateView(View):
 
 
 @st.fragment
+@notices.guarded
 def show(scene: DrawingScene[GenerateView]) -> None:
     """Draw the page; a fragment, so that a click redraws nothing else."""
     left, right = st.columns([5, 3], gap="large")

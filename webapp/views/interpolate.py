@@ -8,7 +8,7 @@ from functools import partial
 import streamlit as st
 
 from models.sampling import MAX_SEED
-from webapp import address, export, inference
+from webapp import address, export, inference, notices
 from webapp.classes import Classes, plain, slug
 from webapp.components.copy_link import copy_link
 from webapp.components.scrubber import Frame, scrubber
@@ -52,6 +52,7 @@ class InterpolateView(View):
 
 
 @st.fragment
+@notices.guarded
 def show(scene: DrawingScene[InterpolateView]) -> None:
     """Draw the page; a fragment, so that a click redraws nothing else."""
     view = _controls(scene)

@@ -6,14 +6,15 @@ from dataclasses import dataclass
 import streamlit as st
 
 from models.scores import SCORES
-from trainer.run_store import EpochSummary, Progress, RunStoreError
-from webapp import address, catalog, wording
+from trainer.run_store import DamagedError, EpochSummary, Progress, RunStoreError
+from webapp import address, catalog, notices, wording
 from webapp.catalog import RunEntry
 from webapp.page import Scene
 from webapp.view_link import View
 
 POLL_SECONDS = 2
-PLOTLY = {"displayModeBar": False}
+PLOTLY = {"displaylogo": False, "modeBarButtons": [["resetScale2d"]]}
+"""Settings of the charts: the only button leads back from a zoom. style.css makes charts still on touch screens."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,10 +27,12 @@ class TrainingView(View):
 def show(scene: Scene[TrainingView]) -> None:
     """Draw the page, and again every few seconds while the run trains."""
     address.publish(scene.view)
-    live = scene.entry.progress.is_live
-    st.fragment(_show, run_every=POLL_SECONDS if live else None)(scene.entry.key, live)
+    progress = scene.entry.progress
+    moves = progress.is_live or progress.is_stale  # the page says how long a run has been silent
+    st.fragment(_show, run_every=POLL_SECONDS if moves else None)(scene.entry.key, progress.is_live)
 
 
+@notices.guarded
 def _show(key: str, was_live: bool) -> None:
     entry = catalog.list_runs().find(key)
     if entry is None or entry.progress.is_live != was_live:
@@ -50,16 +53,19 @@ def _show(key: str, was_live: bool) -> None:
 
 def _header(entry: RunEntry) -> None:
     progress = entry.progress
-    st.subheader(wording.state(entry))
+    st.title(wording.state(entry))
+    if entry.problem:
+        return
     if progress.is_stale:
         st.warning(
             f"This run has not reported for {wording.duration(progress.age or 0)}. It may have been killed. "
-            "Run the same command again to resume it from its newest checkpoint."
+            "When it reports again, this page shows it."
         )
     if progress.phase == "failed":
-        st.error("The run failed. Run the same command again to resume it from its newest checkpoint.")
+        st.error("The run failed.")
         if progress.message:
-            st.code(progress.message, language=None, wrap_lines=True)
+            st.code(catalog.without_paths(progress.message), language=None, wrap_lines=True)
+    notices.resume_command(entry)
     st.progress(progress.share)
     with st.container(horizontal=True, key="figures", gap="large"):
         for label, value in _figures(progress):
@@ -81,8 +87,10 @@ def _figures(progress: Progress) -> list[tuple[str, str]]:
 
 def _scored(entry: RunEntry, epochs: list[int]) -> list[EpochSummary]:
     """Return the summaries of the epochs whose generator was scored."""
-    summaries = [catalog.epoch_metrics(entry.key, entry.started, epoch) for epoch in epochs]
-    return [summary for summary in summaries if summary.scores]
+    summaries = catalog.readable(catalog.epoch_metrics, entry, epochs)
+    if damaged := [epoch for epoch in epochs if epoch not in summaries]:
+        st.warning(f"The summary of {wording.epochs(damaged)} is damaged, so its scores are missing on this page.")
+    return [summary for summary in summaries.values() if summary.scores]
 
 
 def _scores(scored: list[EpochSummary]) -> None:
@@ -150,12 +158,21 @@ def _newest_samples(entry: RunEntry, epochs: list[int]) -> None:
         return
     name = f"Sample grid of {entry.name}, epoch {epochs[-1]}"
     st.markdown(f"**Newest samples** - epoch {epochs[-1]}" + (", before training" if epochs[-1] == 0 else ""))
+    try:
+        catalog.samples(entry.key, entry.started, epochs[-1])
+    except DamagedError:
+        st.warning(f"The picture of epoch {epochs[-1]} is damaged.")
+        return
     st.html(f'<img class="df-sheet" src="{catalog.sample_url(entry, epochs[-1])}" alt="{name}">')
     st.caption("Always drawn from the same latents. The Gallery has every epoch.")
 
 
 def _charts(entry: RunEntry, epochs: list[int]) -> None:
-    curves = [catalog.losses(entry.key, entry.started, epoch) for epoch in epochs if epoch > 0]
+    trained = [epoch for epoch in epochs if epoch > 0]
+    readable = catalog.readable(catalog.losses, entry, trained)
+    if damaged := [epoch for epoch in trained if epoch not in readable]:
+        st.warning(f"The record of the steps of {wording.epochs(damaged)} is damaged, so the curves have a gap.")
+    curves = list(readable.values())
     with suppress(RunStoreError):  # completed in the meantime: it is among the others next time
         curves.append(catalog.running_losses(entry.key))
     if not any(curve.get("step") for curve in curves):

@@ -83,7 +83,7 @@ class Scrubber {
     if (!image) {
       image = new Image()
       this.images.set(url, image)
-      image.onload = () => this.loaded(url)
+      image.onload = image.onerror = () => this.loaded(url)
       image.src = url
     }
     return image
@@ -111,7 +111,17 @@ class Scrubber {
     this.stage.setAttribute("aria-label", frame.alt)
     for (const [k, button] of [...this.strip.children].entries()) button.setAttribute("aria-current", String(k === index))
     const source = this.source(index)
-    if (source) draw(this.stage, source)
+    const failed = this.failed(index)
+    this.root.classList.toggle("failed", failed)
+    if (failed) this.caption.textContent = frame.label + " - this picture is damaged or cannot be loaded"
+    else if (source) draw(this.stage, source)
+  }
+
+  // Return whether the image of a frame has been asked for in vain.
+  failed(index) {
+    const { sprite, frames } = this.data
+    const image = this.load(sprite || frames[index].url)
+    return image.complete && !image.naturalWidth
   }
 
   drawStrip() {

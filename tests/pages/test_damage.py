@@ -1,0 +1,92 @@
+"""Damaged files and storage that fails: each page says what it cannot read, and shows everything else."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.pages import KINDS, html, open_app, words
+from tests.sample_run import write_run
+from trainer.run_store import Run
+
+
+def epoch_file(run: Run, epoch: int, name: str) -> Path:
+    return Path(run.path, "epochs", f"{epoch:04d}", name)
+
+
+def flip_a_byte(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("content", ["damaged", "{}", '{"epoch": 2, "step": Infinity, "nimg": 0, "time": 0}'])
+def test_a_damaged_summary_costs_only_its_own_epoch(runs: Path, content: str) -> None:
+    run = write_run(runs, scored=[1, 2, 3])
+    epoch_file(run, 2, "metrics.json").write_text(content)
+    app = open_app("gallery")
+    assert "The summary of epoch 2 is damaged" in words(app)
+    assert "One grid, every epoch" in words(app)
+    app = open_app("training")
+    assert "The summary of epoch 2 is damaged" in words(app)
+    assert "How good the digits are** after epoch 3" in words(app)
+    assert len(app.get("plotly_chart")) == 6
+
+
+def test_a_score_that_is_no_number_costs_only_its_own_epoch(runs: Path) -> None:
+    run = write_run(runs, scored=[1, 2, 3])
+    path = epoch_file(run, 3, "metrics.json")
+    summary = json.loads(path.read_text())
+    summary["scores"]["fid"] = "low"
+    path.write_text(json.dumps(summary))
+    app = open_app("training")
+    assert "How good the digits are** after epoch 2" in words(app)
+    assert len(app.get("plotly_chart")) == 6
+
+
+def test_damaged_curves_leave_a_gap(runs: Path) -> None:
+    run = write_run(runs)
+    for epoch in (1, 2):
+        epoch_file(run, epoch, "losses.json").write_text("[1, 2")
+    app = open_app("training")
+    assert "The record of the steps of epochs 1 and 2 is damaged, so the curves have a gap." in words(app)
+    assert len(app.get("plotly_chart")) == 3
+
+
+def test_a_damaged_picture_is_named(runs: Path) -> None:
+    run = write_run(runs)
+    flip_a_byte(epoch_file(run, 3, "samples.png"))
+    app = open_app("training")
+    assert "The picture of epoch 3 is damaged." in words(app)
+    assert "<img" not in html(app)
+    assert "One grid, every epoch" in words(open_app("gallery"))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_damaged_progress_file_does_not_hide_the_run(runs: Path, kind: str) -> None:
+    run = write_run(runs)
+    Path(run.path, "progress.json").write_text("{")
+    app = open_app(kind, run="runs/quick-1")
+    assert r"The progress of quick-1 is not known\: runs/quick-1/progress.json" in words(app)
+    assert "not here" not in words(app)
+    assert kind != "generate" or html(app).count("<img ") == 100
+
+
+@pytest.mark.parametrize("kind", ["gallery", "training"])
+def test_storage_that_fails_gets_our_notice_without_a_server_path(runs: Path, kind: str) -> None:
+    run = write_run(runs)
+    path = epoch_file(run, 2, "metrics.json")
+    path.unlink()
+    path.mkdir()
+    Path(path, "x").touch()
+    losses = epoch_file(run, 2, "losses.json")
+    losses.unlink()
+    losses.mkdir()
+    samples = epoch_file(run, 3, "samples.png")
+    samples.unlink()
+    samples.mkdir()
+    app = open_app(kind)
+    assert "The run cannot be read" in words(app)
+    assert "runs/quick-1/epochs/000" in words(app)
+    assert str(runs) not in words(app)
+    assert app.button(key="notice.retry")
