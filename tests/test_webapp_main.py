@@ -104,6 +104,23 @@ def test_it_serves_says_where_and_ends(tmp_path: Path, end: signal.Signals) -> N
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("host", "warns"), [("127.0.0.1", False), ("0.0.0.0", True)])
+def test_an_app_that_others_can_reach_warns_that_it_has_no_password(tmp_path: Path, host: str, warns: bool) -> None:
+    process = start("--host", host, "--port", "0", "--runs", str(tmp_path))
+    try:
+        assert process.stdout
+        lines = []
+        for line in process.stdout:
+            lines.append(line)
+            if "http://localhost:" in line:
+                break
+    finally:
+        process.terminate()
+        process.communicate(timeout=30)
+    assert len([line for line in lines if "no password" in line]) == warns
+
+
+@pytest.mark.slow
 def test_a_training_that_fails_shows_why_and_the_app_goes_on(tmp_path: Path) -> None:
     process = start("--port", "0", "--runs", str(tmp_path), "--train", "no-such-recipe")
     try:

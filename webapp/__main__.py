@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from ipaddress import ip_address
 from pathlib import Path
 from types import FrameType
 
@@ -16,7 +17,7 @@ import uvicorn
 
 from models.command_line import Parser
 from trainer.run_store import RunStore, RunStoreError, open_store, valid_run_name
-from webapp.environment import RUNS_VARIABLE
+from webapp.environment import HOSTS_VARIABLE, RUNS_VARIABLE
 from webapp.training_child import REFUSED, TrainingChild, choose_run_name, training_command
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -30,6 +31,8 @@ def main() -> int:
     options = _parser().parse_args()
     runs = options.runs if "://" in options.runs else os.path.abspath(os.path.expanduser(options.runs))
     os.environ[RUNS_VARIABLE] = runs
+    names = [*os.environ.get(HOSTS_VARIABLE, "").split(","), options.host, socket.gethostname(), *options.allow_host]
+    os.environ[HOSTS_VARIABLE] = ",".join(name for name in names if name)
     try:
         listener = _listen(options.host, options.port)
     except OSError as error:
@@ -40,6 +43,8 @@ def main() -> int:
         )
         return 1
     say("Starting DigitForge ...")
+    if not _is_loopback(listener):
+        say("Warning: there is no password. Everyone who can reach this machine can use the app and see every run.")
     os.chdir(ROOT)  # Streamlit reads its settings there, and Python finds the trainer
     Demo(_url(listener), runs, options.train).run(sockets=[listener])
     return 0
@@ -48,6 +53,13 @@ def main() -> int:
 def _parser() -> Parser:
     parser = Parser(prog="python -m webapp", description=__doc__)
     parser.add_argument("--host", default="127.0.0.1", help="address to serve on (default: this machine only)")
+    parser.add_argument(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="host name to answer to besides localhost and IP addresses, such as that of a proxy; may be given again",
+    )
     parser.add_argument(
         "--port", type=_port, default=os.environ.get("PORT", "8501"), help="default: PORT, or 8501; 0 = any free one"
     )
@@ -89,6 +101,10 @@ def _url(listener: socket.socket) -> str:
     host, port = listener.getsockname()[:2]
     names = {"127.0.0.1": "localhost", "0.0.0.0": "localhost", "::": "localhost", "::1": "localhost"}
     return f"http://{names.get(host, f'[{host}]' if ':' in host else host)}:{port}"
+
+
+def _is_loopback(listener: socket.socket) -> bool:
+    return ip_address(listener.getsockname()[0].partition("%")[0]).is_loopback
 
 
 def say(text: str) -> None:

@@ -9,7 +9,9 @@ if str(ROOT) not in sys.path:  # `streamlit run webapp/app.py` puts only this fo
 
 import streamlit as st  # noqa: E402
 
-from webapp import address, frame  # noqa: E402
+from webapp import address, frame, shell  # noqa: E402
 
-st.set_page_config(page_title="DigitForge", page_icon=frame.ICON, layout="wide")
-frame.navigation(address.HOME).run()
+st.set_page_config(page_icon=frame.ICON, layout="wide")
+page = frame.navigation(address.HOME)
+st.set_page_config(page_title=shell.title_of(page.title))
+page.run()

@@ -1,35 +1,43 @@
-"""The app that uvicorn serves: Streamlit's pages, with a warm-up, security headers and two more routes."""
+"""The app that uvicorn serves: Streamlit's pages, with a warm-up, middleware and more routes."""
 
 import gc
 import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import anyio.to_thread
 import streamlit as st
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import FileResponse, HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette_compress import CompressMiddleware
 
-from webapp.environment import ROUTES_VARIABLE, SAMPLES_ROUTE
+from webapp.environment import HOSTS_VARIABLE, ROUTES_VARIABLE, SAMPLES_ROUTE
+from webapp.shell import not_found, script_hashes, shell
 
 SCRIPT = Path(__file__).resolve().with_name("app.py")
+FAVICON = SCRIPT.with_name("favicon.ico")
+HIDDEN = ("_stcore/metrics",)
+"""Paths of Streamlit that visitors have no use for: it tells of all sessions and caches."""
 IMMUTABLE = "public, max-age=31536000, immutable"
+
+ROBOTS = "User-agent: *\nDisallow: /_stcore/\nDisallow: /api/\n"
 
 CONTENT_SECURITY_POLICY = "; ".join(
     (
         "default-src 'self'",
-        # blob: is for our components; the hash is that of the only script in Streamlit's page.
-        "script-src 'self' 'wasm-unsafe-eval' blob: 'sha256-THxz9J9+wf7rhwR2YkXJoSZ13UCmYyC+3lNDv2+8ugA='",
+        f"script-src 'self' 'wasm-unsafe-eval' blob: {' '.join(script_hashes())}",  # blob: is for our components
         "style-src 'self' 'unsafe-inline'",
         "img-src 'self' data: blob:",
         "font-src 'self' data:",
-        "connect-src 'self' ws: wss: data: blob:",
+        "connect-src 'self'",
         "worker-src 'self' blob:",
         "object-src 'none'",
         "base-uri 'self'",
@@ -60,6 +68,108 @@ class SecurityHeaders:
         await self.app(scope, receive, send_with_headers if scope["type"] == "http" else send)
 
 
+class AllowedHosts:
+    """Middleware that refuses a request for a host name that is not ours.
+
+    A web site can make its own name lead to this machine and so reach an app that only this machine can reach (DNS
+    rebinding). The browser then still sends the name of the site.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        host = Headers(scope=scope).get("host", "") if scope["type"] in ("http", "websocket") else None
+        if host is None or is_allowed_host(host):
+            await self.app(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008})  # before it is accepted: the browser gets a 403
+        else:
+            text = "This app does not answer to this host name; `python -m webapp --allow-host NAME` allows one.\n"
+            await PlainTextResponse(text, 403)(scope, receive, send)
+
+
+def is_allowed_host(host: str) -> bool:
+    """Return whether a Host header names this app: localhost, an IP address, or a name in `HOSTS_VARIABLE`."""
+    try:
+        parts = urlsplit(f"//{host}")
+        name = (parts.hostname or "").rstrip(".")
+        _ = parts.port
+    except ValueError:
+        return False
+    if not name or parts.username is not None or parts.path or parts.query or parts.fragment:
+        return False
+    with suppress(ValueError):
+        ip_address(name.partition("%")[0])
+        return True  # no name, so no DNS
+    names = [each.strip().lower() for each in os.environ.get(HOSTS_VARIABLE, "").split(",")]
+    return name == "localhost" or name.endswith(".localhost") or name in names or "*" in names
+
+
+class Pages:
+    """Middleware that answers a page's path with its shell, and a path that is not ours with 404.
+
+    Streamlit itself answers every unknown path with the same HTML and status 200.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] in OWN_PATHS:
+            await self.app(scope, receive, send)
+        elif response := _page(scope):
+            await response(scope, receive, send)
+        else:
+            await self._without_fallback(scope, receive, send)
+
+    async def _without_fallback(self, scope: Scope, receive: Receive, send: Send) -> None:
+        is_fallback = False
+
+        async def send_unless_fallback(message: Message) -> None:
+            nonlocal is_fallback
+            if message["type"] == "http.response.start":
+                kind = Headers(raw=message["headers"]).get("content-type", "")
+                is_fallback = message["status"] == 200 and kind.startswith("text/html")
+                if is_fallback:
+                    await _not_found(scope)(scope, receive, send)
+            if not is_fallback:
+                await send(message)
+
+        await self.app(scope, receive, send_unless_fallback)
+
+
+def _page(scope: Scope) -> Response | None:
+    """Return the answer for the path of a page; None for any other path."""
+    from webapp.address import HOME
+    from webapp.frame import PAGES
+
+    if scope["method"] not in ("GET", "HEAD"):
+        return None
+    kind = scope["path"].removeprefix("/")
+    if kind == HOME:  # the canonical text of a view, as it is in the note of a PNG, is a working path
+        query = scope["query_string"].decode("latin-1")
+        return RedirectResponse(f"./?{query}" if query else "./", 307)
+    if kind in HIDDEN:
+        return _not_found(scope)
+    page = next((page for page in PAGES if page.kind == (kind or HOME)), None)
+    return HTMLResponse(shell(page.title, page.description), headers={"Cache-Control": "no-cache"}) if page else None
+
+
+def _not_found(scope: Scope) -> Response:
+    return HTMLResponse(not_found(scope["path"]), 404)
+
+
+async def robots(request: Request) -> Response:
+    """Answer with what search engines may read."""
+    return PlainTextResponse(ROBOTS)
+
+
+async def favicon(request: Request) -> Response:
+    """Answer with the app's icon."""
+    return FileResponse(FAVICON, media_type="image/x-icon", headers={"Cache-Control": "public, max-age=86400"})
+
+
 async def health(request: Request) -> Response:
     """Answer `ok`. The warm-up ends before the first request, so an answer means that the app is ready."""
     return PlainTextResponse("ok")
@@ -72,7 +182,7 @@ async def samples(request: Request) -> Response:
 
 
 def _samples(run: str, started: str, epoch: str) -> Response:
-    from trainer.run_store import RunStoreError
+    from trainer.run_store import DamagedError, RunStoreError
     from webapp import catalog
 
     try:
@@ -83,8 +193,10 @@ def _samples(run: str, started: str, epoch: str) -> Response:
         if known is None:
             return PlainTextResponse("The run has no such epoch.", 404)
         png = catalog.samples(run, entry.started, known)
+    except DamagedError:
+        return PlainTextResponse("The picture of this epoch is damaged.", 404)
     except RunStoreError as error:
-        return PlainTextResponse(str(error), 503)
+        return PlainTextResponse(catalog.without_paths(str(error)), 503)
     return Response(png, media_type="image/png", headers={"Cache-Control": IMMUTABLE})
 
 
@@ -124,10 +236,23 @@ def show_error(error: Exception) -> bool:
     return True
 
 
+ROUTES = [
+    Route("/healthz", health),
+    Route(SAMPLES_ROUTE, samples),
+    Route("/robots.txt", robots),
+    Route("/favicon.ico", favicon),
+]
+OWN_PATHS = {route.path for route in ROUTES}
+
 app = st.App(
     SCRIPT,
-    on_script_error=show_error,
     lifespan=lifespan,
-    routes=[Route("/healthz", health), Route(SAMPLES_ROUTE, samples)],
-    middleware=[Middleware(SecurityHeaders)],
+    on_script_error=show_error,
+    routes=ROUTES,
+    middleware=[
+        Middleware(SecurityHeaders),
+        Middleware(AllowedHosts),
+        Middleware(CompressMiddleware, remove_accept_encoding=True),  # or Streamlit would choose gzip before
+        Middleware(Pages),
+    ],
 )

@@ -2,6 +2,8 @@
 
 RUNS_VARIABLE = "DIGITFORGE_RUNS"
 """Environment variable with the folder or URI of the runs; without it, `runs` in the current folder."""
+HOSTS_VARIABLE = "DIGITFORGE_HOSTS"
+"""Environment variable with the host names that the app answers to besides localhost, separated by commas; * = any."""
 ROUTES_VARIABLE = "DIGITFORGE_ROUTES"
 """Environment variable that `webapp.asgi` sets: its routes exist beside Streamlit's pages."""
 SAMPLES_ROUTE = "/api/v1/samples.png"

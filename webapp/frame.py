@@ -17,11 +17,43 @@ from webapp.view_link import View, pairs
 from webapp.views import architecture, gallery, generate, interpolate, training
 
 PAGES = (
-    Page("Generate", ":material/edit:", generate.GenerateView, generate.show, draws=True),
-    Page("Interpolate", ":material/timeline:", interpolate.InterpolateView, interpolate.show, draws=True),
-    Page("Gallery", ":material/grid_on:", gallery.GalleryView, gallery.show),
-    Page("Training", ":material/show_chart:", training.TrainingView, training.show),
-    Page("Architecture", ":material/account_tree:", architecture.ArchitectureView, architecture.show),
+    Page(
+        "Generate",
+        ":material/edit:",
+        generate.GenerateView,
+        generate.show,
+        "Handwritten digits that nobody wrote, drawn by a small neural network: choose digits and a seed.",
+        draws=True,
+    ),
+    Page(
+        "Interpolate",
+        ":material/timeline:",
+        interpolate.InterpolateView,
+        interpolate.show,
+        "How one generated digit turns into another, frame by frame.",
+        draws=True,
+    ),
+    Page(
+        "Gallery",
+        ":material/grid_on:",
+        gallery.GalleryView,
+        gallery.show,
+        "How a generator learns to write digits: the same grid of digits after every epoch of its training.",
+    ),
+    Page(
+        "Training",
+        ":material/show_chart:",
+        training.TrainingView,
+        training.show,
+        "Progress, scores and curves of the training of a GAN, live while it runs.",
+    ),
+    Page(
+        "Architecture",
+        ":material/account_tree:",
+        architecture.ArchitectureView,
+        architecture.show,
+        "The generator and the discriminator of a GAN, layer by layer.",
+    ),
 )
 """All pages, in the order of the navigation bar."""
 
@@ -155,8 +187,8 @@ def _show_problems(link: address.Link, view: View) -> None:
         instead = f"Shown instead: {values[problem.parameter]}." if problem.parameter in values else (
             "All are shown instead." if problem.parameter == "digits" else "It is left out."
         )  # fmt: skip
-        text = plain(f"{problem.parameter} {problem.problem}. {instead}")
-        st.warning(f"A value in this link cannot be used: {text}")
+        named, text = plain(problem.parameter), plain(f"{problem.problem}. {instead}")
+        st.warning(f"A value in this link cannot be used. **{named}** {text}")
 
 
 def _choose_run(listing: Listing, entry: RunEntry) -> None:

@@ -22,6 +22,8 @@ class Page:
     """Class of the page's view; its `kind` is the page's path in the URL."""
     show: Callable[[Any], None]
     """Draws the page from a `DrawingScene` if the page draws with a generator, else from a `Scene`."""
+    description: str
+    """What one sees on the page, for search engines and previews."""
     draws: bool = False
     """Whether the page draws with a generator; the frame then lets the visitor choose a checkpoint."""
 

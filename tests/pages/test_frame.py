@@ -179,5 +179,5 @@ def test_hostile_addresses_are_named_and_harmless(kind: str, query: dict[str, st
 @pytest.mark.usefixtures("sample")
 def test_a_bad_link_says_what_is_wrong_and_what_is_shown_instead() -> None:
     app = open_app(count="99", seed="7")
-    assert "**count** must be between 1 and 20: got 99. Shown instead: 10." in words(app)
+    assert r"**count** must be between 1 and 20\: got 99. Shown instead\: 10." in words(app)
     assert address(app)["seed"] == "7"

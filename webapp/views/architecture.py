@@ -52,7 +52,7 @@ def show(scene: Scene[ArchitectureView]) -> None:
     except ValueError:
         notices.no_architecture(scene.entry)
         return
-    st.subheader(f"The networks of {scene.entry.name}")
+    st.title(f"The networks of {scene.entry.name}")
     with st.container(horizontal=True, key="figures", gap="large"):
         for label, value in described.figures.items():
             st.metric(label, value, width="content", help=MMAC if "MMAC" in value else None)

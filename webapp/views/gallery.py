@@ -74,7 +74,7 @@ def _show(scene: Scene[GalleryView]) -> None:
     epoch = _epoch_to_link(scene, epochs, chosen)
     view = dataclasses.replace(scene.view, epoch=epoch)
     with right:
-        st.subheader("One grid, every epoch")
+        st.title("One grid, every epoch")
         st.write(
             "At the end of each epoch, the generator draws the same latents, so every change comes from the generator. "
             + (f"Each row is one {classes.noun}, each column one latent. " if classes.number else "")

@@ -52,7 +52,7 @@ def show(scene: DrawingScene[GenerateView]) -> None:
     """Draw the page; a fragment, so that a click redraws nothing else."""
     left, right = st.columns([5, 3], gap="large")
     with right:
-        st.subheader("Digits nobody wrote" if scene.classes.noun == "digit" else "Pictures of nothing real")
+        st.title("Digits nobody wrote" if scene.classes.noun == "digit" else "Pictures of nothing real")
         st.write("A neural network draws each picture from random numbers, its latent z. The seed determines z.")
         view = _controls(scene)
     digits = view.digits or ()

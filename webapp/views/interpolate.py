@@ -55,6 +55,8 @@ class InterpolateView(View):
 @notices.guarded
 def show(scene: DrawingScene[InterpolateView]) -> None:
     """Draw the page; a fragment, so that a click redraws nothing else."""
+    st.title("From one picture to another")
+    st.write("Each end is a picture of its own. In between, the generator draws what lies on the way.")
     view = _controls(scene)
     ends = (view.from_digit, view.from_seed, view.to_digit, view.to_seed)
     images = inference.interpolation(scene.generator, *ends, view.path, view.frames)

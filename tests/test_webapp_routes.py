@@ -1,0 +1,170 @@
+"""What the server answers over HTTP: pages before Streamlit has loaded, unknown paths, host names, compression."""
+
+import http.client
+import io
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlencode, urlsplit
+
+import pytest
+from PIL import Image
+
+from tests.browser import serve
+from tests.sample_run import write_run
+from webapp import frame, shell
+from webapp.asgi import is_allowed_host
+from webapp.environment import HOSTS_VARIABLE, SAMPLES_ROUTE
+
+pytestmark = pytest.mark.slow
+
+
+@dataclass
+class Answer:
+    """What the server answers."""
+
+    status: int
+    headers: http.client.HTTPMessage
+    content: bytes
+
+    @property
+    def text(self) -> str:
+        return self.content.decode()
+
+
+@dataclass
+class Client:
+    """Asks the running app."""
+
+    url: str
+    runs: Path
+
+    def get(self, path: str, **headers: str) -> Answer:
+        """Ask once, without following redirects; `_` in the name of a header stands for `-`."""
+        connection = http.client.HTTPConnection(urlsplit(self.url).netloc, timeout=20)
+        try:
+            connection.request("GET", path, headers={name.replace("_", "-"): text for name, text in headers.items()})
+            answer = connection.getresponse()
+            return Answer(answer.status, answer.headers, answer.read())
+        finally:
+            connection.close()
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    runs = tmp_path_factory.mktemp("runs")
+    with serve(runs, "--allow-host", "lab.example") as url:
+        yield Client(url, runs)
+
+
+@pytest.mark.parametrize("page", frame.PAGES, ids=lambda page: page.kind)
+def test_a_page_has_its_title_and_description_before_streamlit_has_loaded(client: Client, page: frame.Page) -> None:
+    answer = client.get("/" if page.kind == "generate" else f"/{page.kind}?run=runs/x")
+    assert answer.status == 200
+    assert re.findall("<title>(.*?)</title>", answer.text) == [f"{page.title} - DigitForge"]
+    assert f'<meta name="description" content="{page.description}">' in answer.text
+    assert "_stcore/agent" not in answer.text
+    assert answer.headers["cache-control"] == "no-cache"
+
+
+def test_the_canonical_text_of_a_view_is_a_path(client: Client) -> None:
+    answer = client.get("/generate?run=runs/x&seed=7")
+    assert answer.status == 307
+    assert answer.headers["location"] == "./?run=runs/x&seed=7"
+    assert client.get("/generate").headers["location"] == "./"
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/docs", "/no/such/page", "/wp-login.php", "/static/js/none.js", "/_stcore/metrics", "/_stcore/none", "/index"],
+)
+def test_a_path_that_is_not_ours_is_not_found(client: Client, path: str) -> None:
+    answer = client.get(path)
+    assert answer.status == 404
+    assert "static/js" not in answer.text
+    assert "max-age" not in (answer.headers["cache-control"] or "")
+    assert "default-src 'self'" in answer.headers["content-security-policy"]
+
+
+def test_robots_and_icon_are_real(client: Client) -> None:
+    assert client.get("/robots.txt").text.startswith("User-agent: *\n")
+    assert Image.open(io.BytesIO(client.get("/favicon.ico").content)).format == "ICO"
+    assert './favicon.ico"' in client.get("/").text
+
+
+GOOD_HOSTS = [
+    "localhost",
+    "LOCALHOST.:80",
+    "app.localhost:8501",
+    "127.0.0.1:8501",
+    "[::1]:8501",
+    "192.168.1.7",
+    "lab.example",
+]
+BAD_HOSTS = [
+    "evil.example",
+    "localhost.evil.example",
+    "evil.example:80",
+    "a@localhost",
+    "localhost:x",
+    "127.0.0.1.evil.example",
+]
+
+
+@pytest.mark.parametrize("host", GOOD_HOSTS)
+def test_the_app_answers_to_its_own_names(client: Client, host: str) -> None:
+    assert client.get("/healthz", host=host).status == 200
+
+
+@pytest.mark.parametrize("host", BAD_HOSTS)
+def test_the_app_does_not_answer_to_names_of_others(client: Client, host: str) -> None:
+    for path in ("/", "/healthz", "/_stcore/health", "/static/js/none.js"):
+        assert client.get(path, host=host).status == 403
+
+
+@pytest.mark.parametrize(("host", "status"), [("lab.example", 101), ("evil.example", 403)])
+def test_a_socket_is_opened_only_under_our_own_names(client: Client, host: str, status: int) -> None:
+    headers = {"connection": "Upgrade", "upgrade": "websocket", "sec-websocket-version": "13"}
+    headers |= {"sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ==", "host": host, "origin": f"http://{host}"}
+    connection = http.client.HTTPConnection(urlsplit(client.url).netloc, timeout=20)
+    connection.request("GET", "/_stcore/stream", headers=headers)
+    assert connection.getresponse().status == status
+    connection.close()
+
+
+def test_any_host_name_can_be_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not is_allowed_host("any.example")
+    assert not is_allowed_host("")
+    monkeypatch.setenv(HOSTS_VARIABLE, "*")
+    assert is_allowed_host("any.example")
+
+
+def test_only_our_own_scripts_and_server_are_allowed(client: Client) -> None:
+    policy = dict(part.split(" ", 1) for part in client.get("/").headers["content-security-policy"].split("; "))
+    assert policy["connect-src"] == "'self'"
+    assert all(digest in policy["script-src"] for digest in shell.script_hashes())
+    assert "unsafe-inline" not in policy["script-src"]
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "br", "zstd"])
+def test_answers_are_compressed(client: Client, encoding: str) -> None:
+    script = re.findall(r'src="\.(/static/js/index\.[^"]*)"', client.get("/").text)[0]
+    answer = client.get(script, accept_encoding=encoding)
+    assert answer.headers["content-encoding"] == encoding
+    assert len(answer.content) < 0.45 * len(client.get(script).content)
+    assert client.get("/", accept_encoding=encoding).headers["content-encoding"] == encoding
+
+
+def test_a_damaged_sample_grid_is_not_served(client: Client) -> None:
+    run = write_run(client.runs, epochs=2)
+    path = Path(run.path, "epochs", "0002", "samples.png")
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    time.sleep(2.5)  # the listing of the runs is cached that long
+    query = {"run": "runs/quick-1", "started": repr(run.read_run().started)}
+    assert client.get(f"{SAMPLES_ROUTE}?{urlencode({**query, 'epoch': '1'})}").status == 200
+    answer = client.get(f"{SAMPLES_ROUTE}?{urlencode({**query, 'epoch': '2'})}")
+    assert (answer.status, answer.text) == (404, "The picture of this epoch is damaged.")
