@@ -252,7 +252,8 @@ app = st.App(
     middleware=[
         Middleware(SecurityHeaders),
         Middleware(AllowedHosts),
-        Middleware(CompressMiddleware, remove_accept_encoding=True),  # or Streamlit would choose gzip before
+        # Without remove_accept_encoding, Streamlit would choose gzip before.
+        Middleware(CompressMiddleware, zstd_level=9, brotli_quality=5, gzip_level=6, remove_accept_encoding=True),
         Middleware(Pages),
     ],
 )

@@ -36,6 +36,8 @@ from webapp.environment import ROUTES_VARIABLE, RUNS_VARIABLE, SAMPLES_ROUTE
 from webapp.export import data_url, is_whole_png
 
 PRETRAINED = Path(__file__).resolve().parent.parent / "pretrained"
+SHIPPED = "pretrained/"
+"""What the keys of shipped runs begin with."""
 DEFAULT_RUN = "pretrained/forge"
 RETRY_SECONDS = 20
 """Seconds before an unreadable store is tried again."""
@@ -125,7 +127,7 @@ class Listing:
 
 
 def list_runs() -> Listing:
-    """List the runs of all stores: those of `runs` newest first, then the shipped ones."""
+    """List the runs of all stores: those of `runs` newest first, then the shipped ones, the best of them first."""
     found: list[RunEntry] = []
     problems: list[str] = []
     for store, path_or_uri in stores().items():
@@ -134,6 +136,7 @@ def list_runs() -> Listing:
         except RunStoreError as error:
             problems.append(str(error))
             _remember_failure(path_or_uri, str(error))
+    found.sort(key=lambda entry: (entry.key.startswith(SHIPPED), entry.key != DEFAULT_RUN))  # a stable sort
     return Listing(tuple(found), tuple(problems))
 
 

@@ -116,6 +116,7 @@ def _run_scene(kind: str, links: Links, listing: Listing, entry: RunEntry, link:
     with st.container(horizontal=True, vertical_alignment="bottom", key="scope"):
         _choose_run(listing, entry)
         _watch(kind, links, _Shown(_keys(listing), entry.key, state=_state(entry)))
+    _describe_shipped(entry)
     _show_problems(link, link.view)
     return Scene(dataclasses.replace(link.view, run=entry.key, step=None), link.version, entry)
 
@@ -134,6 +135,7 @@ def _drawing_scene(
             _choose_checkpoint(entry, checkpoints, chosen, follows=step is None)
         shown = _Shown(_keys(listing), entry.key, newest.step if newest else None, step is None, _state(entry))
         _watch(kind, links, shown)
+    _describe_shipped(entry)
     if newest is None:
         st.fragment(_no_checkpoint, run_every=POLL_SECONDS if _moves(entry) else None)(entry.key)
         return None
@@ -203,6 +205,12 @@ def _choose_run(listing: Listing, entry: RunEntry) -> None:
         help="One training of a generator. Shipped runs come with DigitForge; others are yours.",
         width=210,
     )
+
+
+def _describe_shipped(entry: RunEntry) -> None:
+    """Say what a shipped run is, except for the one that is shown first: most are classics, trained for minutes."""
+    if entry.key.startswith(catalog.SHIPPED) and entry.key != catalog.DEFAULT_RUN:
+        st.caption(plain(wording.shipped(catalog.run_record(entry.key))))
 
 
 def _choose_checkpoint(

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from trainer.run_store import Phase, Progress
-from webapp.catalog import CheckpointEntry, RunEntry
+from trainer.run_store import Phase, Progress, RunRecord
+from webapp.catalog import SHIPPED, CheckpointEntry, RunEntry
 
 PHASES: dict[Phase, str] = {
     "starting": "is starting",
@@ -35,12 +35,25 @@ def count(number: float) -> str:
 
 def run_name(entry: RunEntry) -> str:
     """Return a run's name for the list of runs."""
-    return f"{entry.name} (shipped)" if entry.key.startswith("pretrained/") else entry.name
+    return f"{entry.name} (shipped)" if entry.key.startswith(SHIPPED) else entry.name
+
+
+def shipped(record: RunRecord) -> str:
+    """Return what a shipped run is, such as `DCGAN, unconditional. Trained for 10 CPU-minutes, for comparison.`"""
+    summary = (record.about or {}).get("summary") or record.recipe
+    trained = record.extra.get("trained")
+    trained = trained if isinstance(trained, dict) else {}
+    minutes = trained.get("cpu_minutes")
+    text = f"{summary[:1].upper()}{summary[1:]}."
+    if not isinstance(minutes, int | float):
+        return text
+    part = "" if trained.get("steps") == trained.get("total_steps") else ", a part of its full length"
+    return f"{text} Trained for {minutes:.0f} CPU-minutes{part}, for comparison."
 
 
 def checkpoint(entry: CheckpointEntry) -> str:
     """Return a checkpoint's name for the list of checkpoints."""
-    return f"Epoch {entry.epoch}, step {entry.step:,}"
+    return f"Epoch {entry.epoch}, step {entry.step:,}" if entry.epoch else f"Step {entry.step:,}, within epoch 1"
 
 
 def state(entry: RunEntry) -> str:

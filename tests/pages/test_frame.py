@@ -1,14 +1,24 @@
 """The frame around all pages: choice of run and checkpoint, notices, and invalid links."""
 
+import json
 import time
 from pathlib import Path
 
 import pytest
 import streamlit as st
 
+from models.generator_file import generator_bytes
 from tests.pages import KINDS, address, check, html, open_app, refresh, words
-from tests.sample_run import STEPS_PER_EPOCH, model_config, run_record, write_checkpoint, write_run
-from trainer.run_store import Progress, Run, open_store
+from tests.sample_run import (
+    STEPS_PER_EPOCH,
+    generator,
+    manifest,
+    model_config,
+    run_record,
+    write_checkpoint,
+    write_run,
+)
+from trainer.run_store import GENERATOR_FILE, Progress, Run, open_store
 from webapp.environment import RUNS_VARIABLE
 
 
@@ -22,6 +32,33 @@ def test_shipped_runs_come_first_until_the_visitor_chooses(runs: Path, tmp_path:
     check(app.run())
     assert address(app)["run"] == "runs/quick-1"
     assert app.selectbox(key="scope.step").value == -1  # the newest checkpoint is followed
+
+
+def test_the_best_shipped_run_is_the_first_of_them_and_the_others_say_what_they_are(runs: Path, tmp_path: Path) -> None:
+    write_run(tmp_path / "pretrained", "forge")
+    about = {"summary": "the classic GAN"}
+    trained = {"steps": 126, "total_steps": 23400, "cpu_minutes": 10.1}
+    for name in ("zoo", "bare"):
+        run = write_run(tmp_path / "pretrained", name)
+        record = run.read_run()
+        path = Path(run.path) / "run.json"
+        values = {**record.to_json(), "about": about, "trained": trained} if name == "zoo" else record.to_json()
+        path.write_text(json.dumps(values))
+    write_run(runs, "quick-1")
+    app = open_app()
+    assert app.selectbox(key="scope.run").options[:2] == ["quick-1", "forge (shipped)"]
+    assert "CPU-minutes" not in words(app)
+    assert "The classic GAN. Trained for 10 CPU-minutes, a part of its full length, for comparison." in words(
+        open_app(run="pretrained/zoo")
+    )
+    assert "Quick." in words(open_app("training", run="pretrained/bare"))
+
+
+def test_a_checkpoint_within_the_first_epoch_is_not_of_epoch_0(runs: Path) -> None:
+    run = write_run(runs, epochs=0, phase="stopped")
+    content = generator_bytes(generator(1, model_config()), model_config(), {})
+    run.publish_checkpoint(manifest(26), {GENERATOR_FILE: content})
+    assert open_app().selectbox(key="scope.step").options == ["Step 26, within epoch 1"]
 
 
 def test_a_live_run_is_followed_unless_pinned(runs: Path) -> None:

@@ -77,3 +77,13 @@ def test_digits_that_the_generator_does_not_know_are_named() -> None:
     assert "knows only digits 0 to 9. Left out: digit 55" in words(app)
     assert address(app)["digits"] == "3"
     assert "no digit 77. Shown instead: 3" in words(open_app("interpolate", from_digit="77"))
+
+
+@pytest.mark.usefixtures("sample")
+def test_choosing_a_digit_moves_no_other_control() -> None:
+    app = open_app()
+    assert app.button(key="generate.all").disabled
+    before = [widget.key for widget in [*app.button, *app.slider, *app.text_input]]
+    app = check(app.pills(key="generate.digits").set_value([7]).run())
+    assert not app.button(key="generate.all").disabled
+    assert [widget.key for widget in [*app.button, *app.slider, *app.text_input]] == before

@@ -100,6 +100,14 @@ def test_a_silent_run_is_called_silent(runs: Path) -> None:
     assert "This run has not reported for 1 h" in words(open_app("training"))
 
 
+def test_a_run_that_ended_early_shows_the_command_that_continues_it(runs: Path) -> None:
+    write_run(runs, epochs=1, phase="stopped")
+    write_run(runs, "quick-2")
+    app = open_app("training", run="runs/quick-1")
+    assert app.code[0].value == f"python -m trainer quick --runs {runs} --name quick-1"
+    assert not open_app("training", run="runs/quick-2").code  # it has finished
+
+
 def test_a_failed_run_says_why(runs: Path) -> None:
     write_run(runs, epochs=1, phase="failed", message="d_loss is not finite at step 71")
     app = open_app("training")

@@ -124,14 +124,20 @@ def _choose_digits(asked: GenerateView, classes: Classes) -> tuple[int, ...] | N
         help="Choose none to draw all.",
         wrap=True,
     )
-    if not chosen:
-        return labels
 
     def choose_all() -> None:
         st.session_state["generate.digits"] = []
 
-    title = f"All {classes.nouns}"
-    st.button(title, on_click=choose_all, type="tertiary", icon=":material/select_all:", key="generate.all")
+    st.button(  # always there, or it would move what is below
+        f"All {classes.nouns}",
+        on_click=choose_all,
+        type="tertiary",
+        icon=":material/select_all:",
+        key="generate.all",
+        disabled=not chosen,
+    )
+    if not chosen:
+        return labels
     return tuple(sorted(set(chosen) & set(labels))) or labels
 
 
@@ -153,5 +159,5 @@ def _choose_seed(asked: GenerateView, count: int) -> int:
         return int(text)
     last = address.last(asked)
     seed = min(last.seed, MAX_SEED + 1 - count)
-    st.error(f"A seed must be a whole number from 0 to {MAX_SEED + 1 - count}. Still shown: seed {seed}.")
+    st.error(f"A seed must be a whole number from 0 to {MAX_SEED + 1 - count:,}. Still shown: seed {seed}.")
     return seed

@@ -162,5 +162,5 @@ def _choose_end(scene: DrawingScene[InterpolateView], end: str, title: str) -> t
     if WHOLE.fullmatch(text) and int(text) <= MAX_SEED:
         return digit, int(text)
     seed = getattr(address.last(asked), f"{end}_seed")
-    st.error(f"A seed must be a whole number from 0 to {MAX_SEED}. Still shown: seed {seed}.")
+    st.error(f"A seed must be a whole number from 0 to {MAX_SEED:,}. Still shown: seed {seed}.")
     return digit, seed

@@ -98,7 +98,7 @@ def _scores(scored: list[EpochSummary]) -> None:
     if not scored:
         return
     scores, reals = scored[-1].scores or {}, scored[-1].floor or {}
-    st.markdown(f"**How good the digits are** after epoch {scored[-1].epoch}")
+    st.markdown(f"**How good the digits are** after epoch {scored[-1].epoch}, with 2,000 digits")
     with st.container(horizontal=True, key="scores", gap="large"):
         for name, score in SCORES.items():
             value, real = scores.get(name), reals.get(name)
@@ -144,10 +144,13 @@ def _evaluation(entry: RunEntry) -> None:
             title = score.heading
             rows.append({"Score": title, "Generated": score.show(value), "Real": score.show(real)})
             meanings.append(f"- **{title}**: {score.help}")
-    st.markdown(f"**Evaluation** - {wording.checkpoint(checkpoints[-1]).lower()}")
+    st.markdown(f"**Evaluation** - {wording.checkpoint(checkpoints[-1]).lower()}, with {found.count:,} digits")
     with st.container(key="evaluation"):
         st.table(rows)
-    st.caption(f"Scores of {found.count:,} generated and as many real digits, from a digit reader.")
+    st.caption(
+        f"Scores of {found.count:,} generated and as many real digits, from a digit reader. Some scores, such as FID, "
+        "depend on the number of digits: compare a score only with that of as many real ones."
+    )
     with st.expander("What the scores mean"):
         st.markdown("\n".join(meanings))
 
