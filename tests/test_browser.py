@@ -226,6 +226,18 @@ def test_each_page_has_its_title_and_one_heading(context: BrowserContext, site: 
         expect(page.get_by_role("dialog")).to_have_count(0)
 
 
+def test_pictures_and_their_controls_are_both_in_view_on_a_phone(context: BrowserContext, site: str) -> None:
+    page = context.new_page()
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.goto(site)
+    expect(page.locator(".df-rows img").first).to_be_visible()
+    settle(page)
+    page.locator("[data-testid=stMain]").evaluate("main => main.scrollTo(0, 10000)")
+    expect(page.get_by_text("Truncation", exact=True)).to_be_in_viewport()
+    expect(page.locator(".df-rows img").last).to_be_in_viewport()
+    expect(page.locator(".df-rows img").first).to_be_in_viewport()
+
+
 def test_nothing_is_cut_off_on_a_phone(context: BrowserContext, site: str) -> None:
     page = context.new_page()
     page.set_viewport_size({"width": 390, "height": 844})
