@@ -1,7 +1,7 @@
 """Numbers, names and states in words, the same on every page."""
 
-from trainer.run_store import Phase, Progress
-from webapp.catalog import CheckpointEntry, RunEntry
+from trainer.run_store import Phase, Progress, StoredGenerator
+from webapp.catalog import RunEntry
 
 PHASES: dict[Phase, str] = {
     "starting": "is starting",
@@ -36,7 +36,7 @@ def run_name(entry: RunEntry) -> str:
     return f"{entry.name} (shipped)" if entry.key.startswith("pretrained/") else entry.name
 
 
-def checkpoint(entry: CheckpointEntry) -> str:
+def checkpoint(entry: StoredGenerator) -> str:
     """Return a checkpoint's name for the list of checkpoints."""
     return f"Epoch {entry.epoch}, step {entry.step:,}"
 
