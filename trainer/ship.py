@@ -13,9 +13,9 @@ DIGITS = 4
 def ship(run: Run, target: Run, replaces: bool = False) -> str:
     """Copy a run's record, epochs, and newest checkpoint with its scores; return the name of the checkpoint.
 
-    The copied checkpoint has only the generator file, which is enough to show a run. With `replaces`, an existing target
-    is replaced, and its generators are archived, so that links to them remain valid. Raises `RunStoreError` if the run
-    has no checkpoint, or if the target exists and `replaces` is False.
+    The copied checkpoint has only the generator file, which is enough to show a run. With `replaces`, the copy replaces
+    an existing target, whose generators are archived, so that links to them remain valid. Raises `RunStoreError` if the
+    run has no checkpoint, or if the target exists and `replaces` is False.
     """
     checkpoint = run.latest_checkpoint()
     if checkpoint is None:
