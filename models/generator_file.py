@@ -35,12 +35,22 @@ class LoadedGenerator:
 def generator_bytes(
     generator: nn.Module, config: ModelConfig, provenance: dict[str, Any], class_names: Sequence[str] = ()
 ) -> bytes:
-    """Return the content of a generator file."""
+    """Return the content of a generator file. The same arguments give the same bytes."""
     weights = {name: value.detach().cpu().contiguous() for name, value in generator.state_dict().items()}
     metadata = {"format": FORMAT, "model": config.to_json(), "provenance": json.dumps(provenance, sort_keys=True)}
     if class_names:
         metadata["class_names"] = json.dumps(list(class_names))
-    return safetensors.torch.save(weights, metadata)
+    return _with_sorted_metadata(safetensors.torch.save(weights, metadata))
+
+
+def _with_sorted_metadata(content: bytes) -> bytes:
+    """Return a safetensors file with its metadata in order: the library writes them in a different order each time."""
+    start = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:start])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)  # the tensors begin at a multiple of 8 bytes
+    return len(text).to_bytes(8, "little") + text + content[start:]
 
 
 def usable_class_names(names: object, num_classes: int) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """The order of all tests, and fixtures for the programs that some of them need."""
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
@@ -38,6 +39,14 @@ def found(find: Callable[[], str]) -> str:
         if os.environ.get("CI"):
             pytest.fail(str(error))
         pytest.skip(str(error))
+
+
+@pytest.fixture(autouse=True)
+def own_main_module() -> Iterator[None]:
+    """Restore `__main__`, which Streamlit's test runner replaces, because spawned processes import it by its path."""
+    main = sys.modules["__main__"]
+    yield
+    sys.modules["__main__"] = main
 
 
 @pytest.fixture(scope="session")

@@ -77,11 +77,14 @@ def write_run(
     num_classes: int = 10,
     checkpoints: bool = True,
     scored: Collection[int] = (),
+    keeps_generators: bool = False,
+    seed: int = 0,
     **progress: Any,
 ) -> Run:
     """Write a run with `epochs` complete epochs and a checkpoint at the end of each into the store `runs`.
 
-    The epochs in `scored` have scores. `progress` changes fields of progress.json.
+    The epochs in `scored` have scores. With `keeps_generators` every epoch has its generator, as in runs of today.
+    Runs of another `seed` have other generators. `progress` changes fields of progress.json.
     """
     config = model_config(num_classes)
     run = open_store(runs).run(name)
@@ -89,9 +92,9 @@ def write_run(
     fields = {"epochs": total_epochs, "batch_size": BATCH_SIZE, "model": dataclasses.asdict(config)}
     run.create(run_record(config=fields, total_steps=total_steps))
     for epoch in range(epochs + 1):
-        write_epoch(run, epoch, config, epoch in scored)
+        write_epoch(run, epoch, config, epoch in scored, keeps_generators, seed)
         if epoch and checkpoints:
-            write_checkpoint(run, epoch, config)
+            write_checkpoint(run, epoch, config, seed)
     step = epochs * STEPS_PER_EPOCH
     state = Progress(
         phase=phase,
@@ -109,10 +112,10 @@ def write_run(
     return run
 
 
-def generator(epoch: int, config: ModelConfig) -> torch.nn.Module:
-    """Return an untrained generator whose weights depend only on the epoch."""
+def generator(epoch: int, config: ModelConfig, seed: int = 0) -> torch.nn.Module:
+    """Return an untrained generator whose weights depend only on the epoch and the seed."""
     with torch.random.fork_rng():
-        torch.manual_seed(epoch)
+        torch.manual_seed(1000 * seed + epoch)
         network = build_generator(config)
         for parameter in network.parameters():
             if parameter.ndim > 1:
@@ -120,13 +123,22 @@ def generator(epoch: int, config: ModelConfig) -> torch.nn.Module:
     return network.eval().requires_grad_(False)
 
 
-def write_epoch(run: Run, epoch: int, config: ModelConfig, scored: bool = False) -> None:
+def generator_file(run: Run, epoch: int, config: ModelConfig, seed: int = 0, step: int | None = None) -> bytes:
+    """Return the content of the generator file of an epoch; `step` is its last step unless it is given."""
+    step = epoch * STEPS_PER_EPOCH if step is None else step
+    provenance = {"run": run.name, "recipe": "quick", "step": step, "epoch": epoch, "nimg": step * BATCH_SIZE}
+    return generator_bytes(generator(epoch, config, seed), config, provenance)
+
+
+def write_epoch(
+    run: Run, epoch: int, config: ModelConfig, scored: bool = False, keeps_generator: bool = False, seed: int = 0
+) -> None:
     """Write an epoch's sample grid, curve (except for epoch 0) and summary, with scores if `scored`."""
     rows = max(config.num_classes, 1)
     columns = 100 // rows
     z = latents(range(columns), config).repeat(rows, 1)
     labels = [label for label in range(rows) for _ in range(columns)]
-    images = draw(generator(epoch, config), z, one_hot(labels, config.num_classes))
+    images = draw(generator(epoch, config, seed), z, one_hot(labels, config.num_classes))
     run.write_samples(epoch, to_png(image_grid(images, 10)))
     step = epoch * STEPS_PER_EPOCH
     summary = EpochSummary(epoch=epoch, step=step, nimg=step * BATCH_SIZE, time=time.time())
@@ -137,6 +149,9 @@ def write_epoch(run: Run, epoch: int, config: ModelConfig, scored: bool = False)
         )
     if scored:
         summary = dataclasses.replace(summary, scores=scores(epoch, config), floor=FLOOR)
+    if keeps_generator:
+        sha256 = run.write_generator(epoch, generator_file(run, epoch, config, seed))
+        summary = dataclasses.replace(summary, generator_sha256=sha256)
     run.write_epoch_metrics(summary)
 
 
@@ -159,12 +174,10 @@ def curve(epoch: int) -> Curve:
     }
 
 
-def write_checkpoint(run: Run, epoch: int, config: ModelConfig) -> None:
-    """Write a checkpoint at the end of an epoch."""
-    step = epoch * STEPS_PER_EPOCH
-    provenance = {"run": run.name, "recipe": "quick", "step": step, "epoch": epoch, "nimg": step * BATCH_SIZE}
-    content = generator_bytes(generator(epoch, config), config, provenance)
-    run.publish_checkpoint(manifest(step), {GENERATOR_FILE: content})
+def write_checkpoint(run: Run, epoch: int, config: ModelConfig, seed: int = 0, step: int | None = None) -> None:
+    """Write a checkpoint at the end of an epoch, or at a step within the next one."""
+    files = {GENERATOR_FILE: generator_file(run, epoch, config, seed, step)}
+    run.publish_checkpoint(manifest(epoch * STEPS_PER_EPOCH if step is None else step), files)
 
 
 @contextmanager

@@ -89,14 +89,14 @@ def test_a_visitor_draws_digits_and_sends_the_link(
 
     # The page shows exactly the pictures that the generator file draws.
     monkeypatch.setenv(RUNS_VARIABLE, str(runs))
-    entry = catalog.checkpoints("runs/quick-1")[-1]
-    key = inference.GeneratorKey("runs/quick-1", entry.step, entry.generator_sha256)
+    entry = catalog.generators("runs/quick-1")[-1]
+    key = inference.GeneratorKey("runs/quick-1", entry.step, entry.sha256)
     expected = inference.pictures(key, (7,), 10, seed, 1.0)[0]
     assert np.array_equal(np.stack(drawn), expected)
 
     link = copied_link(page)
-    query = f"run=runs/quick-1&step={EPOCHS * STEPS_PER_EPOCH}&digits=7&count=10&seed={seed}&truncation=1"
-    assert link == f"{site}/?{query}"
+    query = f"run=runs/quick-1&step={EPOCHS * STEPS_PER_EPOCH}&g={entry.sha256[:12]}&digits=7&count=10&seed={seed}"
+    assert link == f"{site}/?{query}&truncation=1"
     for url in (link, address(page)):
         other = open_page(context, url)
         expect(other.locator(".df-rows img")).to_have_count(10)

@@ -133,3 +133,14 @@ def test_a_config_that_asks_for_other_weights_than_the_file_holds_is_refused(gen
 def test_digits_are_parsed_in_the_order_given() -> None:
     assert parse_classes("0-3", 10) == [0, 1, 2, 3]
     assert parse_classes("7, 1-2,7", 10) == [7, 1, 2, 7]
+
+
+def test_the_same_generator_gives_the_same_file() -> None:
+    config = ModelConfig(architecture="mlp", z_dim=8, g_widths=(16, 32), d_widths=(32, 16), num_classes=2)
+    generator, names = build_generator(config), ("\u043e\u0431\u0443\u0432\u044c", 'a "b"')
+    files = {generator_bytes(generator, config, {"run": "test", "step": 3}, names) for _ in range(20)}
+    assert len(files) == 1
+    loaded = read_generator(files.pop(), "file")
+    assert (loaded.provenance, loaded.class_names) == ({"run": "test", "step": 3}, names)
+    weights = loaded.generator.state_dict()
+    assert all(torch.equal(weights[name], value) for name, value in generator.state_dict().items())

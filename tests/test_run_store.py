@@ -1,5 +1,6 @@
 """The run store returns what was written, shows nothing partly written, and reports damage clearly."""
 
+import hashlib
 import json
 import math
 import os
@@ -36,6 +37,7 @@ from trainer.run_store import (
     Run,
     RunStore,
     RunStoreError,
+    StoredGenerator,
     open_store,
 )
 from trainer.storage import Storage
@@ -663,3 +665,77 @@ def test_a_server_that_does_not_answer_is_an_error_within_seconds(s3_uri: str) -
             assert not isinstance(caught.value, DamagedError)  # otherwise a resume would set good checkpoints aside
             assert "\n" not in str(caught.value)
         assert time.monotonic() - start < 10
+
+
+def test_a_generator_of_a_checkpoint_and_an_epoch_is_one(run: Run) -> None:
+    for epoch in (0, 1, 2):
+        sha256 = run.write_generator(epoch, f"weights {epoch}".encode())
+        if epoch < 2:
+            run.write_epoch_metrics(summary(epoch, generator_sha256=sha256))
+    run.publish_checkpoint(manifest(10, epoch=1), {GENERATOR_FILE: b"weights 1"})
+    run.publish_checkpoint(manifest(15, epoch=1), {GENERATOR_FILE: b"weights 1.5"})
+    run.publish_checkpoint(manifest(17, epoch=1), {RESUME_FILE: b"no generator"})
+    before, both, middle = run.generators()  # epoch 2 is not complete
+    assert [each.step for each in (before, both, middle)] == [0, 10, 15]
+    assert (before.epoch, before.nimg, before.paths) == (0, 0, ("epochs/0000/generator.safetensors",))
+    assert both.paths == ("step_00000010/generator.safetensors", "epochs/0001/generator.safetensors")
+    assert both.sha256 == hashlib.sha256(b"weights 1").hexdigest()
+    assert [run.read_generator(path, both.sha256) for path in both.paths] == [b"weights 1"] * 2
+    assert [run.read_epoch_generator(epoch) for epoch in (0, 1)] == [b"weights 0", b"weights 1"]
+    assert run.prune_checkpoints(1, archive=True) == [10, 15]
+    assert [each.step for each in run.generators()] == [0, 10]
+    (archived,) = run.archived_generators()  # that of epoch 1 is where it was
+    assert run.read_generator(run.archive_path(archived), archived) == b"weights 1.5"
+
+
+@DAMAGES
+def test_a_damaged_generator_of_an_epoch_is_noticed(run: Run, damage: Damage) -> None:
+    sha256 = run.write_generator(7, FILES[GENERATOR_FILE])
+    run.write_epoch_metrics(summary(7, generator_sha256=sha256))
+    damage(run, "epochs/0007")
+    (listed,) = run.generators() or [StoredGenerator(70, 7, 0, sha256, ("epochs/0007/generator.safetensors",))]
+    with pytest.raises(DamagedError, match=r"epochs/0007/generator\.safetensors: is not"):
+        run.read_generator(listed.paths[0], listed.sha256)
+
+
+def test_a_bad_summary_hides_only_its_own_epoch(run: Run) -> None:
+    for epoch in (0, 1):
+        run.write_epoch_metrics(summary(epoch, generator_sha256=run.write_generator(epoch, b"weights")))
+    put(run, "epochs/0000/metrics.json", b"torn")
+    assert [each.epoch for each in run.generators()] == [1]
+
+
+def test_the_generator_of_an_epoch_that_is_trained_again_is_archived(run: Run) -> None:
+    first = run.write_generator(3, b"first")
+    assert run.write_generator(3, b"first") == first
+    assert run.archived_generators() == []
+    second = run.write_generator(3, b"second")
+    assert run.archived_generators() == [first]
+    run.write_epoch_metrics(summary(3, generator_sha256=second))
+    assert run.read_epoch_generator(3) == b"second"
+    assert run.read_generator(run.archive_path(first), first) == b"first"
+
+
+def test_prune_generators_keeps_the_newest_and_the_best(run: Run) -> None:
+    for epoch in range(6):
+        run.write_epoch_metrics(summary(epoch, generator_sha256=run.write_generator(epoch, b"weights")))
+    assert run.prune_generators(2, 1) == [0, 2, 3]
+    assert run.prune_generators(2, 1) == []
+    assert [each.epoch for each in run.generators()] == [1, 4, 5]
+    assert run.epochs() == [0, 1, 2, 3, 4, 5]
+    assert run.read_epoch_generator(0) is None
+    with pytest.raises(RunStoreError, match="keep_newest must be at least 1"):
+        run.prune_generators(0)
+
+
+def test_a_retired_run_leaves_its_generators(run: Run) -> None:
+    run.write_progress(Progress())
+    run.write_epoch_metrics(summary(1, generator_sha256=run.write_generator(1, b"epoch")))
+    run.publish_checkpoint(manifest(10), {GENERATOR_FILE: b"checkpoint"})
+    run.archive_generator(b"earlier")
+    run.retire()
+    assert names(run) == ["generators"]
+    wanted = sorted(hashlib.sha256(each).hexdigest() for each in (b"epoch", b"checkpoint", b"earlier"))
+    assert run.archived_generators() == wanted
+    run.create(run_record())
+    assert run.generators() == []

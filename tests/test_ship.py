@@ -37,9 +37,32 @@ def test_a_shipped_run_has_all_but_what_a_resume_needs(tmp_path: Path, capsys: p
     assert checkpoint.read(GENERATOR_FILE) == original.read(GENERATOR_FILE)
     assert checkpoint.manifest == replace(original.manifest, files=checkpoint.manifest.files)
     assert shipped.read_evaluation(checkpoint.step) == scores
+    assert all(shipped.read_epoch_generator(epoch) == run.read_epoch_generator(epoch) for epoch in (0, 1, 2))
+    assert shipped.generators()[-1].sha256 == original.manifest.files[GENERATOR_FILE].sha256
 
     capsys.readouterr()
     assert main(command) == 2  # a shipped run is not overwritten
     assert capsys.readouterr().err.count("\n") == 1
     assert main([*command[:1], "no-such-run", *command[2:]]) == 2
     assert "no checkpoint to ship" in capsys.readouterr().err
+
+
+def test_a_shipped_run_that_is_replaced_leaves_its_generators(tmp_path: Path) -> None:
+    jobs = [(mlp_config(epochs=epochs, seed=epochs), tmp_path / f"runs-{epochs}") for epochs in (2, 1)]
+    older, newer = train_on(1, *jobs)
+    command = ["ship", "run", "--to", str(tmp_path / "pretrained"), "--runs"]
+    assert main([*command, str(tmp_path / "runs-2")]) == 0
+    shipped = open_store(tmp_path / "pretrained").run("run")
+    evaluated = evaluation(20)
+    shipped.write_evaluation(evaluated)
+    assert main([*command, str(tmp_path / "runs-1")]) == 2
+    for _ in range(2):  # the second time, the newer one replaces itself
+        assert main([*command, str(tmp_path / "runs-1"), "--replace"]) == 0
+        assert shipped.epochs() == [0, 1]
+        assert shipped.read_evaluation(20) is None
+        assert [each.sha256 for each in shipped.generators()] == [each.sha256 for each in newer.generators()]
+        for generator in older.generators():
+            content = shipped.read_generator(shipped.archive_path(generator.sha256), generator.sha256)
+            assert content == older.read_generator(generator.paths[0], generator.sha256)
+    assert main([*command, str(tmp_path / "pretrained"), "--replace"]) == 2  # onto itself
+    assert shipped.epochs() == [0, 1]

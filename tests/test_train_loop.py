@@ -256,7 +256,7 @@ def test_the_checkpoint_of_the_lowest_fid_is_kept_beside_the_newest(tmp_path: Pa
     kept = []
     for step, fid in enumerate((None, 30.0, 9.0, 20.0, None, 8.0, 10.0, 11.0), 1):
         manifest = Manifest(step=step, epoch=0, nimg=step, world_size=1, fid=fid)
-        publish_with_retries(run, manifest, {GENERATOR_FILE: b"weights"}, keep=2)
+        publish_with_retries(run, manifest, {GENERATOR_FILE: b"weights"}, Upkeep(keep_checkpoints=2))
         kept.append([checkpoint.step for checkpoint in run.checkpoints()])
     assert kept == [[1], [1, 2], [2, 3], [3, 4], [3, 4, 5], [5, 6], [6, 7], [6, 7, 8]]
 
@@ -302,3 +302,33 @@ def test_images_that_do_not_fit_the_networks_are_refused(tmp_path: Path) -> None
     wide = dataclasses.replace(FORGE, img_size=32)
     with pytest.raises(ValueError, match=r"--model\.img-size"):
         train_on(1, (forge_config(model=wide), tmp_path / "runs"))
+
+
+def test_the_generator_of_every_epoch_stays(tmp_path: Path) -> None:
+    (run,) = train_on(1, (forge_config(epochs=3), tmp_path / "runs"))
+    generators = run.generators()
+    assert [(each.epoch, each.step, each.nimg) for each in generators] == [
+        (epoch, 15 * epoch, 15 * epoch * 24) for epoch in (0, 1, 2, 3)
+    ]
+    assert len({each.sha256 for each in generators}) == 4
+    newest = run.latest_checkpoint()
+    assert newest
+    assert generators[-1].paths == (f"{newest.name}/{GENERATOR_FILE}", f"epochs/0003/{GENERATOR_FILE}")
+    for each in generators:
+        content = run.read_epoch_generator(each.epoch)
+        assert content
+        provenance = read_generator(content, "epoch").provenance
+        assert provenance.items() >= {"run": "run", "recipe": "forge", "step": each.step, "nimg": each.nimg}.items()
+        assert (provenance["epoch"], provenance["world_size"]) == (each.epoch, 1)
+        assert provenance["data"] == load_images(forge_config()).sha256
+
+
+def test_the_generators_of_removed_checkpoints_stay_unless_they_are_bounded(tmp_path: Path) -> None:
+    for keep, archived in ((0, 3), (2, 0)):
+        run = open_store(tmp_path / str(keep)).run("run")
+        run.create(run_record())
+        for step in range(1, 5):
+            manifest = Manifest(step=step, epoch=0, nimg=step, world_size=1)
+            upkeep = Upkeep(keep_checkpoints=1, keep_generators=keep)
+            publish_with_retries(run, manifest, {GENERATOR_FILE: f"weights {step}".encode()}, upkeep)
+        assert len(run.archived_generators()) == archived

@@ -211,7 +211,9 @@ def test_a_config_that_cannot_train_names_the_field(fields: dict[str, Any]) -> N
         TrainConfig.from_dict(config | fields)
 
 
-@pytest.mark.parametrize("fields", [{"keep_checkpoints": 0}, {"checkpoint_every": -1}, {"metrics_every": -1}])
+@pytest.mark.parametrize(
+    "fields", [{"keep_checkpoints": 0}, {"checkpoint_every": -1}, {"metrics_every": -1}, {"keep_generators": -1}]
+)
 def test_an_invalid_upkeep_names_the_field(fields: dict[str, int]) -> None:
     with pytest.raises(ValueError, match=next(iter(fields))):
         Upkeep(**fields)

@@ -144,9 +144,10 @@ def test_a_run_on_two_workers_survives_being_stopped_and_killed(
     def report(manifest: Manifest, files: dict[str, bytes] | None) -> None:
         pass
 
+    command = parse(RECIPE)
     torch.set_num_threads(1)
     with Recorder(whole, "") as recorder:
-        train(parse(RECIPE).config, whole, report, recorder, torch.device("cpu"))
+        train(command.config, command.upkeep, whole, report, recorder, torch.device("cpu"))
     expected, found = losses_of(whole), losses_of(run)
     assert found["step"] == expected["step"] == list(range(1, 321))
     for name in ("d_loss", "g_loss"):

@@ -24,7 +24,7 @@ runs = st.sampled_from(["", "pretrained/forge", "runs/quick-1", "runs/a.b_c-d"])
 steps = st.none() | st.integers(0, 10**9)
 seeds = st.integers(0, MAX_SEED)
 digits = st.none() | st.sets(st.integers(0, 60), min_size=1).map(lambda found: tuple(sorted(found)))
-scope = {"run": runs, "step": steps}
+scope = {"run": runs, "step": steps, "g": st.sampled_from(["", "0123456789ab", "f" * 12])}
 views = st.one_of(
     st.builds(
         GenerateView,
@@ -51,7 +51,9 @@ views = st.one_of(
 names = sorted({field.name for kind in VIEWS.values() for field in dataclasses.fields(kind)})
 
 
-LINKS = [line for line in Path(__file__).with_name("links.txt").read_text().splitlines() if not line.startswith("#")]
+LINKS = [
+    line for line in (Path(__file__).parent / "links" / "v1.txt").read_text().splitlines() if not line.startswith("#")
+]
 """Links, with the views that they must open."""
 
 
@@ -94,6 +96,8 @@ def test_hostile_values_are_view_errors_or_make_a_canonical_view(
 def test_the_text_is_readable() -> None:
     view = GenerateView(run="pretrained/forge", step=6566, digits=(0, 1, 2, 3, 7), count=4, seed=42, truncation=0.7)
     assert encode(view) == "generate?run=pretrained/forge&step=6566&digits=0-3.7&count=4&seed=42&truncation=0.7"
+    pinned = dataclasses.replace(view, g="0123456789ab")
+    assert encode(pinned).startswith("generate?run=pretrained/forge&step=6566&g=0123456789ab&digits=0-3.7&count=4")
     assert encode(GenerateView()) == "generate?count=10&seed=0&truncation=1"
     assert encode(TrainingView(run="runs/quick-1")) == "training?run=runs/quick-1"
     assert encode(ArchitectureView(run="runs/quick-1")) == "architecture?run=runs/quick-1"
@@ -128,6 +132,10 @@ def test_the_text_is_readable() -> None:
         ("run=runs/A", "run"),
         ("step=-5", "step"),
         ("step=9999999999999", "step"),
+        ("g=0123456789a", "g"),
+        ("g=0123456789abc", "g"),
+        ("g=0123456789AB", "g"),
+        ("g=../../../etc", "g"),
         ("epoch=1", "'epoch'"),
         ("%3Cscript%3E=1", "'<script>'"),
     ],

@@ -36,8 +36,8 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
 
 
 def key_of(epoch: int) -> inference.GeneratorKey:
-    entry = next(entry for entry in catalog.checkpoints("runs/quick-1") if entry.epoch == epoch)
-    return inference.GeneratorKey("runs/quick-1", entry.step, entry.generator_sha256)
+    entry = next(entry for entry in catalog.generators("runs/quick-1") if entry.epoch == epoch)
+    return inference.GeneratorKey("runs/quick-1", entry.step, entry.sha256)
 
 
 @pytest.mark.usefixtures("run")
@@ -66,7 +66,7 @@ def test_a_generator_in_memory_outlives_its_checkpoint(run: Run) -> None:
     st.cache_data.clear()
     assert np.array_equal(inference.pictures(old, (4,), 2, 0, 1.0), before)
     st.cache_resource.clear()
-    with pytest.raises(inference.CheckpointGoneError):
+    with pytest.raises(inference.GeneratorGoneError):
         inference.load(old)
     assert inference.load(new) is inference.load(new)
 
@@ -85,7 +85,7 @@ def test_the_same_file_in_two_places_is_one_generator(run: Run) -> None:
     st.cache_resource.clear()  # the generator is gone, so pictures come from the cache
     assert np.array_equal(inference.pictures(there, (4,), 2, 0, 1.0), drawn)
     assert np.array_equal(inference.interpolation(there, 3, 1, 8, 2, "slerp", 5), way)
-    with pytest.raises(inference.CheckpointGoneError):
+    with pytest.raises(inference.GeneratorGoneError):
         inference.pictures(other, (4,), 2, 0, 1.0)
 
 
@@ -109,7 +109,7 @@ def test_another_file_in_the_same_place_is_noticed(run: Run) -> None:
     old = key_of(2)
     run.storage.remove_folder(f"{run.name}/step_{2 * STEPS_PER_EPOCH:08d}")
     run.publish_checkpoint(manifest(2 * STEPS_PER_EPOCH), {GENERATOR_FILE: b"x" * 50})
-    with pytest.raises(inference.CheckpointGoneError, match="replaced"):
+    with pytest.raises(inference.GeneratorGoneError, match="replaced"):
         inference.load(old)
     st.cache_data.clear()
     with pytest.raises(GeneratorFileError, match=r"step_00000100/generator\.safetensors"):

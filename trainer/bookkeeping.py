@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -41,6 +41,7 @@ class Bookkeeper:
     """Keeps the clocks and the curve of a run, and reports to the recorder, which only rank 0 has.
 
     All workers make the same decisions, because the numbers that decide are summed over the workers.
+    `generator_file` returns the content of the generator file for the current state.
     """
 
     def __init__(
@@ -51,10 +52,12 @@ class Bookkeeper:
         s: state.TrainState,
         judge: EpochJudge | None,
         recorder: Recorder | None,
+        generator_file: Callable[[], bytes],
         cpu_minutes: float = math.inf,
     ) -> None:
         self.config, self.upkeep, self.total_steps = config, upkeep, total_steps
         self.judge, self.recorder, self.cpu_limit = judge, recorder, 60 * cpu_minutes
+        self.generator_file = generator_file
         self.first_step, self.seconds_before = s.step, s.seconds
         self.started = self.looked = self.saved = time.monotonic()
         self.cpu_looked = self.cpu_now = time.process_time()
@@ -65,7 +68,8 @@ class Bookkeeper:
         self._report_progress(s, "training", world_size=num_workers)
         if self.recorder and s.step == 0:
             summary = EpochSummary(epoch=0, step=0, nimg=0, time=time.time())
-            self.recorder.epoch(summary, sampling.sample_grid(s.G_ema, self.config.model), None)
+            grid = sampling.sample_grid(s.G_ema, self.config.model)
+            self.recorder.epoch(summary, grid, None, self.generator_file())
 
     def clocks(self, like: Tensor) -> Tensor:
         """Return this worker's clocks (3,), to be summed over the workers.
@@ -141,7 +145,8 @@ class Bookkeeper:
             summary = epoch_summary(self.config, s)
             if self.judge and scores:
                 summary = replace(summary, scores=scores, floor=self.judge.floor)
-            self.recorder.epoch(summary, sampling.sample_grid(s.G_ema, self.config.model), curve_of_epoch(s))
+            grid = sampling.sample_grid(s.G_ema, self.config.model)
+            self.recorder.epoch(summary, grid, curve_of_epoch(s), self.generator_file())
             self._report_progress(s, "training")
             self.recorder.flush()  # before its checkpoint, because a resumed run does not write earlier epochs again
         s.epoch_seconds, self.looked = 0.0, time.monotonic()

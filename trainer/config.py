@@ -32,9 +32,12 @@ class Upkeep:
     """Steps between checkpoints, counted from the start of the run; 0 = a checkpoint at the end of each epoch."""
     keep_checkpoints: int = 3
     """Number of checkpoints to keep: the newest ones. The one with the lowest FID is kept as well."""
+    keep_generators: int = 0
+    """Number of epochs whose generators to keep: the newest ones. The one of the epoch with the lowest FID is kept as
+    well. 0 = keep the generators of all epochs and of all removed checkpoints, so that no link to them breaks."""
 
     def __post_init__(self) -> None:
-        _check_at_least(self, 0, "metrics_every", "print_accuracy_every", "checkpoint_every")
+        _check_at_least(self, 0, "metrics_every", "print_accuracy_every", "checkpoint_every", "keep_generators")
         _check_at_least(self, 1, "keep_checkpoints")
 
 

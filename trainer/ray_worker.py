@@ -42,9 +42,10 @@ def train_on_worker(arguments: dict[str, Settings]) -> None:
     device = ray.train.torch.get_device()
     torch.set_num_threads(settings.threads)
     torch.set_float32_matmul_precision("high")  # TF32 on GPUs that have it
-    report = reporter(settings.run, settings.upkeep.keep_checkpoints)
+    report = reporter(settings.run, settings.upkeep)
     is_first = Workers.here().rank == 0
-    with Recorder(settings.run, settings.launch_id) if is_first else nullcontext() as recorder:
+    recorder = Recorder(settings.run, settings.launch_id, settings.upkeep.keep_generators) if is_first else None
+    with recorder or nullcontext():
         try:
             train(settings.config, settings.upkeep, settings.run, report, recorder, device, settings.cpu_minutes)
         except NotFiniteError as error:
@@ -53,13 +54,13 @@ def train_on_worker(arguments: dict[str, Settings]) -> None:
                 recorder.progress = replace(recorder.progress, phase="failed", message=str(error))
 
 
-def reporter(run: Run, keep_checkpoints: int) -> Report:
+def reporter(run: Run, upkeep: Upkeep) -> Report:
     """Return the function with which all workers report a checkpoint to Ray; rank 0 stores it in the background."""
     import ray.train
 
     def report(manifest: Manifest, files: dict[str, bytes] | None) -> None:
         def publish(_: "Checkpoint", name: str) -> "Checkpoint":
-            publish_with_retries(run, manifest, files or {}, keep_checkpoints)
+            publish_with_retries(run, manifest, files or {}, upkeep)
             return ray.train.Checkpoint(f"{run.path}/{name}", filesystem=run.storage.fs)
 
         # Ray requires a folder; `publish` does not use it.
@@ -75,13 +76,14 @@ def reporter(run: Run, keep_checkpoints: int) -> Report:
     return report
 
 
-def publish_with_retries(run: Run, manifest: Manifest, files: dict[str, bytes], keep: int) -> None:
+def publish_with_retries(run: Run, manifest: Manifest, files: dict[str, bytes], upkeep: Upkeep) -> None:
     """Store a checkpoint and remove old ones; retry up to `UPLOAD_TRIES` times if the storage fails."""
     for attempt in range(UPLOAD_TRIES):
         try:
             run.publish_checkpoint(manifest, files)
             scored = [(each.manifest.fid, each.step) for each in run.checkpoints() if each.manifest.fid is not None]
-            run.prune_checkpoints(keep, min(scored)[1] if scored else None)
+            best = min(scored)[1] if scored else None
+            run.prune_checkpoints(upkeep.keep_checkpoints, best, archive=not upkeep.keep_generators)
         except RunStoreError as error:
             if attempt == UPLOAD_TRIES - 1:
                 raise

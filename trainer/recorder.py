@@ -3,6 +3,7 @@
 Slow or failing storage never stalls or ends a training: failed writes are repeated, in order.
 """
 
+import math
 import queue
 import threading
 import time
@@ -12,7 +13,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
-from trainer.run_store import Curve, EpochSummary, Progress, Run, RunStoreError
+from trainer.run_store import Curve, DamagedError, EpochSummary, Progress, Run, RunStoreError
 
 INTERVAL = 1.0
 """Seconds between two accesses to the store."""
@@ -24,15 +25,17 @@ class Recorder:
     """The writing thread of rank 0. A context manager: on exit it writes what is still pending.
 
     The training sets `progress` to a new value, for example `replace(recorder.progress, step=7)`; the thread writes it.
+    `keep_generators` is the field of `Upkeep`.
     """
 
-    def __init__(self, run: Run, launch_id: str) -> None:
+    def __init__(self, run: Run, launch_id: str, keep_generators: int = 0) -> None:
         self.stop_requested = False
         self.progress = Progress(launch_id=launch_id)
-        self._run, self._launch_id = run, launch_id
+        self._run, self._launch_id, self._keep_generators = run, launch_id, keep_generators
         self._curve: tuple[int, Curve] | None = None
         self._curve_time = 0.0
-        self._epochs: deque[tuple[EpochSummary, bytes, Curve | None]] = deque()
+        self._epochs: deque[tuple[EpochSummary, bytes, Curve | None, bytes]] = deque()
+        self._fids: dict[int, float] = {}
         self._flushes: queue.SimpleQueue[threading.Event] = queue.SimpleQueue()
         self._closing = False
         self._thread = threading.Thread(target=self._work, name="recorder", daemon=True)
@@ -60,10 +63,10 @@ class Recorder:
         """Set the curve of the current epoch."""
         self._curve, self._curve_time = (epoch, curve), time.monotonic()
 
-    def epoch(self, summary: EpochSummary, png: bytes, curve: Curve | None) -> None:
-        """Record a complete epoch: its summary, sample grid and curve (None for epoch 0)."""
+    def epoch(self, summary: EpochSummary, png: bytes, curve: Curve | None, generator: bytes) -> None:
+        """Record a complete epoch: its summary, sample grid, curve (None for epoch 0) and generator file."""
         self._curve = None
-        self._epochs.append((summary, png, curve))
+        self._epochs.append((summary, png, curve, generator))
 
     def flush(self) -> None:
         """Wait until everything recorded is written, at most `PATIENCE` seconds."""
@@ -92,14 +95,28 @@ class Recorder:
 
     def _write(self) -> None:
         while self._epochs:
-            summary, png, curve = self._epochs[0]
+            summary, png, curve, generator = self._epochs[0]
             self._run.write_samples(summary.epoch, png)
             if curve is not None:
                 self._run.write_losses(summary.epoch, curve)
-            self._run.write_epoch_metrics(summary)
+            sha256 = self._run.write_generator(summary.epoch, generator)
+            self._run.write_epoch_metrics(replace(summary, generator_sha256=sha256))
+            if self._keep_generators:
+                self._run.prune_generators(self._keep_generators, self._best_epoch())
             self._epochs.popleft()
         if running := self._curve:
             self._run.write_losses(*running)
             if self._curve is running:
                 self._curve = None
         self._run.write_progress(replace(self.progress, heartbeat=time.time()))
+
+    def _best_epoch(self) -> int | None:
+        """Return the epoch with the lowest FID of the run; None if none was scored."""
+        for epoch in self._run.epochs():
+            if epoch not in self._fids:
+                fid = None
+                with suppress(DamagedError):  # one bad summary must not stop the recorder
+                    fid = (self._run.read_epoch_metrics(epoch).scores or {}).get("fid")
+                self._fids[epoch] = math.inf if fid is None else fid
+        best = min(self._fids, key=self._fids.__getitem__)
+        return None if self._fids[best] == math.inf else best

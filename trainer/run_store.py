@@ -3,9 +3,15 @@
     <runs>/<run>/run.json              RunRecord: what the run trains; rewritten only to lengthen it
     <runs>/<run>/progress.json         Progress: rewritten every few seconds
     <runs>/<run>/stop.json             a request to stop one launch
-    <runs>/<run>/epochs/0007/          samples.png, losses.json (Curve) and metrics.json (EpochSummary)
+    <runs>/<run>/epochs/0007/          samples.png, losses.json (Curve), generator.safetensors and metrics.json
+                                       (EpochSummary)
     <runs>/<run>/step_00006566/        a checkpoint: its files and MANIFEST.json (Manifest), which names and hashes them
     <runs>/<run>/evaluations/          step_00006566.json (Evaluation): scores of a checkpoint; kept when it is removed
+    <runs>/<run>/generators/           <sha256>.safetensors: the archive, generators that would otherwise be lost
+
+The SHA-256 of a generator's file identifies the generator. The generator of an epoch is kept when the checkpoint of the
+same step is removed. A generator moves to the archive when its checkpoint within an epoch is removed, when its epoch is
+trained again after an interruption, or when another run replaces its run.
 
 An epoch is complete once its metrics.json exists, and a checkpoint once its manifest exists: each is written last.
 
@@ -21,7 +27,7 @@ import operator
 import re
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -58,6 +64,7 @@ __all__ = [
     "RunStore",
     "RunStoreError",
     "Scores",
+    "StoredGenerator",
     "check_run_name",
     "checkpoint_name",
     "open_store",
@@ -70,7 +77,8 @@ STALE_SECONDS = 30
 """Age of a heartbeat, in seconds, after which a run counts as dead. The trainer writes one every 1 to 2 seconds."""
 
 GENERATOR_FILE = "generator.safetensors"
-"""File of a checkpoint: the generator for drawing (the EMA, if there is one), with its config. Enough for a reader."""
+"""File of a checkpoint and of an epoch: the generator for drawing (the EMA, if there is one), with its config. Enough
+for a reader."""
 NETWORKS_FILE = "networks.safetensors"
 """File of a checkpoint: the weights of G and D in training."""
 RESUME_FILE = "resume.safetensors"
@@ -78,12 +86,14 @@ RESUME_FILE = "resume.safetensors"
 
 RUN_FILE, PROGRESS_FILE, STOP_FILE, MANIFEST_FILE = "run.json", "progress.json", "stop.json", "MANIFEST.json"
 SAMPLES_FILE, LOSSES_FILE, METRICS_FILE = "samples.png", "losses.json", "metrics.json"
+ARCHIVE = "generators"
 
 RUN_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 FILE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 EPOCH_FOLDER = re.compile(r"([0-9]{4}|[1-9][0-9]{4,})")
 STEP_FOLDER = re.compile(r"step_([0-9]{8}|[1-9][0-9]{8,})")
 STAGE_FOLDER = re.compile(r"\.stage-step_([0-9]+)-.*")
+ARCHIVED_FILE = re.compile(r"([0-9a-f]{64})\.safetensors")
 
 Phase = Literal["starting", "training", "stopped", "finished", "failed"]
 """State of a run. `stopped`: ended before the last step, on request or because its processor time was used up."""
@@ -220,7 +230,7 @@ class Progress(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class EpochSummary(Record):
-    """metrics.json: summary of a complete epoch. Epoch 0 is before training and has only the first four fields."""
+    """metrics.json: summary of a complete epoch. Epoch 0 is before training and has no losses, rates and scores."""
 
     epoch: int
     step: int
@@ -248,6 +258,8 @@ class EpochSummary(Record):
     """Scores of the generator, if it was scored at the end of the epoch."""
     floor: Scores | None = None
     """Scores of the same number of real images, for comparison."""
+    generator_sha256: str | None = None
+    """SHA-256 of the epoch's generator file. The file may have been removed since (`Upkeep.keep_generators`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -290,6 +302,21 @@ class Evaluation(Record):
     generated: DetailedScores
     floor: DetailedScores
     """Scores of `count` real images."""
+
+
+@dataclass(frozen=True)
+class StoredGenerator:
+    """A generator of a run: of a checkpoint, of a complete epoch, or of both."""
+
+    step: int
+    epoch: int
+    """Complete epochs."""
+    nimg: int
+    """Images seen: steps x batch size."""
+    sha256: str
+    """SHA-256 of its file."""
+    paths: tuple[str, ...]
+    """Its files, all of the same content, relative to the run's folder."""
 
 
 def valid_run_name(name: str) -> bool:
@@ -461,6 +488,94 @@ class Run:
         path = self._epoch_file(epoch, METRICS_FILE)
         return EpochSummary.from_json(self.storage.read_json(path), self.storage.full_path(path))
 
+    def write_generator(self, epoch: int, content: bytes) -> str:
+        """Write the generator file of an epoch, and return its SHA-256 for the epoch's summary.
+
+        Another generator that the epoch has already, because the epoch was trained before, is archived.
+        """
+        path = self._epoch_file(epoch, GENERATOR_FILE)
+        with suppress(MissingError):
+            if (old := self.storage.read(path)) != content:
+                self.archive_generator(old)
+        self.storage.write(path, content)
+        return hashlib.sha256(content).hexdigest()
+
+    def read_epoch_generator(self, epoch: int) -> bytes | None:
+        """Return the generator file of a complete epoch; None if it is not kept. Raises `DamagedError`."""
+        sha256, path = self.read_epoch_metrics(epoch).generator_sha256, self._epoch_file(epoch, GENERATOR_FILE)
+        if not sha256 or not self.storage.exists(path):
+            return None
+        return self.read_generator(path.removeprefix(f"{self.name}/"), sha256)
+
+    def generators(self, read_summary: Callable[[int], EpochSummary] | None = None) -> list[StoredGenerator]:
+        """Return the generators of the checkpoints and of the complete epochs, ascending by step, without reading them.
+
+        If a checkpoint and an epoch of one step hold different generators, the checkpoint's comes first.
+        `read_summary` returns the summary of an epoch: a reader that lists a run often may hold on to the summaries.
+        """
+        found: dict[tuple[int, str], StoredGenerator] = {}
+
+        def add(step: int, epoch: int, nimg: int, sha256: str, path: str) -> None:
+            known = found.get((step, sha256))
+            paths = (*(known.paths if known else ()), path)
+            found[step, sha256] = StoredGenerator(step, epoch, nimg, sha256, paths)
+
+        for each in self.checkpoints():
+            if entry := each.manifest.files.get(GENERATOR_FILE):
+                add(each.step, each.epoch, each.nimg, entry.sha256, f"{each.name}/{GENERATOR_FILE}")
+        for epoch in self._epochs_with_generator():
+            with suppress(DamagedError):  # one bad summary must not hide the other epochs
+                summary = (read_summary or self.read_epoch_metrics)(epoch)
+                if summary.generator_sha256:
+                    path = self._epoch_file(epoch, GENERATOR_FILE).removeprefix(f"{self.name}/")
+                    add(summary.step, epoch, summary.nimg, summary.generator_sha256, path)
+        return sorted(found.values(), key=lambda generator: generator.step)
+
+    def read_generator(self, path: str, sha256: str) -> bytes:
+        """Return the generator file at a path in the run's folder; raises `DamagedError` unless it has this SHA-256."""
+        data = self.storage.read(f"{self.name}/{path}")
+        if hashlib.sha256(data).hexdigest() != sha256:
+            raise DamagedError(f"{self.path}/{path}: is not the generator {sha256}; use another one")
+        return data
+
+    def archive_generator(self, content: bytes) -> None:
+        """Keep a generator file by its hash, for good."""
+        self.storage.write(f"{self.name}/{self.archive_path(hashlib.sha256(content).hexdigest())}", content)
+
+    def archived_generators(self) -> list[str]:
+        """Return the SHA-256 of each archived generator."""
+        matches = [ARCHIVED_FILE.fullmatch(path) for path in self.storage.files(f"{self.name}/{ARCHIVE}")]
+        return sorted(match[1] for match in matches if match)
+
+    def archive_path(self, sha256: str) -> str:
+        """Return the path in the run's folder at which a generator is archived, if it is."""
+        return f"{ARCHIVE}/{sha256}.safetensors"
+
+    def prune_generators(self, keep_newest: int, keep_best: int | None = None) -> list[int]:
+        """Remove the generators of all complete epochs except the newest ones and `keep_best`; returns these epochs."""
+        if keep_newest < 1:
+            raise RunStoreError(f"keep_newest must be at least 1: got {keep_newest}")
+        removed = [epoch for epoch in self._epochs_with_generator()[:-keep_newest] if epoch != keep_best]
+        for epoch in removed:
+            self.storage.remove_file(self._epoch_file(epoch, GENERATOR_FILE))
+        return removed
+
+    def retire(self) -> None:
+        """Archive the run's generators and remove all else, so that another run can take its name.
+
+        After an error the same call may be repeated.
+        """
+        for generator in self.generators():
+            for path in generator.paths:
+                with suppress(DamagedError):  # nobody can use a damaged one
+                    self.archive_generator(self.read_generator(path, generator.sha256))
+                    break
+        for folder in self.storage.folders(self.name):
+            if folder != ARCHIVE:
+                self.storage.remove_folder(f"{self.name}/{folder}")
+        for file in (PROGRESS_FILE, STOP_FILE, RUN_FILE):  # the record last: until then the run is here
+            self.storage.remove_file(f"{self.name}/{file}")
+
     def write_evaluation(self, evaluation: Evaluation) -> None:
         """Write or replace the scores of a checkpoint."""
         self.storage.write(self._evaluation_file(evaluation.step), _encode(evaluation.to_json()))
@@ -544,16 +659,23 @@ class Run:
         else:
             self._remove_checkpoint(checkpoint.name)
 
-    def prune_checkpoints(self, keep_newest: int, keep_best: int | None = None) -> list[int]:
+    def prune_checkpoints(self, keep_newest: int, keep_best: int | None = None, archive: bool = False) -> list[int]:
         """Remove all checkpoints except the `keep_newest` newest and step `keep_best`; return the removed steps.
+
+        With `archive`, a generator that no epoch holds is archived before its checkpoint is removed.
 
         This also removes what killed writers have left: staging folders, and step folders without a readable manifest.
         Folders newer than the newest checkpoint stay, because a writer may still be at work on them.
         """
         if keep_newest < 1:
             raise RunStoreError(f"keep_newest must be at least 1: got {keep_newest}")
-        steps = [checkpoint.step for checkpoint in self.checkpoints()]
+        checkpoints = self.checkpoints()
+        steps = [checkpoint.step for checkpoint in checkpoints]
         newest, kept = max(steps, default=-1), {*steps[-keep_newest:], keep_best}
+        for checkpoint in checkpoints if archive else ():
+            if checkpoint.step not in kept and not self._epoch_holds(checkpoint):
+                with suppress(DamagedError):  # nobody can use a damaged one
+                    self.archive_generator(checkpoint.read(GENERATOR_FILE))
         for name in self.storage.folders(self.name):
             folder, stage = STEP_FOLDER.fullmatch(name), STAGE_FOLDER.fullmatch(name)
             old = folder and int(folder[1]) < newest and int(folder[1]) not in kept
@@ -579,6 +701,18 @@ class Run:
         """Delete a checkpoint, its manifest first, so that a partly deleted checkpoint does not count as one."""
         self.storage.remove_file(f"{self.name}/{folder}/{MANIFEST_FILE}")
         self.storage.remove_folder(f"{self.name}/{folder}")
+
+    def _epoch_holds(self, checkpoint: "Checkpoint") -> bool:
+        """Return whether a checkpoint has no generator, or the same as the last complete epoch at that step."""
+        entry = checkpoint.manifest.files.get(GENERATOR_FILE)
+        try:
+            return not entry or entry.sha256 == self.read_epoch_metrics(checkpoint.epoch).generator_sha256
+        except DamagedError:
+            return False
+
+    def _epochs_with_generator(self) -> list[int]:
+        needed = {GENERATOR_FILE, METRICS_FILE}
+        return sorted(epoch for epoch, files in self._epoch_files().items() if needed <= files)
 
     def _steps(self) -> list[int]:
         matches = [STEP_FOLDER.fullmatch(name) for name in self.storage.folders(self.name)]

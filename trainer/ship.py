@@ -10,21 +10,31 @@ DIGITS = 4
 """Significant digits of a shipped curve. They suffice for a chart and need a quarter of the space."""
 
 
-def ship(run: Run, target: Run) -> str:
+def ship(run: Run, target: Run, replaces: bool = False) -> str:
     """Copy a run's record, epochs, and newest checkpoint with its scores; return the name of the checkpoint.
 
-    The copied checkpoint has only the generator file, which is enough to show a run. Raises `RunStoreError` if the run
-    has no checkpoint or the target exists.
+    The copied checkpoint has only the generator file, which is enough to show a run. With `replaces`, the copy replaces
+    an existing target, whose generators are archived, so that links to them remain valid. Raises `RunStoreError` if the
+    run has no checkpoint, or if the target exists and `replaces` is False.
     """
     checkpoint = run.latest_checkpoint()
     if checkpoint is None:
         raise RunStoreError(f"{run.path}: has no checkpoint to ship; train it first")
+    if run == target:
+        raise RunStoreError(f"{run.path}: cannot be shipped onto itself; choose another --name or --to")
+    if target.exists():
+        if not replaces:
+            raise RunStoreError(f"{target.path}: this run exists; choose another --name, or add --replace")
+        target.retire()
     target.create(run.read_run())
     for epoch in run.epochs():
+        summary = run.read_epoch_metrics(epoch)
         target.write_samples(epoch, run.read_samples(epoch))
         if epoch:
             target.write_losses(epoch, _rounded(run.read_losses(epoch)))
-        target.write_epoch_metrics(run.read_epoch_metrics(epoch))
+        if content := run.read_epoch_generator(epoch):
+            target.write_generator(epoch, content)
+        target.write_epoch_metrics(summary)
     files = {GENERATOR_FILE: checkpoint.read(GENERATOR_FILE)}
     shipped = target.publish_checkpoint(replace(checkpoint.manifest, files={}), files)
     target.write_progress(run.read_progress())
@@ -47,11 +57,12 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--runs", default="runs", help="folder or URI that holds the run (default: runs)")
     parser.add_argument("--to", default="pretrained", help="folder or URI to copy it into (default: pretrained)")
     parser.add_argument("--name", help="name of the copy (default: the same)")
+    parser.add_argument("--replace", action="store_true", help="replace the copy if it exists; its generators stay")
     options = parser.parse_args(arguments)
     try:
         run = open_store(options.runs).run(options.run)
         target = open_store(options.to).run(options.name or options.run)
-        checkpoint = ship(run, target)
+        checkpoint = ship(run, target, options.replace)
     except RunStoreError as error:
         print(f"trainer ship: {error}", file=sys.stderr)
         return 2

@@ -8,9 +8,7 @@ resumed run continues as if it had not been interrupted.
 import copy
 import hashlib
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import safetensors.torch
 import torch
@@ -20,6 +18,7 @@ from models.discriminator import Discriminator
 from models.generator_file import generator_bytes, read_metadata
 from models.networks import build_discriminator, build_generator
 from trainer.config import TrainConfig
+from trainer.data import Dataset
 from trainer.run_store import GENERATOR_FILE, NETWORKS_FILE, RESUME_FILE
 
 CURVE = ("d_loss", "g_loss", "d_acc_real", "d_acc_fake", "penalty", "d_class_loss", "g_class_loss")
@@ -110,10 +109,25 @@ def weights_digest(state: TrainState) -> str:
     return digest.hexdigest()
 
 
-def checkpoint_files(
-    state: TrainState, config: TrainConfig, provenance: dict[str, Any], class_names: Sequence[str]
-) -> dict[str, bytes]:
-    """Return the content of a checkpoint's files, by name."""
+def generator_file(state: TrainState, config: TrainConfig, run: str, dataset: Dataset, world_size: int) -> bytes:
+    """Return the content of the file of the EMA generator; `run` is the run's name.
+
+    The same state gives the same bytes, so a checkpoint and an epoch of one step hold the same file.
+    """
+    provenance = {
+        "run": run,
+        "recipe": config.recipe,
+        "data": dataset.sha256,
+        "step": state.step,
+        "epoch": state.step // len(state.curve),
+        "nimg": state.step * config.batch_size,
+        "world_size": world_size,
+    }
+    return generator_bytes(state.G_ema, config.model, provenance, dataset.class_names)
+
+
+def checkpoint_files(state: TrainState, generator: bytes) -> dict[str, bytes]:
+    """Return the content of a checkpoint's files, by name; `generator` is that of `generator_file`."""
     networks = _prefixed("G", state.G.state_dict()) | _prefixed("D", state.D.state_dict())
     resume: dict[str, Tensor] = {"curve": state.curve, "speed": state.speed}
     for name, network, optimizer in (
@@ -124,7 +138,7 @@ def checkpoint_files(
             resume |= _prefixed(f"{name}.{parameter_name}", optimizer.state[parameter])
     counters = {name: getattr(state, name) for name in COUNTERS}
     return {
-        GENERATOR_FILE: generator_bytes(state.G_ema, config.model, provenance, class_names),
+        GENERATOR_FILE: generator,
         NETWORKS_FILE: safetensors.torch.save(networks),
         RESUME_FILE: safetensors.torch.save(resume, {"counters": json.dumps(counters)}),
     }

@@ -7,6 +7,7 @@ updates sum over images and workers. The bookkeeping (`trainer.bookkeeping`) doe
 
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -15,7 +16,6 @@ from models.dropout import share_masks
 from trainer import state, steps
 from trainer.bookkeeping import Bookkeeper
 from trainer.config import TrainConfig, Upkeep
-from trainer.data import Dataset
 from trainer.draws import Batch, Draws, load_images
 from trainer.metrics import EpochJudge
 from trainer.recorder import Recorder
@@ -48,7 +48,8 @@ def train(
     s = state.new_state(config, steps_per_epoch, device)
     resume(s, run, workers)
     judge = EpochJudge.of(config.model, dataset, device) if upkeep.metrics_every else None
-    books = Bookkeeper(config, upkeep, total_steps, s, judge, recorder, cpu_minutes)
+    generator_file = partial(state.generator_file, s, config, run.name, dataset, workers.count)
+    books = Bookkeeper(config, upkeep, total_steps, s, judge, recorder, generator_file, cpu_minutes)
     books.begin(s, workers.count)
 
     while s.step < total_steps:
@@ -88,7 +89,7 @@ def train(
         due = books.look(s, numbers)
         if due.checkpoint:
             workers.check_equal(state.weights_digest(s), f"the weights at step {s.step}")
-            report(*checkpoint(config, run, dataset, s, workers, due.scores))
+            report(*checkpoint(config, s, workers, due.scores, generator_file))
             books.checkpoint_taken()
         if due.stop:
             break
@@ -138,11 +139,10 @@ def newest_intact_step(run: Run) -> int:
 
 def checkpoint(
     config: TrainConfig,
-    run: Run,
-    dataset: Dataset,
     s: state.TrainState,
     workers: Workers,
     scores: Mapping[str, float],
+    generator_file: Callable[[], bytes],
 ) -> tuple[Manifest, dict[str, bytes] | None]:
     """Return the manifest of a checkpoint of this state, and the content of its files (None except on rank 0)."""
     manifest = Manifest(
@@ -156,6 +156,4 @@ def checkpoint(
     )
     if workers.rank > 0:
         return manifest, None
-    provenance = {"run": run.name, "recipe": config.recipe, "step": s.step, "data": dataset.sha256}
-    provenance |= {"epoch": manifest.epoch, "nimg": manifest.nimg, "world_size": manifest.world_size}
-    return manifest, state.checkpoint_files(s, config, provenance, dataset.class_names)
+    return manifest, state.checkpoint_files(s, generator_file())

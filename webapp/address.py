@@ -1,7 +1,7 @@
 """The URL of the page: read once into a view, and rewritten when the view changes.
 
-The URL names the run, the checkpoint and all values, so that it shows the same to everyone who opens it. Whether the
-visitor follows the newest checkpoint is therefore kept in the session and not in the URL.
+The URL names the run, the step, the generator by its hash, and all values, so that it shows the same to everyone who
+opens it. Whether the visitor follows the newest generator is therefore kept in the session and not in the URL.
 """
 
 import dataclasses
@@ -28,6 +28,10 @@ class Link:
     """Invalid values of the link that brought the visitor here."""
     version: str
     """Changes when a link is opened or a run is chosen."""
+    opened: View | None = None
+    """The view of the link that brought the visitor here, until a run or a generator is chosen."""
+    is_searched: bool = True
+    """False: its generator was not found, but not all runs could be searched."""
 
 
 @dataclass
@@ -36,7 +40,11 @@ class _Memory:
 
     run: str = ""
     step: int | None = None
-    """None: follow the newest checkpoint."""
+    """None: follow the newest generator."""
+    g: str = ""
+    """As in `View`."""
+    opened: View | None = None
+    """As in `Link`."""
     views: dict[str, View] = dataclasses.field(default_factory=dict)
     """The last view of each kind."""
     known: list[tuple[float, str, tuple[tuple[str, str], ...]]] = dataclasses.field(default_factory=list)
@@ -59,7 +67,8 @@ def read(view_class: type[View]) -> Link:
     memory, current, kind = _memory(), _current(), view_class.kind
     if current and not _is_known(kind, current):
         view, problems = from_link(view_class, current)
-        memory.run, memory.step = view.run, view.step
+        memory.run, memory.step, memory.g = view.run, view.step, view.g
+        memory.opened = view
         memory.views[kind] = view
         memory.problems = (kind, problems)
         memory.versions += 1
@@ -68,8 +77,8 @@ def read(view_class: type[View]) -> Link:
             del st.session_state[key]  # widgets take their values from the view again
     elif memory.problems[0] != kind:
         memory.problems = (kind, ())
-    view = dataclasses.replace(memory.views.get(kind, view_class()), run=memory.run, step=memory.step)
-    return Link(view, memory.problems[1], str(memory.versions))
+    view = dataclasses.replace(memory.views.get(kind, view_class()), run=memory.run, step=memory.step, g=memory.g)
+    return Link(view, memory.problems[1], str(memory.versions), memory.opened)
 
 
 def _is_known(kind: str, current: tuple[tuple[str, str], ...]) -> bool:
@@ -81,14 +90,19 @@ def _is_known(kind: str, current: tuple[tuple[str, str], ...]) -> bool:
     )
 
 
-def choose(run: str, step: int | None) -> None:
-    """Show this checkpoint from the next run of the script on; None: follow the newest."""
+def choose(run: str, step: int | None, g: str = "") -> None:
+    """Show this generator from the next run of the script on; None: follow the newest."""
     memory = _memory()
     if run != memory.run:
         memory.views.pop("gallery", None)  # another run has other epochs
         memory.versions += 1
-    memory.run, memory.step = run, step
+    memory.run, memory.step, memory.g, memory.opened = run, step, g, None
     memory.problems = ("", ())
+
+
+def move(run: str) -> None:
+    """Show this run, because it holds the generator that the link names."""
+    _memory().run = run
 
 
 def publish(view: View) -> None:

@@ -219,8 +219,8 @@ def _warm_up() -> None:
     if entry is None:
         return
     try:
-        for newest in catalog.checkpoints(entry.key)[-1:]:
-            key = inference.GeneratorKey(entry.key, newest.step, newest.generator_sha256)
+        for newest in catalog.generators(entry.key)[-1:]:
+            key = inference.GeneratorKey(entry.key, newest.step, newest.sha256)
             labels = tuple(range(inference.load(key).config.num_classes))
             view = GenerateView()
             inference.pictures(key, labels, view.count, view.seed, view.truncation)

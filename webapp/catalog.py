@@ -4,6 +4,7 @@ The app and its URLs name a run by a key, for example `runs/quick-1` or `pretrai
 and never used as paths. Results are cached for a short time, so that many visitors cost no more reads than one.
 """
 
+import json
 import logging
 import os
 import re
@@ -11,29 +12,32 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlencode
 
 import streamlit as st
 
-from models.generator_file import usable_class_names
+from models.generator_file import read_metadata, usable_class_names
 from trainer.run_store import (
-    GENERATOR_FILE,
     Curve,
     DamagedError,
     EpochSummary,
     Evaluation,
+    MissingError,
     Progress,
     Run,
     RunRecord,
     RunStore,
     RunStoreError,
+    StoredGenerator,
     open_store,
 )
 from webapp.classes import Classes
 from webapp.environment import ROUTES_VARIABLE, RUNS_VARIABLE, SAMPLES_ROUTE
 from webapp.export import data_url, is_whole_png
+from webapp.view_link import G_LENGTH, View
 
 PRETRAINED = Path(__file__).resolve().parent.parent / "pretrained"
 SHIPPED = "pretrained/"
@@ -41,6 +45,8 @@ SHIPPED = "pretrained/"
 DEFAULT_RUN = "pretrained/forge"
 RETRY_SECONDS = 20
 """Seconds before an unreadable store is tried again."""
+SEARCH_SECONDS = 5.0
+"""Limit of one search through all runs."""
 
 LOG = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -62,17 +68,6 @@ class RunEntry:
     def name(self) -> str:
         """Name of the run, without the store."""
         return self.key.partition("/")[2]
-
-
-@dataclass(frozen=True)
-class CheckpointEntry:
-    """A checkpoint in a list."""
-
-    step: int
-    epoch: int
-    nimg: int
-    generator_sha256: str
-    """SHA-256 of its generator file."""
 
 
 def stores() -> dict[str, str]:
@@ -175,13 +170,81 @@ def _runs_of(store: str, path_or_uri: str) -> list[RunEntry]:
 
 
 @st.cache_data(ttl=2, max_entries=64, show_spinner=False)
-def checkpoints(key: str) -> list[CheckpointEntry]:
-    """Return the checkpoints of a run that have a generator, ascending by step."""
-    return [
-        CheckpointEntry(each.step, each.epoch, each.nimg, each.manifest.files[GENERATOR_FILE].sha256)
-        for each in run_of(key).checkpoints()
-        if GENERATOR_FILE in each.manifest.files
-    ]
+def generators(key: str) -> list[StoredGenerator]:
+    """Return the generators of a run's checkpoints and epochs, ascending by step."""
+    run = run_of(key)
+    try:
+        started = run.read_run().started
+    except MissingError:  # the run has been removed meanwhile
+        return []
+    return run.generators(partial(epoch_metrics, key, started))
+
+
+def generator(key: str, view: View) -> StoredGenerator | None:
+    """Return the generator of a run that a view names: by its hash, or else by its step, or else the newest one.
+
+    None if the run does not hold it.
+    """
+    listed = generators(key)
+    if view.g:
+        same = [each for each in listed if each.sha256.startswith(view.g)]
+        at_step = (each for each in same if each.step == view.step)
+        return next(at_step, None) or next(iter(same), None) or _archived(key, view.g)
+    step = listed[-1].step if view.step is None and listed else view.step
+    return next((each for each in listed if each.step == step), None)
+
+
+@st.cache_data(ttl=30, max_entries=1024, show_spinner=False)
+def _archived(key: str, g: str) -> StoredGenerator | None:
+    """Return an archived generator of a run, with the numbers that its file gives; None if there is no intact one."""
+    run = run_of(key)
+    for sha256 in run.archived_generators():
+        if sha256.startswith(g):
+            path = run.archive_path(sha256)
+            with suppress(DamagedError, ValueError, KeyError):
+                provenance = json.loads(read_metadata(run.read_generator(path, sha256))["provenance"])
+                return StoredGenerator(provenance["step"], provenance["epoch"], provenance["nimg"], sha256, (path,))
+    return None
+
+
+def holder(g: str, listing: Listing) -> tuple[RunEntry | None, bool]:
+    """Return the run that holds a generator, and whether the search was complete: it ends after `SEARCH_SECONDS`.
+
+    What was read is kept, so a later search goes on where this one ended.
+    """
+    deadline = time.monotonic() + SEARCH_SECONDS
+    is_complete = True
+    for entry in listing.runs:
+        try:
+            if g in _held(entry.key, entry.started, entry.progress.step, deadline):
+                return entry, True
+        except (RunStoreError, TimeoutError):
+            is_complete = False
+    return None, is_complete
+
+
+@st.cache_data(ttl=600, max_entries=4096, show_spinner=False)
+def _held(key: str, started: float, step: int, _deadline: float) -> frozenset[str]:
+    """Return each generator of a run, as links name it. `started` and `step` make a run that goes on be read again."""
+
+    def read_summary(epoch: int) -> EpochSummary:
+        if time.monotonic() > _deadline:
+            raise TimeoutError
+        return epoch_metrics(key, started, epoch)
+
+    if time.monotonic() > _deadline:
+        raise TimeoutError
+    run = run_of(key)
+    listed = [each.sha256 for each in run.generators(read_summary)]
+    return frozenset(sha256[:G_LENGTH] for sha256 in (*listed, *run.archived_generators()))
+
+
+def forget_generators(key: str) -> None:
+    """List the generators of a run anew, because its files are not those that were listed."""
+    generators.clear(key)
+    epoch_metrics.clear()
+    _archived.clear()
+    _held.clear()
 
 
 @st.cache_data(ttl=2, max_entries=64, show_spinner=False)
@@ -214,7 +277,7 @@ def sample_url(entry: RunEntry, epoch: int) -> str:
     return f".{SAMPLES_ROUTE}?{urlencode({'run': entry.key, 'started': repr(entry.started), 'epoch': epoch}, safe='/')}"
 
 
-@st.cache_data(max_entries=1024, show_spinner=False)
+@st.cache_data(max_entries=16_384, show_spinner=False)
 def epoch_metrics(key: str, started: float, epoch: int) -> EpochSummary:
     """Return the summary of a complete epoch."""
     return run_of(key).read_epoch_metrics(epoch)

@@ -1,4 +1,4 @@
-"""The frame around every page: the choice of run and checkpoint, the live run, and the page or a notice."""
+"""The frame around every page: the choice of run and generator, the live run, and the page or a notice."""
 
 import dataclasses
 from functools import partial
@@ -8,12 +8,12 @@ from typing import Any
 import streamlit as st
 
 from models.generator_file import GeneratorFileError
-from trainer.run_store import DamagedError, RunStoreError
+from trainer.run_store import DamagedError, RunStoreError, StoredGenerator
 from webapp import address, catalog, inference, notices, wording
-from webapp.catalog import CheckpointEntry, Listing, RunEntry
+from webapp.catalog import Listing, RunEntry
 from webapp.classes import Classes, plain
 from webapp.page import DrawingScene, Page, Scene
-from webapp.view_link import View, pairs
+from webapp.view_link import G_LENGTH, View, pairs
 from webapp.views import architecture, gallery, generate, interpolate, training
 
 PAGES = (
@@ -95,10 +95,12 @@ def show(page: Page, links: Links) -> None:
         _watch(page.kind, links, _Shown(()))
         notices.no_runs(listing)
         return
+    if page.draws and link.view.g:
+        link = _located(link, listing)
     entry = listing.find(link.view.run) if link.view.run else listing.default()
     if entry is None:
         _watch(page.kind, links, _Shown(_keys(listing)))
-        notices.no_such_run(link.view.run, listing)
+        notices.no_such_run(link, listing)
         return
     if entry.problem:
         st.warning(plain(f"The progress of {entry.name} is not known: {catalog.without_paths(entry.problem)}"))
@@ -111,6 +113,21 @@ def show(page: Page, links: Links) -> None:
         notices.unreadable(error)
 
 
+def _located(link: address.Link, listing: Listing) -> address.Link:
+    """Return a link with the run that holds its generator, if the run that it names does not."""
+    entry = listing.find(link.view.run) if link.view.run else listing.default()
+    try:
+        if entry and catalog.generator(entry.key, link.view):
+            return link
+    except RunStoreError:  # the page will say so
+        return link
+    holder, is_searched = catalog.holder(link.view.g, listing)
+    if holder is None:
+        return dataclasses.replace(link, is_searched=is_searched)
+    address.move(holder.key)
+    return dataclasses.replace(link, view=dataclasses.replace(link.view, run=holder.key))
+
+
 def _run_scene(kind: str, links: Links, listing: Listing, entry: RunEntry, link: address.Link) -> Scene[Any]:
     """Draw the choice of a run; return what the page shows."""
     with st.container(horizontal=True, vertical_alignment="bottom", key="scope"):
@@ -118,44 +135,46 @@ def _run_scene(kind: str, links: Links, listing: Listing, entry: RunEntry, link:
         _watch(kind, links, _Shown(_keys(listing), entry.key, state=_state(entry)))
     _describe_shipped(entry)
     _show_problems(link, link.view)
-    return Scene(dataclasses.replace(link.view, run=entry.key, step=None), link.version, entry)
+    return Scene(dataclasses.replace(link.view, run=entry.key, step=None, g=""), link.version, entry)
 
 
 def _drawing_scene(
     kind: str, links: Links, listing: Listing, entry: RunEntry, link: address.Link
 ) -> DrawingScene[Any] | None:
-    """Draw the choice of a run and a checkpoint; return what the page shows, or None after a notice in its place."""
-    checkpoints = catalog.checkpoints(entry.key)
-    newest = checkpoints[-1] if checkpoints else None
-    step = link.view.step
-    chosen = newest if step is None else next((entry for entry in checkpoints if entry.step == step), None)
+    """Draw the choice of a run and a generator; return what the page shows, or None after a notice in its place."""
+    generators = catalog.generators(entry.key)
+    newest = generators[-1] if generators else None
+    follows = link.view.step is None and not link.view.g
+    chosen = catalog.generator(entry.key, link.view)
     with st.container(horizontal=True, vertical_alignment="bottom", key="scope"):
         _choose_run(listing, entry)
         if newest:
-            _choose_checkpoint(entry, checkpoints, chosen, follows=step is None)
-        shown = _Shown(_keys(listing), entry.key, newest.step if newest else None, step is None, _state(entry))
+            _choose_checkpoint(entry, generators, chosen, follows)
+        shown = _Shown(_keys(listing), entry.key, newest.step if newest else None, follows, _state(entry))
         _watch(kind, links, shown)
     _describe_shipped(entry)
-    if newest is None:
-        st.fragment(_no_checkpoint, run_every=POLL_SECONDS if _moves(entry) else None)(entry.key)
-        return None
     if chosen is None:
-        notices.gone(entry, step or 0, checkpoints)
+        if newest or link.view.g:
+            notices.gone(entry, link, generators)
+        else:
+            st.fragment(_no_checkpoint, run_every=POLL_SECONDS if _moves(entry) else None)(entry.key)
         return None
-    generator = inference.GeneratorKey(entry.key, chosen.step, chosen.generator_sha256)
+    key = inference.GeneratorKey(entry.key, chosen.step, chosen.sha256)
+    view = dataclasses.replace(link.view, run=entry.key, step=chosen.step, g=chosen.sha256[:G_LENGTH])
     try:
-        loaded = inference.load(generator)
-    except inference.CheckpointGoneError:
-        catalog.checkpoints.clear()
-        notices.gone(entry, chosen.step, [other for other in checkpoints if other != chosen])
+        loaded = inference.load(key)
+    except inference.GeneratorGoneError:
+        others = [other for other in generators if other != chosen]
+        asked = dataclasses.replace(link.view, step=chosen.step)
+        notices.gone(entry, dataclasses.replace(link, view=asked), others)
         return None
     except (DamagedError, GeneratorFileError) as error:
-        notices.damaged(entry, chosen, _nearest_good(entry, checkpoints, chosen), str(error))
+        notices.damaged(entry, chosen, _nearest_good(entry, generators, chosen), str(error))
         return None
-    view = dataclasses.replace(link.view, run=entry.key, step=chosen.step)
     _show_problems(link, view)
+    notices.origin(link, view)
     classes = Classes(loaded.config.num_classes, loaded.class_names)
-    return DrawingScene(view, link.version, entry, chosen, generator, loaded.config, classes)
+    return DrawingScene(view, link.version, entry, chosen, key, loaded.config, classes)
 
 
 def _no_checkpoint(key: str) -> None:
@@ -170,12 +189,12 @@ def _moves(entry: RunEntry) -> bool:
     return entry.progress.is_live or entry.progress.is_stale
 
 
-def _nearest_good(entry: RunEntry, checkpoints: list[CheckpointEntry], bad: CheckpointEntry) -> CheckpointEntry | None:
-    """Return the newest older checkpoint that can be used, or else the oldest newer one."""
-    older = [other for other in reversed(checkpoints) if other.step < bad.step]
-    for other in older + [other for other in checkpoints if other.step > bad.step]:
+def _nearest_good(entry: RunEntry, generators: list[StoredGenerator], bad: StoredGenerator) -> StoredGenerator | None:
+    """Return the newest older generator that can be used, or else the oldest newer one."""
+    older = [other for other in reversed(generators) if other.step < bad.step]
+    for other in older + [other for other in generators if other.step > bad.step]:
         try:
-            inference.load(inference.GeneratorKey(entry.key, other.step, other.generator_sha256))
+            inference.load(inference.GeneratorKey(entry.key, other.step, other.sha256))
         except (RunStoreError, GeneratorFileError):
             continue
         return other
@@ -214,16 +233,22 @@ def _describe_shipped(entry: RunEntry) -> None:
 
 
 def _choose_checkpoint(
-    entry: RunEntry, checkpoints: list[CheckpointEntry], chosen: CheckpointEntry | None, follows: bool
+    entry: RunEntry, generators: list[StoredGenerator], chosen: StoredGenerator | None, follows: bool
 ) -> None:
-    names = {checkpoint.step: wording.checkpoint(checkpoint) for checkpoint in reversed(checkpoints)}
+    by_step = {each.step: each for each in reversed(generators)}
+    if chosen:  # an archived one is not in the list
+        by_step[chosen.step] = chosen
+    names = {step: wording.checkpoint(by_step[step]) for step in sorted(by_step, reverse=True)}
     if entry.progress.is_live:
-        names = {FOLLOW: f"Newest (epoch {checkpoints[-1].epoch})", **names}
+        names = {FOLLOW: f"Newest (epoch {generators[-1].epoch})", **names}
     st.session_state["scope.step"] = FOLLOW if follows and FOLLOW in names else (chosen.step if chosen else None)
 
     def choose() -> None:
         step = st.session_state["scope.step"]
-        address.choose(entry.key, None if step == FOLLOW else step)
+        if step == FOLLOW:
+            address.choose(entry.key, None)
+        else:
+            address.choose(entry.key, step, by_step[step].sha256[:G_LENGTH])
 
     st.selectbox(
         "Checkpoint",
@@ -266,13 +291,13 @@ def _keys(listing: Listing) -> tuple[str, ...]:
 
 @st.fragment(run_every=POLL_SECONDS)
 def _watch(kind: str, links: Links, shown: _Shown) -> None:
-    """Look for new runs and checkpoints every few seconds, and link to the run that trains now."""
+    """Look for new runs and generators every few seconds, and link to the run that trains now."""
     listing = catalog.list_runs()
     if _keys(listing) != shown.runs or (shown.run and _state(listing.find(shown.run)) != shown.state):
         st.rerun()
     if shown.follows and listing.find(shown.run):
         try:
-            steps = [checkpoint.step for checkpoint in catalog.checkpoints(shown.run)]
+            steps = [generator.step for generator in catalog.generators(shown.run)]
         except RunStoreError:  # the next look may succeed
             steps = []
         if steps and steps[-1] != shown.newest_step:

@@ -1,6 +1,7 @@
 """Pictures drawn by generators: plain arguments in, uint8 arrays out. Generators and pictures are cached."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,22 +12,23 @@ from numpy.typing import NDArray
 
 from models.generator_file import LoadedGenerator, read_generator
 from models.sampling import draw, latent, latents, lerp, one_hot, slerp, truncate
-from trainer.run_store import GENERATOR_FILE, RunStoreError
+from trainer.run_store import DamagedError, RunStoreError
 from webapp import catalog
 
 PATHS = {"slerp": slerp, "lerp": lerp}
 """Name of a path between two latents -> its function: along the arc (slerp), or along the straight line (lerp)."""
 
 
-class CheckpointGoneError(RunStoreError):
-    """A checkpoint that was listed or linked to is no longer there."""
+class GeneratorGoneError(RunStoreError):
+    """A generator that was listed or linked to is no longer there."""
 
 
 @dataclass(frozen=True)
 class GeneratorKey:
-    """Identity of a generator: the checkpoint that holds it, and the hash of its file."""
+    """Identity of a generator: the hash of its file, and where it was found."""
 
     run: str
+    """Key of the run that holds it."""
     step: int
     sha256: str
     """SHA-256 of the generator file."""
@@ -40,17 +42,28 @@ KEYED_BY_CONTENT: dict[str | type, Callable[[Any], Any]] = {GeneratorKey: lambda
 def load(key: GeneratorKey) -> LoadedGenerator:
     """Return the generator, ready to draw.
 
-    Raises `CheckpointGoneError`, `DamagedError` or `GeneratorFileError` if its file cannot be used, and
+    Raises `GeneratorGoneError`, `DamagedError` or `GeneratorFileError` if its file cannot be used, and
     `RunStoreError` if the store does not answer.
     """
-    checkpoint = catalog.run_of(key.run).checkpoint(key.step)
-    if checkpoint is None:
-        raise CheckpointGoneError(f"{key.run}: the checkpoint of step {key.step} is no longer there")
-    content = checkpoint.read(GENERATOR_FILE)
-    if checkpoint.manifest.files[GENERATOR_FILE].sha256 != key.sha256:
-        raise CheckpointGoneError(f"{key.run}: the checkpoint of step {key.step} has been replaced meanwhile")
+    path, content = _read(key)
     torch.set_num_threads(1)  # a second thread does not speed up networks this small, and a training may need the core
-    return read_generator(content, f"{key.run}, {checkpoint.name}/{GENERATOR_FILE}")
+    return read_generator(content, f"{key.run}/{path}")
+
+
+def _read(key: GeneratorKey) -> tuple[str, bytes]:
+    """Return the first of a generator's files that is intact: its path in the run's folder, and its content."""
+    run, archive = catalog.run_of(key.run), catalog.run_of(key.run).archive_path(key.sha256)
+    for path in (*_listed(key), archive):
+        with suppress(DamagedError):
+            return path, run.read_generator(path, key.sha256)
+    catalog.forget_generators(key.run)
+    if still := _listed(key):
+        raise DamagedError(f"{key.run}/{still[0]}: is missing, or its content is not what was written")
+    raise GeneratorGoneError(f"{key.run}: the generator of step {key.step} has been removed or replaced meanwhile")
+
+
+def _listed(key: GeneratorKey) -> list[str]:
+    return [path for each in catalog.generators(key.run) if each.sha256 == key.sha256 for path in each.paths]
 
 
 @st.cache_data(max_entries=256, show_spinner=False, hash_funcs=KEYED_BY_CONTENT)

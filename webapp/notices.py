@@ -7,10 +7,11 @@ from typing import ParamSpec
 
 import streamlit as st
 
-from trainer.run_store import RunStoreError
+from trainer.run_store import RunStoreError, StoredGenerator
 from webapp import address, wording
-from webapp.catalog import CheckpointEntry, Listing, RunEntry, stores, without_paths
+from webapp.catalog import Listing, RunEntry, stores, without_paths
 from webapp.classes import plain
+from webapp.view_link import G_LENGTH, View
 
 P = ParamSpec("P")
 
@@ -40,11 +41,33 @@ def no_runs(listing: Listing) -> None:
     st.code(f"make train RECIPE=quick RUNS={shlex.quote(stores()['runs'])}", language="shell", wrap_lines=True)
 
 
-def no_such_run(key: str, listing: Listing) -> None:
-    """Say that a link names an unknown run."""
+def no_such_run(link: address.Link, listing: Listing) -> None:
+    """Say that a link names an unknown run, and a generator that no other run holds."""
+    view = link.view
     st.title("This run is not here")
-    st.write(f"The link names the run **{plain(key)}**, which is not among the runs that this app can see.")
+    st.write(f"The link names the run **{plain(view.run)}**, which is not among the runs that this app can see.")
+    if view.g:
+        st.write(f"It names the generator {_named(view)}. {_search(link)}")
     _offer_run(listing)
+
+
+def origin(link: address.Link, shown: View) -> None:
+    """Say where the generator comes from if the link does not name one, or not the place where it was found."""
+    opened = link.opened
+    if opened is None or opened.step is None:
+        return
+    if not opened.g:
+        st.caption(
+            ":material/link_off: This link does not pin its generator: links of earlier versions name only a run and a "
+            "step. You see the generator that is there now. The address and Copy link now pin it."
+        )
+        return
+    run = opened.run or shown.run
+    if (run, opened.step) != (shown.run, shown.step):
+        st.caption(
+            f":material/search: The generator of this link is not at step {opened.step:,} of **{run}**. It was found "
+            f"at step {shown.step or 0:,} of **{shown.run}**, and this is what it draws."
+        )
 
 
 def no_checkpoint(entry: RunEntry, listing: Listing) -> None:
@@ -53,8 +76,8 @@ def no_checkpoint(entry: RunEntry, listing: Listing) -> None:
     if progress.is_live:
         st.title(f"{entry.name} has just started")
         st.write(
-            "Its first checkpoint, with the first generator to draw with, is written at the end of an epoch and then "
-            "appears here. The Training page shows the progress."
+            "Its first generator is written when the workers have started, before the first step, and then appears "
+            "here. The Training page shows the progress."
         )
         st.progress(progress.share, text=_progress_text(entry))
     else:
@@ -69,19 +92,40 @@ def no_checkpoint(entry: RunEntry, listing: Listing) -> None:
     _offer_run(listing, besides=entry.key)
 
 
-def gone(entry: RunEntry, step: int, checkpoints: list[CheckpointEntry]) -> None:
-    """Say that a link names a checkpoint that is not there, and offer the nearest one."""
-    st.title("This checkpoint no longer exists")
-    st.write(
-        f"The link names step {step:,} of **{entry.name}**. A run keeps only its newest checkpoints, "
-        "and this one is not among them. Without it, the pictures of the link cannot be drawn."
-    )
-    if checkpoints:
-        nearest = min(checkpoints, key=lambda checkpoint: abs(checkpoint.step - step))
+def gone(entry: RunEntry, link: address.Link, generators: list[StoredGenerator]) -> None:
+    """Say that a link names a generator that is not there, and offer the nearest one."""
+    view = link.view
+    step = view.step or 0
+    if view.g:
+        st.title("This generator is not here")
+        there = any(each.step == step for each in generators)
+        st.write(
+            f"The link names the generator {_named(view)} of **{entry.name}**. "
+            + ("That step holds another generator now. " if there else "")
+            + f"{_search(link)} Without it, the pictures of the link cannot be drawn."
+        )
+    else:
+        st.title("This checkpoint no longer exists")
+        st.write(
+            f"The link names step {step:,} of **{entry.name}**, of which no generator is kept. Without it, the "
+            "pictures of the link cannot be drawn."
+        )
+    if generators:
+        nearest = min(generators, key=lambda generator: abs(generator.step - step))
         _offer_checkpoint("Use the nearest one", entry, nearest)
 
 
-def damaged(entry: RunEntry, bad: CheckpointEntry, good: CheckpointEntry | None, reason: str) -> None:
+def _named(view: View) -> str:
+    return f"`{view.g}`" + ("" if view.step is None else f" at step {view.step:,}")
+
+
+def _search(link: address.Link) -> str:
+    if link.is_searched:
+        return "No run that this app can see holds the generator of the link."
+    return "It was not found yet, but not all runs could be searched in time. Open the link again to continue."
+
+
+def damaged(entry: RunEntry, bad: StoredGenerator, good: StoredGenerator | None, reason: str) -> None:
     """Say why a checkpoint cannot be used, and offer a good one."""
     st.title("This checkpoint is damaged")
     st.write(f"{wording.checkpoint(bad)} of **{entry.name}** cannot be used:")
@@ -138,11 +182,11 @@ def no_architecture(entry: RunEntry) -> None:
     st.write("The record of this run has no description of the networks that this version can read.")
 
 
-def _offer_checkpoint(text: str, entry: RunEntry, checkpoint: CheckpointEntry) -> None:
+def _offer_checkpoint(text: str, entry: RunEntry, checkpoint: StoredGenerator) -> None:
     st.button(
         f"{text}: {wording.checkpoint(checkpoint).lower()}",
         on_click=address.choose,
-        args=(entry.key, checkpoint.step),
+        args=(entry.key, checkpoint.step, checkpoint.sha256[:G_LENGTH]),
         type="primary",
         key="notice.checkpoint",
     )

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any, Generic
 
 from models.config import ModelConfig
-from webapp.catalog import CheckpointEntry, RunEntry
+from trainer.run_store import StoredGenerator
+from webapp.catalog import RunEntry
 from webapp.classes import Classes
 from webapp.inference import GeneratorKey
 from webapp.view_link import V, View
@@ -38,7 +39,7 @@ class Scene(Generic[V]):
     """A run to show, and how to show it."""
 
     view: V
-    """The view that the URL names, with the run and step that are shown."""
+    """The view that the URL names, with the run, step and generator that are shown."""
     version: str
     """Changes when a link is opened or a run is chosen; widgets reset on it."""
     entry: RunEntry
@@ -46,9 +47,9 @@ class Scene(Generic[V]):
 
 @dataclass(frozen=True)
 class DrawingScene(Scene[V]):
-    """A checkpoint to draw with, and how to show its pictures."""
+    """A generator to draw with, and how to show its pictures."""
 
-    checkpoint: CheckpointEntry
+    checkpoint: StoredGenerator
     generator: GeneratorKey
     config: ModelConfig
     """Config of the generator."""

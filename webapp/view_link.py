@@ -14,6 +14,10 @@ from urllib.parse import urlencode
 MAX_CLASS = 999
 MAX_STEP = 10**12
 
+G_LENGTH = 12
+"""Hex digits of a generator's SHA-256 that name it in a link."""
+
+GENERATOR = re.compile(rf"[0-9a-f]{{{G_LENGTH}}}")
 RUN_KEY = re.compile(r"[a-z0-9]{1,32}/[a-z0-9][a-z0-9._-]{0,63}")
 WHOLE = re.compile(r"0|[1-9][0-9]{0,12}")
 SHARE = re.compile(r"0|1|0\.[0-9]{1,2}|1\.0{1,2}")
@@ -41,13 +45,17 @@ class View:
     run: str = ""
     """Key of the run, as `store/name`; empty: the app chooses one."""
     step: int | None = None
-    """Step of the checkpoint; None: the newest."""
+    """Step of the generator; None: the newest."""
+    g: str = ""
+    """The generator: the first `G_LENGTH` hex digits of the SHA-256 of its file. Empty in links of earlier versions."""
 
     def __post_init__(self) -> None:
         if self.run and not RUN_KEY.fullmatch(self.run):
             raise ViewError("run", f"{quoted(self.run)} is not the key of a run, such as pretrained/forge")
         if self.step is not None:
             check_range("step", self.step, 0, MAX_STEP)
+        if self.g and not GENERATOR.fullmatch(self.g):
+            raise ViewError("g", f"must be the first {G_LENGTH} hex digits of a SHA-256: got {quoted(self.g)}")
 
 
 V = TypeVar("V", bound=View)

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from trainer.run_store import Phase, Progress, RunRecord
-from webapp.catalog import SHIPPED, CheckpointEntry, RunEntry
+from trainer.run_store import Phase, Progress, RunRecord, StoredGenerator
+from webapp.catalog import SHIPPED, RunEntry
 
 PHASES: dict[Phase, str] = {
     "starting": "is starting",
@@ -51,9 +51,11 @@ def shipped(record: RunRecord) -> str:
     return f"{text} Trained for {minutes:.0f} CPU-minutes{part}, for comparison."
 
 
-def checkpoint(entry: CheckpointEntry) -> str:
+def checkpoint(entry: StoredGenerator) -> str:
     """Return a checkpoint's name for the list of checkpoints."""
-    return f"Epoch {entry.epoch}, step {entry.step:,}" if entry.epoch else f"Step {entry.step:,}, within epoch 1"
+    if entry.step and not entry.epoch:
+        return f"Step {entry.step:,}, within epoch 1"
+    return f"Epoch {entry.epoch}, step {entry.step:,}"
 
 
 def state(entry: RunEntry) -> str:

@@ -6,6 +6,7 @@ import pytest
 
 from tests.pages import address, check, html, open_app, words
 from tests.sample_run import write_run
+from webapp import catalog
 
 
 @pytest.mark.usefixtures("sample")
@@ -16,6 +17,7 @@ def test_generate_shows_every_digit_and_writes_its_address() -> None:
     assert address(app) == {
         "run": "runs/quick-1",
         "step": "150",
+        "g": catalog.generators("runs/quick-1")[-1].sha256[:12],
         "digits": "0-9",
         "count": "10",
         "seed": "0",

@@ -132,7 +132,7 @@ def _quality(entry: RunEntry, scored: list[EpochSummary]) -> None:
 
 def _evaluation(entry: RunEntry) -> None:
     """Show all scores of the newest checkpoint if `python -m trainer evaluate` has written them."""
-    checkpoints = catalog.checkpoints(entry.key)
+    checkpoints = catalog.generators(entry.key)
     found = catalog.evaluation(entry.key, checkpoints[-1].step) if checkpoints else None
     if not found:
         return
