@@ -1,6 +1,7 @@
 """The app that uvicorn serves: Streamlit's pages, with a warm-up, middleware and more routes."""
 
 import gc
+import importlib
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -212,9 +213,11 @@ async def lifespan(app: st.App) -> AsyncIterator[dict[str, Any]]:
 
 def _warm_up() -> None:
     from trainer.run_store import RunStoreError
-    from webapp import catalog, frame, inference  # noqa: F401 (frame loads the modules of all pages)
+    from webapp import catalog, charts, frame, inference  # noqa: F401 (frame loads the modules of all pages)
     from webapp.views.generate import GenerateView
 
+    # Streamlit and Plotly import it when they need it. Two visitors at once would see it half imported.
+    importlib.import_module("pandas")
     entry = catalog.list_runs().default()
     if entry is None:
         return

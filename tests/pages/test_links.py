@@ -172,7 +172,7 @@ def test_a_link_without_a_generator_opens_and_says_that_it_is_not_pinned(runs: P
 @pytest.mark.usefixtures("sample")
 def test_an_invalid_generator_is_named_and_not_pinned() -> None:
     app = open_app(step="100", g="0123")
-    assert "**g** must be the first 12 hex digits of a SHA-256: got '0123'. Shown instead:" in words(app)
+    assert "**g** must be the first 12 hex digits of a SHA-256\\: got '0123'. Shown instead" in words(app)
     assert "does not pin" in words(app)
 
 

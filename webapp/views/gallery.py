@@ -106,9 +106,13 @@ def _show(scene: Scene[GalleryView]) -> None:
 
 
 def _epoch_to_link(scene: Scene[GalleryView], epochs: list[int], chosen: int | None) -> int | None:
-    """Return the epoch for the address: None while following a live run, so that the page keeps following."""
+    """Return the epoch for the address: None while following a run, so that the page keeps following.
+
+    A run that has not reported for long is followed too, because it may be resumed.
+    """
     epoch = scene.view.epoch if chosen is None else None if chosen < 0 else epochs[chosen]
-    if epoch in epochs or scene.entry.progress.is_live:
+    progress = scene.entry.progress
+    if epoch in epochs or progress.is_live or progress.is_stale:
         return epoch if epoch in epochs else None
     return epochs[-1]
 
