@@ -1,21 +1,33 @@
-"""`python -m models.generate --generator FILE --digit 6`: draw pictures with a generator file."""
+"""`python -m models.generate --generator FILE --digit 6`: draw pictures with a generator file.
 
+`python -m models.generate --link LINK` draws what a link of the app shows, and checks the pixels.
+"""
+
+import hashlib
 import os
 import re
+import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models import sampling
+from models import pictures, sampling
 from models.command_line import Parser, run
 from models.files import written_whole
+from models.find_generator import NotFoundError, find
 from models.generator_file import LoadedGenerator, load_generator
+from models.view_link import G_LENGTH
+from models.views import InterpolateView, Permalink, read_link
 
 MAX_IMAGES = 100_000
 """Pictures of one call."""
+LINK_SUFFIXES = (".png", ".gif", ".webp")
+SHIPPED = Path(__file__).resolve().parent.parent / "pretrained"
+"""Folder of the shipped runs."""
 
 
 def parse_classes(text: str, num_classes: int, names: Sequence[str] = ()) -> list[int]:
@@ -57,10 +69,65 @@ def generate(
     return sampling.draw(loaded.generator, z, c), np.array(labels, np.int64)
 
 
+def draw_link(text: str, generator: Path | None, places: list[str], out: Path) -> int:
+    """Draw what a link shows, write it to `out`, and print the digest of its pixels.
+
+    `text` is a link, the canonical text of a view, or the path of a picture that contains one. Returns 0 if the digest
+    is the link's or the link has none, and 1 if it is another one. Raises `ValueError` for a link or a file that cannot
+    be used, and `NotFoundError`, which is one, if the generator cannot be found.
+    """
+    if out.suffix not in LINK_SUFFIXES:
+        raise ValueError(f"--out must end in {', '.join(LINK_SUFFIXES)}: got {str(out)!r}")
+    if Path(text).suffix in LINK_SUFFIXES and "?" not in text:
+        text = _note_of(Path(text))
+    try:
+        link = read_link(text)
+    except ValueError as error:
+        raise ValueError(f"--link: {error}") from error
+    if out.suffix != ".png" and not isinstance(link.view, InterpolateView):
+        raise ValueError(f"--out must end in .png for a picture that does not move: got {str(out)!r}")
+    if generator:
+        loaded, sha256 = load_generator(generator), hashlib.sha256(generator.read_bytes()).hexdigest()
+        if not sha256.startswith(link.view.g):
+            raise NotFoundError(f"{generator} is not the generator {link.view.g} that the link names")
+    else:
+        loaded, sha256 = find(link.view, places)
+    view = replace(link.view.explicit(loaded.config.num_classes), g=sha256[:G_LENGTH])
+    pixels = pictures.frames(loaded, view)
+    px = pictures.digest(pixels)
+    with written_whole(out) as file:
+        file.write(pictures.file_of(view, pixels, out.suffix[1:], Permalink(view, px).text))
+    print(f"px={px}")
+    if link.px and link.px != px:
+        print(f"models.generate: these are not the link's pixels, px={link.px}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _note_of(path: Path) -> str:
+    try:
+        return pictures.read_note(path.read_bytes())
+    except OSError as error:
+        raise ValueError(f"--link: {path} cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise ValueError(f"--link: {path}: {error}") from error
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit status."""
     parser = Parser(prog="python -m models.generate", description="Draw digits with a generator file.")
-    parser.add_argument("--generator", type=Path, required=True, metavar="FILE", help="a generator.safetensors file")
+    parser.add_argument("--generator", type=Path, metavar="FILE", help="a generator.safetensors file")
+    parser.add_argument(
+        "--link",
+        metavar="LINK",
+        help="a link of the app, its text, or a PNG, GIF or WebP of the app: draw what it shows, print the digest of "
+        "the pixels as px=..., and exit with 0 if it is the link's, 1 if not, 2 if there is no such generator",
+    )
+    parser.add_argument(
+        "--runs",
+        metavar="PATH_OR_URI",
+        help="where to look for the generator of a --link (default: the folder runs, then the shipped runs)",
+    )
     parser.add_argument("--digit", help="a class by number or name, a range (0-9) or a list (1,3,5); default: all")
     parser.add_argument("--count", type=int, default=16, help="pictures of each class (default: 16)")
     parser.add_argument(
@@ -71,11 +138,17 @@ def main(arguments: list[str] | None = None) -> int:
         "--out",
         type=Path,
         default=Path("digits.png"),
-        help="a .png with a grid, or a .npz with `images` and `labels` (default: digits.png)",
+        help="a .png with a grid, or a .npz with `images` and `labels` (default: digits.png); for a --link also a .gif "
+        "or .webp that moves",
     )
     options = parser.parse_args(arguments)
     torch.set_num_threads(min(4, os.cpu_count() or 1))
     try:
+        if options.link is not None:
+            places = [options.runs] if options.runs else ["runs", str(SHIPPED)]
+            return draw_link(options.link, options.generator, places, options.out)
+        if options.generator is None:
+            raise ValueError("--generator FILE or --link LINK is needed")
         loaded = load_generator(options.generator)
         num_classes = loaded.config.num_classes
         if options.digit is not None and not num_classes:

@@ -23,11 +23,13 @@ class GeneratorFileError(ValueError):
 
 @dataclass(frozen=True)
 class LoadedGenerator:
-    """A generator in evaluation mode, its config, and its provenance (run, recipe, step, epoch, nimg, data)."""
+    """A generator file, ready to draw."""
 
     generator: nn.Module
+    """In float64 (see `models.sampling`), frozen and in evaluation mode."""
     config: ModelConfig
     provenance: dict[str, Any]
+    """Run, recipe, step, epoch, nimg, data."""
     class_names: tuple[str, ...] = ()
     """Names of class 0, 1, ... of its training data; empty = classes have only numbers."""
 
@@ -61,7 +63,7 @@ def usable_class_names(names: object, num_classes: int) -> tuple[str, ...]:
 
 
 def read_generator(content: bytes, name: str) -> LoadedGenerator:
-    """Return the generator in a file's content: in float32, frozen and in evaluation mode.
+    """Return the generator in a file's content.
 
     `name` is for messages. Raises `GeneratorFileError`. Memory is allocated only for the weights in the file.
     """
@@ -87,7 +89,7 @@ def read_generator(content: bytes, name: str) -> LoadedGenerator:
         names = usable_class_names(json.loads(metadata.get("class_names", "[]")), config.num_classes)
     except ValueError:  # the generator is usable without names
         names = ()
-    return LoadedGenerator(generator.float().eval().requires_grad_(False), config, provenance, names)
+    return LoadedGenerator(generator.double().eval().requires_grad_(False), config, provenance, names)
 
 
 def load_generator(path: Path) -> LoadedGenerator:

@@ -1,5 +1,7 @@
 """The command `python -m models.generate`."""
 
+import hashlib
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +11,9 @@ from PIL import Image
 
 from models.config import ModelConfig
 from models.generate import main, parse_classes
-from models.generator_file import GeneratorFileError, generator_bytes, read_generator
+from models.generator_file import GeneratorFileError, generator_bytes, load_generator, read_generator
 from models.networks import build_generator
+from models.pictures import read_note
 
 FIELDS = {"architecture": "forge", "z_dim": 6, "g_widths": (8, 4), "d_widths": (4, 8, 8)}
 
@@ -144,3 +147,100 @@ def test_the_same_generator_gives_the_same_file() -> None:
     assert (loaded.provenance, loaded.class_names) == ({"run": "test", "step": 3}, names)
     weights = loaded.generator.state_dict()
     assert all(torch.equal(weights[name], value) for name, value in generator.state_dict().items())
+
+
+@pytest.fixture
+def store(tmp_path: Path, generator_file: Path) -> Path:
+    """Return a store with the generator of step 7 of a run `runs/mine`."""
+    config = ModelConfig(**FIELDS)
+    content = generator_bytes(load_generator(generator_file).generator.float(), config, {"run": "mine", "step": 7})
+    path = tmp_path / "store" / "mine" / "step_00000007" / "generator.safetensors"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+    return tmp_path / "store"
+
+
+def g_of(store: Path) -> str:
+    [path] = store.rglob("generator.safetensors")
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+
+
+WAY = "interpolate?run=runs/mine&step=7&from_digit=3&from_seed=1&to_digit=8&to_seed=2&path=slerp&frames=5"
+
+
+def test_a_link_is_drawn_checked_and_read_back_from_each_kind_of_file(
+    store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = ["--runs", str(store)]
+    assert main(["--link", WAY, *runs, "--out", str(tmp_path / "a.png")]) == 0
+    first = capsys.readouterr().out
+    assert re.fullmatch(r"px=[0-9a-f]{16}\n", first)
+    link = read_note((tmp_path / "a.png").read_bytes())
+    assert (f"&g={g_of(store)}&" in link, link.endswith(first.strip())) == (True, True)
+    sources = [link, f"https://example.org/{link}", *[str(tmp_path / f"a.{kind}") for kind in ("png", "webp", "gif")]]
+    for kind in ("webp", "gif"):
+        assert main(["--link", link, *runs, "--out", str(tmp_path / f"a.{kind}")]) == 0
+    for source in sources:
+        assert main(["--link", source, *runs, "--out", str(tmp_path / "b.png")]) == 0
+    assert set(capsys.readouterr().out.splitlines()) == {first.strip()}
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+def test_other_pixels_than_the_links_are_status_1(
+    store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    link = f"s?v=1&kind=generate&run=runs/mine&step=7&digits=3&count=2&seed=1&truncation=1&px={'0' * 16}"
+    assert main(["--link", link, "--runs", str(store), "--out", str(tmp_path / "x.png")]) == 1
+    output = capsys.readouterr()
+    assert output.out.startswith("px=")
+    assert "not the link's pixels" in output.err
+
+
+def test_a_generator_is_found_by_its_hash_wherever_it_is(store: Path, tmp_path: Path) -> None:
+    def draw(link: str, *options: str) -> int:
+        return main(["--link", link, *options, "--out", str(tmp_path / "x.png")])
+
+    g, runs = g_of(store), ("--runs", str(store))
+    [file] = store.rglob("generator.safetensors")
+    assert draw(f"generate?run=runs/other&step=9&g={g}&digits=3", *runs) == 0
+    assert draw(f"generate?g={g}", "--runs", store.as_uri()) == 0
+    assert draw(f"generate?g={g}", "--generator", str(file)) == 0
+    assert draw("generate?digits=3", "--generator", str(file)) == 0
+    archived = store / "mine" / "generators" / f"{hashlib.sha256(file.read_bytes()).hexdigest()}.safetensors"
+    archived.parent.mkdir()
+    file.rename(archived)
+    assert draw(f"generate?g={g}", *runs) == 0
+
+
+@pytest.mark.parametrize(
+    ("link", "message"),
+    [
+        ("generate?g=000000000000", "the generator 000000000000 is not in"),
+        ("generate?run=runs/mine&step=8", "the generator of runs/mine, step 8 is not in"),
+        ("generate?run=runs/none&step=7", "the generator of runs/none, step 7 is not in"),
+        ("generate?seed=1", "the link names neither a generator"),
+        ("generate?g=zzz", "g: must be the first 12 hex digits"),
+        ("generate?run=runs/mine&step=7&digits=77", "digits: must be between 0 and 9"),
+        ("missing.png", "cannot be read"),
+        ("nothing", "must be the link of a picture"),
+    ],
+)
+def test_a_link_that_cannot_be_drawn_gets_one_line(
+    store: Path, tmp_path: Path, link: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--link", link, "--runs", str(store), "--out", str(tmp_path / "x.png")]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "x.png").exists()
+
+
+def test_a_file_that_is_not_the_links_generator_is_refused(
+    store: Path, generator_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    link = f"generate?g={g_of(store)}"
+    assert main(["--link", link, "--generator", str(generator_file), "--out", str(tmp_path / "x.png")]) == 2
+    assert "is not the generator" in capsys.readouterr().err
+    still = ["--link", "generate?digits=3", "--generator", str(generator_file), "--out"]
+    assert main([*still, str(tmp_path / "x.gif")]) == 2
+    assert main([*still, str(tmp_path / "x.npz")]) == 2

@@ -9,41 +9,66 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.sampling import MAX_SEED
+from models.view_link import READERS, View, ViewError, encode, from_link, from_pairs, pairs
+from models.views import (
+    DRAWING_VIEWS,
+    MAX_COUNT,
+    PATHS,
+    DrawingView,
+    ExploreView,
+    GenerateView,
+    InterpolateView,
+    Permalink,
+    read_link,
+)
 from webapp.frame import PAGES
-from webapp.inference import PATHS
-from webapp.view_link import READERS, View, ViewError, encode, from_link, from_pairs, pairs
 from webapp.views.architecture import ArchitectureView
 from webapp.views.gallery import GalleryView
-from webapp.views.generate import MAX_COUNT, GenerateView
-from webapp.views.interpolate import InterpolateView
 from webapp.views.training import TrainingView
 
-VIEWS = {page.kind: page.view for page in PAGES}
+VIEWS: dict[str, type[View]] = {page.kind: page.view for page in PAGES} | DRAWING_VIEWS
 
 runs = st.sampled_from(["", "pretrained/forge", "runs/quick-1", "runs/a.b_c-d"])
 steps = st.none() | st.integers(0, 10**9)
 seeds = st.integers(0, MAX_SEED)
 digits = st.none() | st.sets(st.integers(0, 60), min_size=1).map(lambda found: tuple(sorted(found)))
 scope = {"run": runs, "step": steps, "g": st.sampled_from(["", "0123456789ab", "f" * 12])}
-views = st.one_of(
+classes = st.none() | st.integers(0, 99)
+shares = st.integers(0, 1000).map(lambda share: share / 1000)
+grid = {
+    "digits": digits,
+    "count": st.integers(1, MAX_COUNT),
+    "seed": st.integers(0, MAX_SEED - MAX_COUNT),
+    "truncation": st.integers(0, 100).map(lambda percent: percent / 100),
+}
+drawing_views: st.SearchStrategy[DrawingView] = st.one_of(
+    st.builds(GenerateView, **scope, **grid),
     st.builds(
-        GenerateView,
+        ExploreView,
         **scope,
-        digits=digits,
-        count=st.integers(1, MAX_COUNT),
-        seed=st.integers(0, MAX_SEED - MAX_COUNT),
-        truncation=st.integers(0, 100).map(lambda percent: percent / 100),
+        **grid,
+        digit=classes,
+        corners=st.none() | st.tuples(seeds, seeds, seeds, seeds),
+        x=shares,
+        y=shares,
     ),
     st.builds(
         InterpolateView,
         **scope,
-        from_digit=st.none() | st.integers(0, 99),
+        from_digit=classes,
         from_seed=seeds,
-        to_digit=st.none() | st.integers(0, 99),
+        to_digit=classes,
         to_seed=seeds,
-        path=st.sampled_from(sorted(PATHS)),
-        frames=st.integers(2, 64),
+        path=st.sampled_from(PATHS),
+        frames=st.integers(2, 25),
+        via=st.lists(st.tuples(classes, seeds), max_size=6).map(tuple),
+        frame=st.none() | st.integers(0, 1),
+        play=st.sampled_from(["", "loop", "once"]),
+        fps=st.none() | st.integers(1, 30),
     ),
+)
+views = st.one_of(
+    drawing_views,
     st.builds(GalleryView, **scope, epoch=st.none() | st.integers(0, 10**6)),
     st.builds(TrainingView, **scope),
     st.builds(ArchitectureView, **scope),
@@ -75,7 +100,7 @@ def test_a_view_survives_its_text(view: View) -> None:
 
 
 @given(
-    st.sampled_from([page.view for page in PAGES]),
+    st.sampled_from(sorted(VIEWS.values(), key=lambda view: view.kind)),
     st.lists(st.tuples(st.sampled_from(names) | st.text(), st.text() | st.integers().map(str) | st.floats().map(str))),
 )
 def test_hostile_values_are_view_errors_or_make_a_canonical_view(
@@ -101,6 +126,92 @@ def test_the_text_is_readable() -> None:
     assert encode(GenerateView()) == "generate?count=10&seed=0&truncation=1"
     assert encode(TrainingView(run="runs/quick-1")) == "training?run=runs/quick-1"
     assert encode(ArchitectureView(run="runs/quick-1")) == "architecture?run=runs/quick-1"
+
+
+@given(drawing_views, st.sampled_from(["", "0123456789abcdef"]))
+def test_a_permalink_is_read_in_each_form(view: DrawingView, px: str) -> None:
+    link = Permalink(view, px)
+    for text in (link.text, f"http://localhost:8501/{link.text}", f"https://example.org/app/s?{link.query}#x"):
+        assert read_link(text) == link
+    assert read_link(encode(view)) == Permalink(view)
+    assert read_link(f"http://localhost:8501/{encode(view)}") == Permalink(view)
+
+
+def test_a_permalink_names_version_kind_values_and_digest() -> None:
+    text = (
+        "s?v=1&kind=interpolate&run=pretrained/forge&step=9370&g=0123456789ab&from_digit=3&from_seed=1&to_digit=8"
+        "&to_seed=2&path=slerp&frames=24&px=0123456789abcdef"
+    )
+    link = read_link(text)
+    assert link.text == text
+    assert link.view == InterpolateView(
+        run="pretrained/forge", step=9370, g="0123456789ab", from_digit=3, from_seed=1, to_digit=8, to_seed=2
+    )
+    longer = dataclasses.replace(link.view, via=((5, 7), (2, 9)), frame=30, fps=20)
+    assert Permalink(longer).text.endswith("&frames=24&via=5.7_2.9&frame=30&fps=20")
+    hero = ExploreView(digits=(7,), digit=7, corners=(1, 2, 3, 4), x=0.5, y=0.125)
+    assert Permalink(hero).query.endswith("&truncation=1&digit=7&corners=1.2.3.4&x=0.5&y=0.125")
+
+
+@pytest.mark.parametrize(
+    ("text", "parameter"),
+    [
+        ("s?v=2&kind=generate", "v"),
+        ("s?v=1&kind=training", "kind"),
+        ("s?v=1&kind=generate&kind=explore", "kind"),
+        ("s?v=1&kind=generate&px=0123", "px"),
+        ("s?v=1&kind=generate&px=0123456789ABCDEF", "px"),
+        ("s?v=1&kind=generate&seed=-1", "seed"),
+        ("s?v=1&kind=generate&x=0.5", "'x'"),
+        ("s?v=1&kind=explore&x=0.1234", "x"),
+        ("s?v=1&kind=explore&corners=1.2.3", "corners"),
+        ("s?v=1&kind=explore&corners=1.2.3.4294967296", "corners"),
+        ("s?v=1&kind=interpolate&via=1.2_3.4_5.6_7.8_9.10_1.2_3.4", "via"),
+        ("s?v=1&kind=interpolate&via=a", "via"),
+        ("s?v=1&kind=interpolate&frames=64&via=1.1_2.2_3.3", "frames"),
+        ("s?v=1&kind=interpolate&frames=5&frame=5", "frame"),
+        ("s?v=1&kind=interpolate&play=backwards", "play"),
+        ("s?v=1&kind=interpolate&fps=31", "fps"),
+        ("training?run=runs/quick-1", "link"),
+        ("hello", "link"),
+        ("generate?" + "a" * 5000, "link"),
+        ("generate?a", "link"),
+        ("http://[", "link"),
+    ],
+)
+def test_a_bad_permalink_names_the_parameter(text: str, parameter: str) -> None:
+    with pytest.raises(ViewError) as caught:
+        read_link(text)
+    assert caught.value.parameter == parameter
+
+
+def test_an_explicit_view_names_each_digit() -> None:
+    assert GenerateView().explicit(10).digits == tuple(range(10))
+    assert GenerateView().explicit(0) == GenerateView()
+    hero = ExploreView(digits=(4, 7), seed=5).explicit(10)
+    assert (hero.digit, hero.corners) == (4, (5, 6, 7, 8))
+    assert ExploreView(seed=MAX_SEED, count=1).explicit(0).corners == (MAX_SEED, 0, 1, 2)
+    way = InterpolateView().explicit(10)
+    assert (way.from_digit, way.to_digit) == (3, 8)
+    assert InterpolateView().explicit(2).stops == ((1, 1), (1, 2))
+
+
+@pytest.mark.parametrize(
+    ("view", "classes", "parameter"),
+    [
+        (GenerateView(digits=(11,)), 10, "digits"),
+        (GenerateView(digits=(1,)), 0, "digits"),
+        (GenerateView(count=20), 101, "digits"),
+        (ExploreView(digit=10), 10, "digit"),
+        (InterpolateView(to_digit=10), 10, "to_digit"),
+        (InterpolateView(via=((None, 3),)), 10, "via"),
+        (InterpolateView(via=((1, 3),)), 0, "via"),
+    ],
+)
+def test_a_generator_that_cannot_draw_a_digit_is_a_view_error(view: DrawingView, classes: int, parameter: str) -> None:
+    with pytest.raises(ViewError) as caught:
+        view.explicit(classes)
+    assert caught.value.parameter == parameter
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The app's pictures, caches, files, charts and wording."""
 
 import asyncio
+import dataclasses
 import gc
 import io
 import shutil
@@ -10,19 +11,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import streamlit as st
-from numpy.typing import NDArray
 from PIL import Image
 
 from models.generator_file import GeneratorFileError
+from models.views import GenerateView, InterpolateView
 from tests.sample_run import STEPS_PER_EPOCH, curve, manifest, model_config, write_checkpoint, write_run
 from trainer.run_store import GENERATOR_FILE, DamagedError, Run
 from webapp import asgi, catalog, charts, export, inference, picture_html, wording
 from webapp.classes import Classes, plain, slug
 from webapp.environment import ROUTES_VARIABLE, RUNS_VARIABLE
-from webapp.view_link import encode
-from webapp.views.generate import GenerateView
 
-DIGITS = tuple(range(10))
+FOURS = GenerateView(digits=(4,), count=2)
+WAY = InterpolateView(from_digit=3, to_digit=8, frames=5)
 
 
 @pytest.fixture
@@ -40,31 +40,12 @@ def key_of(epoch: int) -> inference.GeneratorKey:
     return inference.GeneratorKey("runs/quick-1", entry.step, entry.sha256)
 
 
-@pytest.mark.usefixtures("run")
-def test_a_picture_is_the_same_alone_and_among_others() -> None:
-    many = inference.pictures(key_of(1), DIGITS, 20, 100, 0.8)
-    assert many.shape == (10, 20, 28, 28)
-    for digit, k in ((0, 0), (7, 3), (9, 19)):
-        alone = inference.pictures(key_of(1), (digit,), 1, 100 + k, 0.8)
-        assert np.array_equal(alone[0, 0], many[digit, k])
-
-
-@pytest.mark.usefixtures("run")
-def test_an_interpolation_begins_and_ends_with_its_ends() -> None:
-    for path in ("slerp", "lerp"):
-        frames = inference.interpolation(key_of(2), 3, 11, 8, 12, path, 9)
-        assert frames.shape == (9, 28, 28)
-        assert np.array_equal(frames[0], inference.pictures(key_of(2), (3,), 1, 11, 1.0)[0, 0])
-        assert np.array_equal(frames[-1], inference.pictures(key_of(2), (8,), 1, 12, 1.0)[0, 0])
-        assert len({frame.tobytes() for frame in frames}) == 9
-
-
 def test_a_generator_in_memory_outlives_its_checkpoint(run: Run) -> None:
     old, new = key_of(1), key_of(2)
-    before = inference.pictures(old, (4,), 2, 0, 1.0)
+    before = inference.frames(old, FOURS)
     run.prune_checkpoints(1)
     st.cache_data.clear()
-    assert np.array_equal(inference.pictures(old, (4,), 2, 0, 1.0), before)
+    assert np.array_equal(inference.frames(old, FOURS), before)
     st.cache_resource.clear()
     with pytest.raises(inference.GeneratorGoneError):
         inference.load(old)
@@ -79,14 +60,14 @@ def test_the_same_file_in_two_places_is_one_generator(run: Run) -> None:
     assert (here.step, there.step) == (100, 350)
     assert inference.load(here) is inference.load(there)
     assert inference.load(here) is not inference.load(other)
-    drawn = inference.pictures(here, (4,), 2, 0, 1.0)
-    way = inference.interpolation(here, 3, 1, 8, 2, "slerp", 5)
+    drawn = inference.frames(here, FOURS)
+    way = inference.frames(here, WAY)
     shutil.rmtree(run.path)
     st.cache_resource.clear()  # the generator is gone, so pictures come from the cache
-    assert np.array_equal(inference.pictures(there, (4,), 2, 0, 1.0), drawn)
-    assert np.array_equal(inference.interpolation(there, 3, 1, 8, 2, "slerp", 5), way)
+    assert np.array_equal(inference.frames(there, FOURS), drawn)
+    assert np.array_equal(inference.frames(there, dataclasses.replace(WAY, run="runs/other", step=350)), way)
     with pytest.raises(inference.GeneratorGoneError):
-        inference.pictures(other, (4,), 2, 0, 1.0)
+        inference.frames(other, FOURS)
 
 
 def test_the_first_page_is_drawn_before_the_server_answers(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,10 +80,10 @@ def test_the_first_page_is_drawn_before_the_server_answers(run: Run, monkeypatch
 
     asyncio.run(start())
     gc.unfreeze()
-    key, view = key_of(2), GenerateView()
+    key, view = key_of(2), GenerateView().explicit(10)
     shutil.rmtree(run.path)
     st.cache_resource.clear()
-    assert inference.pictures(key, DIGITS, view.count, view.seed, view.truncation).shape == (10, 10, 28, 28)
+    assert inference.frames(key, view).shape == (100, 28, 28)
 
 
 def test_another_file_in_the_same_place_is_noticed(run: Run) -> None:
@@ -119,37 +100,6 @@ def test_another_file_in_the_same_place_is_noticed(run: Run) -> None:
     st.cache_data.clear()
     with pytest.raises(DamagedError, match=r"step_00000150/generator\.safetensors"):
         inference.load(key_of(3))
-
-
-def frames_of(colour: bool = False) -> NDArray[np.uint8]:
-    shape = (5, 28, 28, 3) if colour else (5, 28, 28)
-    return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-
-
-@pytest.mark.parametrize("colour", [False, True])
-def test_a_sheet_holds_every_pixel_and_its_link(colour: bool) -> None:
-    frames, note = frames_of(colour), encode(GenerateView(run="runs/quick-1", step=50, seed=3))
-    picture = Image.open(io.BytesIO(export.sheet(frames, 3, note, scale=2, gap=2)))
-    assert picture.text[export.LINK_NOTE] == note
-    pixels = np.asarray(picture)[::2, ::2]
-    assert pixels.shape[:2] == (2 * 28 + 2, 3 * 28 + 2 * 2)
-    assert np.array_equal(pixels[30:58, 30:58], frames[4])
-
-
-def test_a_sprite_holds_the_frames_side_by_side() -> None:
-    pixels = np.asarray(Image.open(io.BytesIO(export.sprite(frames_of()))))
-    assert np.array_equal(pixels[:, 56:84], frames_of()[2])
-
-
-@pytest.mark.parametrize("kind", ["gif", "webp"])
-def test_an_animation_goes_there_and_back(kind: str) -> None:
-    picture = Image.open(io.BytesIO(export.animation(frames_of(), kind, 80, scale=2)))
-    assert picture.n_frames == 8
-    for index, frame in ((0, 0), (4, 4), (5, 3)):
-        picture.seek(index)
-        assert np.array_equal(np.asarray(picture.convert("L"))[::2, ::2], frames_of()[frame])
-        picture.load()
-        assert picture.info["duration"] == (320 if index in (0, 4) else 80)
 
 
 @pytest.mark.usefixtures("run")

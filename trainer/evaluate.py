@@ -1,5 +1,7 @@
 """`python -m trainer evaluate RUN`: the scores of a checkpoint's generator, beside the scores of real digits."""
 
+import copy
+import dataclasses
 import sys
 import time
 from pathlib import Path
@@ -34,6 +36,8 @@ def evaluate(loaded: LoadedGenerator, judge: Judge, count: int, seed: int, full:
     if not 0 <= seed <= sampling.MAX_SEED - max(count, len(judge.training_labels) if full else 0) + 1:
         raise ValueError(f"--seed and the seeds after it must be in 0..{sampling.MAX_SEED}: got {seed}")
     floor = judge.floor(count)
+    # In float32, which is three times as fast: a pixel in 100,000 that is one grey level lighter changes no score.
+    loaded = dataclasses.replace(loaded, generator=copy.deepcopy(loaded.generator).float())
     z = sampling.latents(range(seed, seed + count), config)
     labels = frequent_labels(count, judge.class_shares)
     reading = judge.read(sampling.draw(loaded.generator, z, sampling.one_hot(labels, config.num_classes)))

@@ -11,7 +11,7 @@ from typing import Any
 
 import streamlit as st
 
-from webapp.view_link import V, View, ViewError, encode, from_link, pairs
+from models.view_link import V, View, ViewError, encode, from_link, pairs
 
 HOME = "generate"
 """Kind of the page at the app's URL without a path."""

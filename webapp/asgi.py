@@ -212,9 +212,9 @@ async def lifespan(app: st.App) -> AsyncIterator[dict[str, Any]]:
 
 
 def _warm_up() -> None:
+    from models.views import GenerateView
     from trainer.run_store import RunStoreError
     from webapp import catalog, charts, frame, inference  # noqa: F401 (frame loads the modules of all pages)
-    from webapp.views.generate import GenerateView
 
     # Streamlit and Plotly import it when they need it. Two visitors at once would see it half imported.
     importlib.import_module("pandas")
@@ -224,9 +224,7 @@ def _warm_up() -> None:
     try:
         for newest in catalog.generators(entry.key)[-1:]:
             key = inference.GeneratorKey(entry.key, newest.step, newest.sha256)
-            labels = tuple(range(inference.load(key).config.num_classes))
-            view = GenerateView()
-            inference.pictures(key, labels, view.count, view.seed, view.truncation)
+            inference.frames(key, GenerateView().explicit(inference.load(key).config.num_classes))
     except (RunStoreError, ValueError):  # the page will show the error
         return
 

@@ -20,6 +20,7 @@ from urllib.parse import urlencode
 import streamlit as st
 
 from models.generator_file import read_metadata, usable_class_names
+from models.view_link import G_LENGTH, View
 from trainer.run_store import (
     Curve,
     DamagedError,
@@ -37,7 +38,6 @@ from trainer.run_store import (
 from webapp.classes import Classes
 from webapp.environment import ROUTES_VARIABLE, RUNS_VARIABLE, SAMPLES_ROUTE
 from webapp.export import data_url, is_whole_png
-from webapp.view_link import G_LENGTH, View
 
 PRETRAINED = Path(__file__).resolve().parent.parent / "pretrained"
 SHIPPED = "pretrained/"

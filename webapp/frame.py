@@ -8,19 +8,20 @@ from typing import Any
 import streamlit as st
 
 from models.generator_file import GeneratorFileError
+from models.view_link import G_LENGTH, View, pairs
+from models.views import GenerateView, InterpolateView
 from trainer.run_store import DamagedError, RunStoreError, StoredGenerator
 from webapp import address, catalog, inference, notices, wording
 from webapp.catalog import Listing, RunEntry
 from webapp.classes import Classes, plain
 from webapp.page import DrawingScene, Page, Scene
-from webapp.view_link import G_LENGTH, View, pairs
 from webapp.views import architecture, gallery, generate, interpolate, training
 
 PAGES = (
     Page(
         "Generate",
         ":material/edit:",
-        generate.GenerateView,
+        GenerateView,
         generate.show,
         "Handwritten digits that nobody wrote, drawn by a small neural network: choose digits and a seed.",
         draws=True,
@@ -28,7 +29,7 @@ PAGES = (
     Page(
         "Interpolate",
         ":material/timeline:",
-        interpolate.InterpolateView,
+        InterpolateView,
         interpolate.show,
         "How one generated digit turns into another, frame by frame.",
         draws=True,

@@ -10,13 +10,12 @@ import streamlit as st
 import torch
 from numpy.typing import NDArray
 
+from models import pictures
 from models.generator_file import LoadedGenerator, read_generator
-from models.sampling import draw, latent, latents, lerp, one_hot, slerp, truncate
+from models.view_link import pairs
+from models.views import DRAWING_VIEWS, DrawingView
 from trainer.run_store import DamagedError, RunStoreError
 from webapp import catalog
-
-PATHS = {"slerp": slerp, "lerp": lerp}
-"""Name of a path between two latents -> its function: along the arc (slerp), or along the straight line (lerp)."""
 
 
 class GeneratorGoneError(RunStoreError):
@@ -34,8 +33,17 @@ class GeneratorKey:
     """SHA-256 of the generator file."""
 
 
-KEYED_BY_CONTENT: dict[str | type, Callable[[Any], Any]] = {GeneratorKey: lambda key: key.sha256}
-"""How Streamlit's caches identify a generator: by the content of its file, wherever it is stored."""
+def _what_it_draws(view: DrawingView) -> tuple[object, ...]:
+    """Return the values of a view that its pictures depend on; a generator is known by its hash."""
+    where = ("run", "step", "g", "frame", "play", "fps")
+    return (view.kind, *[pair for pair in pairs(view) if pair[0] not in where])
+
+
+KEYED_BY_CONTENT: dict[str | type, Callable[[Any], Any]] = {
+    GeneratorKey: lambda key: key.sha256,
+    **dict.fromkeys(DRAWING_VIEWS.values(), _what_it_draws),
+}
+"""How Streamlit's caches identify a generator and a view: by what they draw, wherever the generator is stored."""
 
 
 @st.cache_resource(max_entries=8, show_spinner=False, hash_funcs=KEYED_BY_CONTENT)
@@ -67,38 +75,6 @@ def _listed(key: GeneratorKey) -> list[str]:
 
 
 @st.cache_data(max_entries=256, show_spinner=False, hash_funcs=KEYED_BY_CONTENT)
-def pictures(key: GeneratorKey, digits: tuple[int, ...], count: int, seed: int, truncation: float) -> NDArray[np.uint8]:
-    """Draw `count` pictures of each digit, picture k from seed + k; return uint8 (D, count, H, W[, 3]).
-
-    A generator without classes draws one row, and `digits` must be empty.
-    """
-    loaded = load(key)
-    z = truncate(latents(range(seed, seed + count), loaded.config), truncation)
-    rows = max(len(digits), 1)
-    labels = [digit for digit in digits or (0,) for _ in range(count)]
-    images = draw(loaded.generator, z.repeat(rows, 1), one_hot(labels, loaded.config.num_classes))
-    return images.reshape(rows, count, *images.shape[1:])
-
-
-@st.cache_data(max_entries=256, show_spinner=False, hash_funcs=KEYED_BY_CONTENT)
-def interpolation(
-    key: GeneratorKey,
-    from_digit: int | None,
-    from_seed: int,
-    to_digit: int | None,
-    to_seed: int,
-    path: str,
-    frames: int,
-) -> NDArray[np.uint8]:
-    """Draw the way from one picture to another, both included; return uint8 (frames, H, W[, 3]).
-
-    Latents follow `path`, a key of `PATHS`; classes are mixed linearly. Digits are None for a generator without
-    classes.
-    """
-    loaded = load(key)
-    a, b = latent(from_seed, loaded.config), latent(to_seed, loaded.config)
-    ends = one_hot([from_digit or 0, to_digit or 0], loaded.config.num_classes)
-    positions = [frame / (frames - 1) for frame in range(frames)]
-    z = torch.stack([PATHS[path](a, b, t) for t in positions])
-    c = torch.stack([lerp(ends[0], ends[1], t) for t in positions])
-    return draw(loaded.generator, z, c)
+def frames(key: GeneratorKey, view: DrawingView) -> NDArray[np.uint8]:
+    """Draw a view; see `models.pictures.frames`."""
+    return pictures.frames(load(key), view)

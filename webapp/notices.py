@@ -7,11 +7,11 @@ from typing import ParamSpec
 
 import streamlit as st
 
+from models.view_link import G_LENGTH, View
 from trainer.run_store import RunStoreError, StoredGenerator
 from webapp import address, wording
 from webapp.catalog import Listing, RunEntry, stores, without_paths
 from webapp.classes import plain
-from webapp.view_link import G_LENGTH, View
 
 P = ParamSpec("P")
 

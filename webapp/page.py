@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from typing import Any, Generic
 
 from models.config import ModelConfig
+from models.view_link import V, View
 from trainer.run_store import StoredGenerator
 from webapp.catalog import RunEntry
 from webapp.classes import Classes
 from webapp.inference import GeneratorKey
-from webapp.view_link import V, View
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,11 @@ from models.config import ModelConfig
 from models.describe import conditioning, latent_text, layer_rows
 from models.diagram import DIAGRAMS, dot_source
 from models.trace import mmac, shape_text, watch_both
+from models.view_link import View
 from webapp import address, catalog, notices
 from webapp.classes import plain
 from webapp.components.copy_link import copy_link
 from webapp.page import Scene
-from webapp.view_link import View
 
 WORDS = {
     "generator": ("Generator", "From random numbers to a picture."),

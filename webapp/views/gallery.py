@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import streamlit as st
 from PIL import Image
 
+from models.view_link import View, check_range
 from trainer.run_store import DamagedError, EpochSummary
 from webapp import address, catalog, export, notices, wording
 from webapp.catalog import RunEntry
 from webapp.components.copy_link import copy_link
 from webapp.components.scrubber import Frame, scrubber
 from webapp.page import Scene
-from webapp.view_link import View, check_range
 
 STAGE_WIDTH, STAGE_HEIGHT = 560, 900
 """Approximate size of the grid on a large screen, in pixels: 560 is twice the width of a 28x28 grid."""

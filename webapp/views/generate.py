@@ -2,48 +2,18 @@
 
 import dataclasses
 import random
-from dataclasses import dataclass
 
 import streamlit as st
 
+from models import pictures
 from models.sampling import MAX_SEED
-from webapp import address, export, inference, notices, wording
+from models.view_link import WHOLE, encode
+from models.views import MAX_COUNT, GenerateView
+from webapp import address, inference, notices, wording
 from webapp.classes import Classes, plain, slug
 from webapp.components.copy_link import copy_link
 from webapp.page import DrawingScene
 from webapp.picture_html import picture_rows
-from webapp.view_link import MAX_CLASS, WHOLE, View, ViewError, check_range, encode
-
-MAX_COUNT = 20
-"""Limit of the pictures of each digit."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class GenerateView(View):
-    """Pictures of chosen digits: picture k of each digit uses seed + k."""
-
-    kind = "generate"
-
-    digits: tuple[int, ...] | None = None
-    """Classes to draw, ascending; None: all classes of the generator."""
-    count: int = 10
-    """Pictures of each digit."""
-    seed: int = 0
-    truncation: float = 1.0
-    """Factor for the latents, with at most two decimals."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.digits is not None:
-            if not self.digits or list(self.digits) != sorted(set(self.digits)):
-                raise ViewError("digits", "must be different digits in ascending order")
-            for digit in self.digits:
-                check_range("digits", digit, 0, MAX_CLASS)
-        check_range("count", self.count, 1, MAX_COUNT)
-        check_range("seed", self.seed, 0, MAX_SEED + 1 - self.count)
-        check_range("truncation", self.truncation, 0, 1)
-        if round(self.truncation, 2) != self.truncation:
-            raise ViewError("truncation", f"must have at most two decimals: got {self.truncation}")
 
 
 @st.fragment
@@ -56,7 +26,8 @@ def show(scene: DrawingScene[GenerateView]) -> None:
         st.write("A neural network draws each picture from random numbers, its latent z. The seed determines z.")
         view = _controls(scene)
     digits = view.digits or ()
-    images = inference.pictures(scene.generator, digits, view.count, view.seed, view.truncation)
+    images = inference.frames(scene.generator, view)
+    images = images.reshape(-1, view.count, *images.shape[1:])
     number = images.shape[0] * images.shape[1]
     with left, st.container(key="pictures"):
         st.html(picture_rows(images, digits, view.seed, scene.classes))
@@ -68,7 +39,7 @@ def show(scene: DrawingScene[GenerateView]) -> None:
         copy_link(address.relative_url(view), key="generate.link")
         st.download_button(
             "PNG",
-            data=lambda: export.sheet(images.reshape(-1, *images.shape[2:]), view.count, encode(view)),
+            data=lambda: pictures.sheet(images.reshape(-1, *images.shape[2:]), view.count, encode(view)),
             file_name=f"{_file_name(scene.classes, digits)}-seed-{view.seed}.png",
             mime="image/png",
             icon=":material/download:",

@@ -2,53 +2,24 @@
 
 import dataclasses
 import random
-from dataclasses import dataclass
 from functools import partial
 
 import streamlit as st
 
+from models import pictures
+from models.pictures import MILLISECONDS
 from models.sampling import MAX_SEED
+from models.view_link import WHOLE, encode
+from models.views import MAX_FRAMES, MIN_FRAMES, PATHS, InterpolateView
 from webapp import address, export, inference, notices
 from webapp.classes import Classes, plain, slug
 from webapp.components.copy_link import copy_link
 from webapp.components.scrubber import Frame, scrubber
-from webapp.inference import PATHS
 from webapp.page import DrawingScene
-from webapp.view_link import MAX_CLASS, WHOLE, View, ViewError, check_range, encode, quoted
 
-MIN_FRAMES, MAX_FRAMES = 2, 64
 PATH_NAMES = {"slerp": "Arc (slerp)", "lerp": "Line (lerp)"}
 STAGE = 392
 """Limit of the side of the large picture, in pixels: 14 times 28."""
-MILLISECONDS = 80
-"""Time of one frame, on the page and in the files."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class InterpolateView(View):
-    """The way from one picture to another; each end is a digit and a seed."""
-
-    kind = "interpolate"
-
-    from_digit: int | None = None
-    """None: the generator has no classes, or the app chooses one."""
-    from_seed: int = 1
-    to_digit: int | None = None
-    to_seed: int = 2
-    path: str = "slerp"
-    """Key of `inference.PATHS`."""
-    frames: int = 24
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for end in ("from", "to"):
-            digit = getattr(self, f"{end}_digit")
-            if digit is not None:
-                check_range(f"{end}_digit", digit, 0, MAX_CLASS)
-            check_range(f"{end}_seed", getattr(self, f"{end}_seed"), 0, MAX_SEED)
-        if self.path not in PATHS:
-            raise ViewError("path", f"must be {' or '.join(PATHS)}: got {quoted(self.path)}")
-        check_range("frames", self.frames, MIN_FRAMES, MAX_FRAMES)
 
 
 @st.fragment
@@ -58,8 +29,7 @@ def show(scene: DrawingScene[InterpolateView]) -> None:
     st.title("From one picture to another")
     st.write("Each end is a picture of its own. In between, the generator draws what lies on the way.")
     view = _controls(scene)
-    ends = (view.from_digit, view.from_seed, view.to_digit, view.to_seed)
-    images = inference.interpolation(scene.generator, *ends, view.path, view.frames)
+    images = inference.frames(scene.generator, view)
     scrubber(
         [Frame(f"Frame {k + 1} of {view.frames}", _words(scene.classes, view, k)) for k in range(view.frames)],
         key="interpolate.scrubber",
@@ -68,7 +38,7 @@ def show(scene: DrawingScene[InterpolateView]) -> None:
         stage=max(STAGE // images.shape[2], 1) * images.shape[2],
         interval=MILLISECONDS,
         index=0,
-        sprite=export.data_url(export.sprite(images)),
+        sprite=export.data_url(pictures.sprite(images)),
         width=images.shape[2],
         strip=True,
         bounce=True,
@@ -79,7 +49,7 @@ def show(scene: DrawingScene[InterpolateView]) -> None:
         for kind, title in (("gif", "GIF"), ("webp", "WebP")):
             st.download_button(
                 title,
-                data=partial(export.animation, images, kind, MILLISECONDS),
+                data=partial(pictures.animation, images, kind, encode(view), MILLISECONDS),
                 file_name=f"{_file_name(scene.classes, view)}.{kind}",
                 mime=f"image/{kind}",
                 icon=":material/download:",

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import streamlit as st
 
 from models.scores import SCORES
+from models.view_link import View
 from trainer.run_store import DamagedError, EpochSummary, Progress, RunStoreError
 from webapp import address, catalog, notices, wording
 from webapp.catalog import RunEntry
 from webapp.page import Scene
-from webapp.view_link import View
 
 POLL_SECONDS = 2
 PLOTLY = {"displaylogo": False, "modeBarButtons": [["resetScale2d"]]}

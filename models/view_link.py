@@ -1,14 +1,15 @@
 """Views, and their text in a URL: `gallery?run=runs/quick-1&epoch=3` is the gallery's view of one epoch.
 
-The text contains every value, so a link always shows the same. Each page defines its own view, in
-webapp/views/; this module reads and writes them.
+The text contains every value, so a link always shows the same. Views that draw pictures are in models/views.py, those
+of the other pages in webapp/views/; this module reads and writes them. A permalink is the text of a drawing view with
+a version and the digest of its pixels: `s?v=1&kind=generate&...&px=0123456789abcdef`.
 """
 
 import dataclasses
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeAlias, TypeVar
 from urllib.parse import urlencode
 
 MAX_CLASS = 999
@@ -20,8 +21,15 @@ G_LENGTH = 12
 GENERATOR = re.compile(rf"[0-9a-f]{{{G_LENGTH}}}")
 RUN_KEY = re.compile(r"[a-z0-9]{1,32}/[a-z0-9][a-z0-9._-]{0,63}")
 WHOLE = re.compile(r"0|[1-9][0-9]{0,12}")
-SHARE = re.compile(r"0|1|0\.[0-9]{1,2}|1\.0{1,2}")
+SHARE = re.compile(r"0|1|0\.[0-9]{1,3}|1\.0{1,3}")
 DIGITS = re.compile(r"[0-9]{1,3}(-[0-9]{1,3})?(\.[0-9]{1,3}(-[0-9]{1,3})?){0,99}")
+SEEDS = re.compile(r"[0-9]{1,10}(\.[0-9]{1,10}){3}")
+STOPS = re.compile(r"([0-9]{1,3}\.)?[0-9]{1,10}(_([0-9]{1,3}\.)?[0-9]{1,10}){0,9}")
+
+Corners: TypeAlias = tuple[int, int, int, int]
+"""Four seeds."""
+Stops: TypeAlias = tuple[tuple[int | None, int], ...]
+"""Pictures on a way, each a digit (None: the generator has no classes) and a seed."""
 
 
 class ViewError(ValueError):
@@ -77,8 +85,8 @@ def quoted(text: str) -> str:
 
 def pairs(view: View) -> list[tuple[str, str]]:
     """Return name and text of each value of a view, in a fixed order; values that are None or empty are left out."""
-    values = [(field.name, getattr(view, field.name)) for field in dataclasses.fields(view)]
-    return [(name, _to_text(value)) for name, value in values if value is not None and value != ""]
+    values = [(field, getattr(view, field.name)) for field in dataclasses.fields(view)]
+    return [(field.name, WRITERS.get(field.type, str)(value)) for field, value in values if value not in (None, "", ())]
 
 
 def encode(view: View) -> str:
@@ -86,12 +94,20 @@ def encode(view: View) -> str:
     return f"{view.kind}?{urlencode(pairs(view), safe='/')}"
 
 
-def _to_text(value: Any) -> str:
-    if isinstance(value, tuple):
-        return ".".join(f"{low}-{high}" if high > low else f"{low}" for low, high in _ranges(value))
-    if isinstance(value, float):
-        return f"{value:.2f}".rstrip("0").rstrip(".")
-    return str(value)
+def _write_share(value: float) -> str:
+    return f"{value:.3f}".rstrip("0").rstrip(".")
+
+
+def _write_digits(digits: Sequence[int]) -> str:
+    return ".".join(f"{low}-{high}" if high > low else f"{low}" for low, high in _ranges(digits))
+
+
+def _write_corners(seeds: Corners) -> str:
+    return ".".join(map(str, seeds))
+
+
+def _write_stops(stops: Stops) -> str:
+    return "_".join(f"{seed}" if digit is None else f"{digit}.{seed}" for digit, seed in stops)
 
 
 def _ranges(digits: Sequence[int]) -> list[tuple[int, int]]:
@@ -148,7 +164,7 @@ def _read_whole(name: str, text: str) -> int:
 
 def _read_share(name: str, text: str) -> float:
     if not SHARE.fullmatch(text):
-        raise ViewError(name, f"must be a number from 0 to 1 with at most two decimals: got {quoted(text)}")
+        raise ViewError(name, f"must be a number from 0 to 1 with at most three decimals: got {quoted(text)}")
     return float(text)
 
 
@@ -159,11 +175,38 @@ def _read_digits(name: str, text: str) -> tuple[int, ...]:
     return tuple(sorted({digit for low, *high in ends for digit in range(low, (high or [low])[0] + 1)}))
 
 
+def _read_corners(name: str, text: str) -> Corners:
+    if not SEEDS.fullmatch(text):
+        raise ViewError(name, f"must be four seeds, such as 1.2.3.4: got {quoted(text)}")
+    a, b, c, d = map(int, text.split("."))
+    return a, b, c, d
+
+
+def _read_stops(name: str, text: str) -> Stops:
+    if not STOPS.fullmatch(text):
+        raise ViewError(name, f"must be pictures as digit.seed, such as 3.1_8.2: got {quoted(text)}")
+    stops: list[tuple[int | None, int]] = []
+    for stop in text.split("_"):
+        digit, _, seed = stop.rpartition(".")
+        stops.append((int(digit) if digit else None, int(seed)))
+    return tuple(stops)
+
+
 READERS: dict[Any, Callable[[str, str], Any]] = {
     str: _read_text,
     int: _read_whole,
     int | None: _read_whole,
     float: _read_share,
     tuple[int, ...] | None: _read_digits,
+    Corners | None: _read_corners,
+    Stops: _read_stops,
 }
 """Type of a view's field -> the function that reads its text and raises `ViewError` for any other text."""
+
+WRITERS: dict[Any, Callable[[Any], str]] = {
+    float: _write_share,
+    tuple[int, ...] | None: _write_digits,
+    Corners | None: _write_corners,
+    Stops: _write_stops,
+}
+"""Type of a view's field -> the function that writes it; a type that is not listed is written by `str`."""

@@ -1,0 +1,186 @@
+"""From a view and a generator to pixels, and from pixels to files that carry the link of the view."""
+
+import hashlib
+import io
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+from torch import Tensor
+
+from models.generator_file import LoadedGenerator
+from models.sampling import draw, image_grid, latent, latents, lerp, one_hot, plane, slerp, to_png, truncate
+from models.views import PX_LENGTH, DrawingView, ExploreView, GenerateView, InterpolateView
+
+Pixels = NDArray[np.uint8]
+"""Pictures: (N, H, W), or (N, H, W, 3)."""
+
+LINK_NOTE = "DigitForge"
+"""Name of the PNG text that holds the link of the view."""
+MILLISECONDS = 80
+"""Time of one frame of an animation, unless its view says another."""
+
+# --- Pixels
+
+
+def frames(loaded: LoadedGenerator, view: DrawingView) -> Pixels:
+    """Draw a view; return uint8 (N, H, W[, 3]).
+
+    Of a grid, the pictures row by row; of an Explore view, the hero before them; of an interpolation, the frames from
+    its start to its end. Raises `ViewError` for digits that the generator cannot draw.
+    """
+    view = view.explicit(loaded.config.num_classes)
+    if isinstance(view, ExploreView):
+        return np.concatenate([_hero(loaded, view), _grid(loaded, view)])
+    if isinstance(view, GenerateView):
+        return _grid(loaded, view)
+    if isinstance(view, InterpolateView):
+        return _way(loaded, view)
+    raise TypeError(f"views of kind {view.kind} cannot be drawn")
+
+
+def digest(pictures: Pixels) -> str:
+    """Return the first `PX_LENGTH` hex digits of the SHA-256 of the pixels, in order."""
+    return hashlib.sha256(np.ascontiguousarray(pictures).tobytes()).hexdigest()[:PX_LENGTH]
+
+
+def _grid(loaded: LoadedGenerator, view: GenerateView) -> Pixels:
+    z = truncate(latents(range(view.seed, view.seed + view.count), loaded.config), view.truncation)
+    digits = view.digits or (0,)
+    labels = [digit for digit in digits for _ in range(view.count)]
+    return draw(loaded.generator, z.repeat(len(digits), 1), one_hot(labels, loaded.config.num_classes))
+
+
+def _hero(loaded: LoadedGenerator, view: ExploreView) -> Pixels:
+    z = truncate(plane(latents(view.corners or (), loaded.config), view.x, view.y), view.truncation)
+    return draw(loaded.generator, z[None], one_hot([view.digit or 0], loaded.config.num_classes))
+
+
+def _way(loaded: LoadedGenerator, view: InterpolateView) -> Pixels:
+    """Latents follow `view.path`; class rows are mixed linearly."""
+    between = slerp if view.path == "slerp" else lerp
+    ends = [latent(seed, loaded.config) for _, seed in view.stops]
+    rows = one_hot([digit or 0 for digit, _ in view.stops], loaded.config.num_classes).double()
+    z: list[Tensor] = [ends[0]]
+    c: list[Tensor] = [rows[0]]
+    for leg in range(len(ends) - 1):
+        for k in range(1, view.frames):
+            t = k / (view.frames - 1)
+            z.append(between(ends[leg], ends[leg + 1], t))
+            c.append(lerp(rows[leg], rows[leg + 1], t))
+    return draw(loaded.generator, torch.stack(z), torch.stack(c))
+
+
+# --- Files
+
+
+def picture(view: DrawingView, pixels: Pixels, note: str) -> bytes:
+    """Return the PNG of a view with the link `note` in it: a grid, the hero beside its grid, or the frames in rows."""
+    if isinstance(view, ExploreView):
+        grid = _enlarged(_sheet(pixels[1:], _columns(view, len(pixels) - 1)), 4)
+        hero = _enlarged(pixels[0], max(grid.height // pixels.shape[1], 8))
+        image = Image.new(grid.mode, (hero.width + 24 + grid.width, max(hero.height, grid.height)))
+        image.paste(hero, (0, (image.height - hero.height) // 2))
+        image.paste(grid, (hero.width + 24, (image.height - grid.height) // 2))
+        return _png(image, note)
+    return sheet(pixels, _columns(view, len(pixels)), note)
+
+
+def file_of(view: DrawingView, pixels: Pixels, kind: str, note: str) -> bytes:
+    """Return the file of a drawn view with the link `note` in it; `kind` is png, or gif or webp for an animation.
+
+    Raises `ValueError` for an animation of a view that does not move.
+    """
+    if kind == "png":
+        return picture(view, pixels, note)
+    if not isinstance(view, InterpolateView):
+        raise ValueError(f"a view of kind {view.kind} does not move, so it makes a png and no {kind}")
+    milliseconds = round(1000 / view.fps) if view.fps else MILLISECONDS
+    return animation(pixels, kind, note, milliseconds, view.play)
+
+
+def _columns(view: DrawingView, number: int) -> int:
+    """Return the columns of a grid of `number` pictures: one digit's pictures fill a row, frames a rectangle."""
+    if isinstance(view, GenerateView):
+        return view.count
+    return min(number, 12)
+
+
+def sheet(images: Pixels, columns: int, note: str, scale: int = 4, gap: int = 2) -> bytes:
+    """Return pictures (N, H, W[, 3]) as one PNG, row by row, with `gap` black pixels between them and `note` as text.
+
+    Each pixel becomes a square of `scale` pixels.
+    """
+    return _png(_enlarged(_sheet(images, columns, gap), scale), note)
+
+
+def _sheet(images: Pixels, columns: int, gap: int = 2) -> Pixels:
+    margins = [(0, 0), (0, gap), (0, gap)] + [(0, 0)] * (images.ndim - 3)
+    grid = image_grid(np.pad(images, margins), columns)
+    return np.ascontiguousarray(grid[: grid.shape[0] - gap, : grid.shape[1] - gap])
+
+
+def sprite(pictures: Pixels) -> bytes:
+    """Return pictures (N, H, W[, 3]) side by side in one PNG of width N * W."""
+    return to_png(image_grid(pictures, len(pictures)))
+
+
+def order(number: int, play: str) -> list[int]:
+    """Return the frames of one round of an animation of `number` frames, for one of `models.views.PLAYS`."""
+    return [*range(number), *(range(number - 2, 0, -1) if play == "" else ())]
+
+
+def animation(
+    pictures: Pixels, kind: str, note: str = "", milliseconds: int = MILLISECONDS, play: str = "", scale: int = 8
+) -> bytes:
+    """Return frames (N, H, W[, 3]) as an animation with `note` in it; `kind` is gif or (lossless) webp.
+
+    `play` is one of `models.views.PLAYS`. The first and the last frame stay four times as long as the others.
+    """
+    shown = order(len(pictures), play)
+    images = [_enlarged(pictures[index], scale) for index in shown]
+    ends = (0, len(pictures) - 1)
+    durations = [milliseconds * (4 if index in ends else 1) for index in shown]
+    options: dict[str, Any] = {"save_all": True, "append_images": images[1:], "duration": durations}
+    if kind == "webp":
+        exif = Image.Exif()
+        exif[DESCRIPTION] = note
+        options |= {"lossless": True, "quality": 0, "method": 0, "exif": exif, "loop": 1 if play == "once" else 0}
+    else:
+        options |= {"optimize": False, "comment": note.encode("ascii")} | ({} if play == "once" else {"loop": 0})
+    buffer = io.BytesIO()
+    images[0].save(buffer, format=kind, **options)
+    return buffer.getvalue()
+
+
+DESCRIPTION = 0x010E
+"""EXIF's tag for a description of the image, which holds the link in a WebP file."""
+
+
+def read_note(content: bytes) -> str:
+    """Return the link in a PNG, GIF or WebP file of ours. Raises `ValueError` if there is none."""
+    try:
+        image = Image.open(io.BytesIO(content), formats=["PNG", "GIF", "WEBP"])
+        comment = image.info.get("comment", b"")
+        note = image.info.get(LINK_NOTE) or image.getexif().get(DESCRIPTION) or comment.decode("ascii")
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ValueError(f"not a picture that can be read ({error})") from error
+    if not isinstance(note, str) or not note:
+        raise ValueError("this picture does not contain a link of DigitForge")
+    return note
+
+
+def _enlarged(pixels: Pixels, scale: int) -> Image.Image:
+    image = Image.fromarray(pixels)
+    return image.resize((image.width * scale, image.height * scale), Image.Resampling.NEAREST)
+
+
+def _png(image: Image.Image, note: str) -> bytes:
+    text = PngInfo()
+    text.add_itxt(LINK_NOTE, note)
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG", pnginfo=text)
+    return buffer.getvalue()
