@@ -13,7 +13,7 @@ import streamlit as st
 
 from models.view_link import V, View, ViewError, encode, from_link, pairs
 
-HOME = "generate"
+HOME = "explore"
 """Kind of the page at the app's URL without a path."""
 SETTLING_SECONDS = 2.0
 """How long a URL that the app wrote may come back with a click without being treated as a new link."""
@@ -62,8 +62,8 @@ def _current() -> tuple[tuple[str, str], ...]:
     return tuple((name, value) for name in st.query_params for value in st.query_params.get_all(name))
 
 
-def read(view_class: type[View]) -> Link:
-    """Return the view of the URL if it is a new link, else the view that the page showed last."""
+def read(view_class: type[View], start: View) -> Link:
+    """Return the view of the URL if it is a new link, else the view that the page showed last, or `start`."""
     memory, current, kind = _memory(), _current(), view_class.kind
     if current and not _is_known(kind, current):
         view, problems = from_link(view_class, current)
@@ -77,7 +77,7 @@ def read(view_class: type[View]) -> Link:
             del st.session_state[key]  # widgets take their values from the view again
     elif memory.problems[0] != kind:
         memory.problems = (kind, ())
-    view = dataclasses.replace(memory.views.get(kind, view_class()), run=memory.run, step=memory.step, g=memory.g)
+    view = dataclasses.replace(memory.views.get(kind, start), run=memory.run, step=memory.step, g=memory.g)
     return Link(view, memory.problems[1], str(memory.versions), memory.opened)
 
 

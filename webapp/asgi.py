@@ -20,6 +20,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette_compress import CompressMiddleware
 
+from webapp import delivery
 from webapp.environment import HOSTS_VARIABLE, ROUTES_VARIABLE, SAMPLES_ROUTE
 from webapp.shell import not_found, script_hashes, shell
 
@@ -142,13 +143,14 @@ class Pages:
 
 def _page(scope: Scope) -> Response | None:
     """Return the answer for the path of a page; None for any other path."""
+    from models.views import GenerateView
     from webapp.address import HOME
     from webapp.frame import PAGES
 
     if scope["method"] not in ("GET", "HEAD"):
         return None
     kind = scope["path"].removeprefix("/")
-    if kind == HOME:  # the canonical text of a view, as it is in the note of a PNG, is a working path
+    if kind in (HOME, GenerateView.kind):  # the text of a view, as older versions wrote it into a PNG, is a path too
         query = scope["query_string"].decode("latin-1")
         return RedirectResponse(f"./?{query}" if query else "./", 307)
     if kind in HIDDEN:
@@ -212,9 +214,9 @@ async def lifespan(app: st.App) -> AsyncIterator[dict[str, Any]]:
 
 
 def _warm_up() -> None:
-    from models.views import GenerateView
     from trainer.run_store import RunStoreError
     from webapp import catalog, charts, frame, inference  # noqa: F401 (frame loads the modules of all pages)
+    from webapp.views import explore
 
     # Streamlit and Plotly import it when they need it. Two visitors at once would see it half imported.
     importlib.import_module("pandas")
@@ -224,7 +226,7 @@ def _warm_up() -> None:
     try:
         for newest in catalog.generators(entry.key)[-1:]:
             key = inference.GeneratorKey(entry.key, newest.step, newest.sha256)
-            inference.frames(key, GenerateView().explicit(inference.load(key).config.num_classes))
+            inference.frames(key, explore.START.explicit(inference.load(key).config.num_classes))
     except (RunStoreError, ValueError):  # the page will show the error
         return
 
@@ -242,6 +244,7 @@ ROUTES = [
     Route(SAMPLES_ROUTE, samples),
     Route("/robots.txt", robots),
     Route("/favicon.ico", favicon),
+    *delivery.ROUTES,
 ]
 OWN_PATHS = {route.path for route in ROUTES}
 

@@ -9,22 +9,23 @@ import streamlit as st
 
 from models.generator_file import GeneratorFileError
 from models.view_link import G_LENGTH, View, pairs
-from models.views import GenerateView, InterpolateView
+from models.views import ExploreView, InterpolateView
 from trainer.run_store import DamagedError, RunStoreError, StoredGenerator
 from webapp import address, catalog, inference, notices, wording
 from webapp.catalog import Listing, RunEntry
 from webapp.classes import Classes, plain
 from webapp.page import DrawingScene, Page, Scene
-from webapp.views import architecture, gallery, generate, interpolate, training
+from webapp.views import architecture, explore, gallery, interpolate, training
 
 PAGES = (
     Page(
-        "Generate",
-        ":material/edit:",
-        GenerateView,
-        generate.show,
-        "Handwritten digits that nobody wrote, drawn by a small neural network: choose digits and a seed.",
+        "Explore",
+        ":material/gesture:",
+        ExploreView,
+        explore.show,
+        "Handwritten digits that nobody wrote, drawn by a small neural network: drag one through its latent space.",
         draws=True,
+        start=explore.START,
     ),
     Page(
         "Interpolate",
@@ -88,7 +89,7 @@ def show(page: Page, links: Links) -> None:
     st.html(STYLE)
     st.logo(LOGO, size="large")
     listing = catalog.list_runs()
-    link = address.read(page.view)
+    link = address.read(page.view, page.start or page.view())
     for problem in listing.problems:
         text = f"Runs cannot be listed: {catalog.without_paths(problem)}"
         st.warning(plain(text), icon=":material/cloud_off:")

@@ -53,13 +53,16 @@ def load(key: GeneratorKey) -> LoadedGenerator:
     Raises `GeneratorGoneError`, `DamagedError` or `GeneratorFileError` if its file cannot be used, and
     `RunStoreError` if the store does not answer.
     """
-    path, content = _read(key)
+    path, content = read(key)
     torch.set_num_threads(1)  # a second thread does not speed up networks this small, and a training may need the core
     return read_generator(content, f"{key.run}/{path}")
 
 
-def _read(key: GeneratorKey) -> tuple[str, bytes]:
-    """Return the first of a generator's files that is intact: its path in the run's folder, and its content."""
+def read(key: GeneratorKey) -> tuple[str, bytes]:
+    """Return the first of a generator's files that is intact: its path in the run's folder, and its content.
+
+    Raises `GeneratorGoneError` or `DamagedError` if there is none, and `RunStoreError` if the store does not answer.
+    """
     run, archive = catalog.run_of(key.run), catalog.run_of(key.run).archive_path(key.sha256)
     for path in (*_listed(key), archive):
         with suppress(DamagedError):

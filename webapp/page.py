@@ -27,6 +27,8 @@ class Page:
     """What one sees on the page, for search engines and previews."""
     draws: bool = False
     """Whether the page draws with a generator; the frame then lets the visitor choose a checkpoint."""
+    start: View | None = None
+    """What a visitor sees who comes without a link; None: the defaults of the view."""
 
     @property
     def kind(self) -> str:

@@ -1,6 +1,8 @@
 """Tests of the app's pages, one file per page, and helpers to open and read a page in Streamlit's test runner."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import streamlit as st
 from streamlit.testing.v1 import AppTest
@@ -11,9 +13,9 @@ APP = Path(__file__).resolve().parents[2] / "webapp" / "app.py"
 KINDS = tuple(page.kind for page in frame.PAGES)
 
 
-def open_app(kind: str = "generate", session: AppTest | None = None, **query: str) -> AppTest:
+def open_app(kind: str = "explore", session: AppTest | None = None, **query: str) -> AppTest:
     """Open a page by a link with these parameters, as a new visitor or within the session of an open page."""
-    if kind == "generate":
+    if kind == "explore":
         app = AppTest.from_file(APP, default_timeout=30)
     else:
         app = AppTest.from_function(_page, default_timeout=30, kwargs={"kind": kind})
@@ -62,6 +64,12 @@ def words(app: AppTest) -> str:
 def html(app: AppTest) -> str:
     """Return all HTML on a page."""
     return "\n".join(str(element.proto.body) for element in app.get("html"))
+
+
+def drawn(app: AppTest) -> dict[str, Any]:
+    """Return what the component of a page that draws gets from the server."""
+    [component] = [json.loads(each.proto.json) for each in app.get("bidi_component") if "pictures" in each.proto.json]
+    return component
 
 
 def address(app: AppTest) -> dict[str, str]:

@@ -18,7 +18,7 @@ from webapp import catalog
 from webapp.environment import RUNS_VARIABLE
 
 CORPUS = Path(__file__).resolve().parent.parent / "links" / "v1.txt"
-DRAWING = ("generate", "interpolate")
+DRAWING = ("explore", "interpolate")
 
 
 def pictures(app: AppTest) -> list[str]:

@@ -1,0 +1,194 @@
+// A generator in the browser: the file that the server sends, and the networks of models/*.py in doubles, which give the
+// same pixels as the server to the last bit.
+
+import { latent, roundHalfEven } from "./random.js"
+import { lerp, oneHot, plane, slerp, truncate } from "./latents.js"
+import { batchNorm, classLayerNorm, conv, convTranspose, dense, leakyRelu, relu, tanh, wideSigmoid } from "./layers.js"
+
+const FORMAT = "digitforge-generator-1"
+const MAX_LATENTS = 4000 // of recent seeds
+
+export class Generator {
+  // `content` is the ArrayBuffer of a generator file. Throws an Error that says what is wrong with it.
+  constructor(content) {
+    const { metadata, tensor } = readSafetensors(content)
+    if (metadata.format !== FORMAT) throw new Error(`this is no generator file of this version (${metadata.format})`)
+    this.config = JSON.parse(metadata.model)
+    const build = FAMILIES[this.config.architecture]
+    if (!build) throw new Error(`networks of the family ${this.config.architecture} are not known here`)
+    this.forward = build(this.config, tensor)
+    this.known = new Map()
+    const { img_size: size, img_channels: channels } = this.config
+    this.shape = { height: size, width: size, channels }
+    this.bytes = size * size * channels
+  }
+
+  latent(seed) {
+    let z = this.known.get(seed)
+    if (!z) {
+      if (this.known.size >= MAX_LATENTS) this.known.clear()
+      z = latent(seed, this.config.z_dim, this.config.z_distribution)
+      this.known.set(seed, z)
+    }
+    return z
+  }
+
+  // Write the picture of a latent and a class row to `pixels` from `start` on: uint8, channels last.
+  draw(z, c, pixels, start = 0) {
+    const images = this.forward(z, c)
+    const { height, width, channels } = this.shape
+    const area = height * width
+    for (let channel = 0; channel < channels; channel++) {
+      for (let k = 0; k < area; k++) {
+        const value = Math.min(Math.max(images[channel * area + k], -1), 1)
+        pixels[start + k * channels + channel] = roundHalfEven((value + 1) * 127.5)
+      }
+    }
+  }
+
+  // Return functions that each draw one picture of a job into an array. A job is one of
+  // { pictures: [{ digit, seed }, ...], truncation }, { plane: { digit, corners, x, y }, truncation } and
+  // { path: { stops: [{ digit, seed }, ...], kind, frames } }, where `frames` counts those of one leg.
+  plan(job) {
+    const row = (digit) => oneHot(digit, this.config.num_classes)
+    const at = (z, c, k) => (pixels) => this.draw(z(), c, pixels, k * this.bytes)
+    if (job.pictures) {
+      return job.pictures.map(({ digit, seed }, k) => at(() => truncate(this.latent(seed), job.truncation), row(digit), k))
+    }
+    if (job.plane) {
+      const { digit, corners, x, y } = job.plane
+      const z = () => truncate(plane(corners.map((seed) => this.latent(seed)), x, y), job.truncation)
+      return [at(z, row(digit), 0)]
+    }
+    const { stops, kind, frames } = job.path
+    const between = kind === "slerp" ? slerp : lerp
+    const steps = [at(() => this.latent(stops[0].seed), row(stops[0].digit), 0)]
+    for (let leg = 0; leg + 1 < stops.length; leg++) {
+      const [from, to] = [stops[leg], stops[leg + 1]]
+      for (let k = 1; k < frames; k++) {
+        const t = k / (frames - 1)
+        const z = () => between(this.latent(from.seed), this.latent(to.seed), t)
+        steps.push(at(z, lerp(row(from.digit), row(to.digit), t), steps.length))
+      }
+    }
+    return steps
+  }
+}
+
+// --- The file
+
+// Return the metadata of a safetensors file, and a function from a tensor's name to its numbers as doubles.
+function readSafetensors(content) {
+  let header, start
+  try {
+    start = 8 + Number(new DataView(content).getBigUint64(0, true))
+    header = JSON.parse(new TextDecoder().decode(new Uint8Array(content, 8, start - 8)))
+  } catch {
+    throw new Error("this is no safetensors file, or a damaged one")
+  }
+  const tensor = (name) => {
+    const entry = header[name]
+    if (!entry) throw new Error(`the file has no tensor ${name}`)
+    if (entry.dtype !== "F32") throw new Error(`the tensor ${name} is ${entry.dtype}, not F32`)
+    const [from, to] = entry.data_offsets
+    if (start + to > content.byteLength) throw new Error("the file is cut off")
+    return Float64Array.from(new Float32Array(content.slice(start + from, start + to)))
+  }
+  return { metadata: header.__metadata__ ?? {}, tensor }
+}
+
+// --- Families: the forward passes of models/*.py. Each returns a function (z, c) -> image (C, H, W) in [-1, 1].
+
+const FAMILIES = { forge, mlp, dcgan, dropout_gan: dropoutGan, conv_cgan: convCgan }
+
+function forge({ z_dim: zDim, num_classes: classes, img_size: size, img_channels: channels, g_widths: [wide, narrow] }, w) {
+  const base = size / 4
+  const embed = classes ? dense(w("embed.weight"), null, classes, zDim) : null
+  const inputs = joined(zDim, classes ? zDim : 0)
+  const fc = dense(w("fc.weight"), w("fc.bias"), classes ? 2 * zDim : zDim, wide * base ** 2)
+  const norm = (name, width, side) => classLayerNorm(w(`${name}.gain`), w(`${name}.bias`), Math.max(classes, 1), width, side ** 2)
+  const norm1 = norm("norm1", wide, base)
+  const conv1 = conv(w("conv1.weight"), w("conv1.bias"), wide, wide, base, 3)
+  const norm2 = norm("norm2", wide, base)
+  const up1 = convTranspose(w("up1.weight"), w("up1.bias"), wide, narrow, base, 4, 2, 1)
+  const norm3 = norm("norm3", narrow, 2 * base)
+  const conv2 = conv(w("conv2.weight"), w("conv2.bias"), narrow, narrow, 2 * base, 3)
+  const norm4 = norm("norm4", narrow, 2 * base)
+  const up2 = convTranspose(w("up2.weight"), w("up2.bias"), narrow, channels, 2 * base, 4, 2, 1)
+  const one = new Float64Array([1])
+  return (z, c) => {
+    const row = classes ? c : one
+    let x = relu(norm1(fc(inputs(z, embed?.(c))), row))
+    x = relu(norm2(conv1(x), row))
+    x = relu(norm3(up1(x), row))
+    x = relu(norm4(conv2(x), row))
+    return tanh(up2(x))
+  }
+}
+
+function mlp({ z_dim: zDim, num_classes: classes, img_size: size, img_channels: channels, g_widths: widths }, w) {
+  const embed = classes ? dense(w("embed.weight"), w("embed.bias"), classes, zDim) : null
+  const inputs = joined(zDim, classes ? zDim : 0)
+  const all = [classes ? 2 * zDim : zDim, ...widths]
+  const hidden = widths.map((width, k) => dense(w(`hidden.${k}.weight`), w(`hidden.${k}.bias`), all[k], width))
+  const norms = widths.map((width, k) => batchNorm(w, `norms.${k}`, width, 1, 1e-3))
+  const out = dense(w("out.weight"), w("out.bias"), all.at(-1), channels * size ** 2)
+  return (z, c) => {
+    let x = inputs(z, embed?.(c))
+    hidden.forEach((layer, k) => { x = norms[k](leakyRelu(layer(x))) })
+    return tanh(out(x))
+  }
+}
+
+function dcgan({ z_dim: zDim, num_classes: classes, img_size: size, img_channels: channels, g_widths: [wide, narrow] }, w) {
+  const base = size / 4
+  const inputs = joined(zDim, classes)
+  // From one pixel, a transposed convolution is a dense layer.
+  const first = transposed(w("up1.weight"), zDim + classes, wide * base ** 2)
+  const up1 = dense(first, null, zDim + classes, wide * base ** 2)
+  const norm1 = batchNorm(w, "norm1", wide, base ** 2, 1e-5)
+  const up2 = convTranspose(w("up2.weight"), null, wide, narrow, base, 4, 2, 1)
+  const norm2 = batchNorm(w, "norm2", narrow, (2 * base) ** 2, 1e-5)
+  const up3 = convTranspose(w("up3.weight"), null, narrow, channels, 2 * base, 4, 2, 1)
+  return (z, c) => tanh(up3(relu(norm2(up2(relu(norm1(up1(inputs(z, c)))))))))
+}
+
+function dropoutGan({ z_dim: zDim, img_size: size, img_channels: channels, g_widths: [foundation, middle, last] }, w) {
+  const base = size / 4
+  const fc = dense(w("fc.weight"), w("fc.bias"), zDim, foundation * base ** 2)
+  const up1 = convTranspose(w("up1.weight"), w("up1.bias"), foundation, middle, base, 4, 2, 1)
+  const up2 = convTranspose(w("up2.weight"), w("up2.bias"), middle, last, 2 * base, 4, 2, 1)
+  const out = conv(w("out.weight"), w("out.bias"), last, channels, size, 7)
+  return (z) => wideSigmoid(out(leakyRelu(up2(leakyRelu(up1(leakyRelu(fc(z))))))))
+}
+
+function convCgan({ z_dim: zDim, num_classes: classes, img_size: size, img_channels: channels, g_widths: widths }, w) {
+  const inputs = joined(zDim, classes)
+  const all = [...widths, channels]
+  const fc = dense(w("fc.weight"), w("fc.bias"), zDim + classes, widths[0] * (size / 4) ** 2)
+  let side = size / 4
+  const layers = [2, 2, 1, 1].map((stride, k) => {
+    const norm = batchNorm(w, `norms.${k}`, all[k], side ** 2, 1e-3)
+    const up = convTranspose(w(`convs.${k}.weight`), w(`convs.${k}.bias`), all[k], all[k + 1], side, 5, stride, (5 - stride) >> 1)
+    side *= stride
+    return (x) => up(relu(norm(x)))
+  })
+  return (z, c) => wideSigmoid(layers.reduce((x, layer) => layer(x), fc(inputs(z, c))))
+}
+
+// Return a function that puts two arrays one after the other.
+function joined(first, second) {
+  const both = new Float64Array(first + second)
+  return (a, b) => {
+    both.set(a)
+    if (second) both.set(b, first)
+    return both
+  }
+}
+
+// Return a matrix (rows, columns) as (columns, rows).
+function transposed(matrix, rows, columns) {
+  const found = new Float64Array(matrix.length)
+  for (let r = 0; r < rows; r++) for (let c = 0; c < columns; c++) found[c * rows + r] = matrix[r * columns + c]
+  return found
+}

@@ -1,0 +1,82 @@
+"""What the pages that draw in the browser get from the server, and what they report."""
+
+import functools
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, TypeVar
+from urllib.parse import parse_qsl
+
+from models import pictures
+from models.config import ModelConfig
+from models.trace import sizes
+from models.view_link import View, from_pairs, pairs
+from models.views import MAX_LINK, DrawingView
+from webapp import delivery, inference, wording
+from webapp.environment import ROUTES_VARIABLE
+from webapp.export import data_url
+from webapp.page import DrawingScene
+
+MAX_MMAC = 30
+"""Limit of the multiply-accumulates of a picture, in millions, that the browser draws itself."""
+
+V = TypeVar("V", bound=DrawingView)
+
+
+def scene_data(scene: DrawingScene[V], view: V, *, with_pictures: bool) -> dict[str, Any]:
+    """Return the values with which a page starts, for its component: see webapp/browser/drawer.js.
+
+    `view` must be explicit. `with_pictures` adds its pictures, side by side in one PNG.
+    """
+    config, classes = scene.config, scene.classes
+    channels, height, width = config.image_shape
+    return {
+        "version": scene.version,
+        "scripts": delivery.scripts_url(),
+        "weights": delivery.weights_url(scene.generator.sha256) if drawn_in_browser(config) else "",
+        "scope": dict(pairs(View(run=view.run, step=view.step, g=view.g))),
+        "noun": classes.noun,
+        "nouns": classes.nouns,
+        "classes": [
+            {"name": classes.name(label), "one": classes.one(label), "picture": classes.picture(label)}
+            for label in classes.labels
+        ],
+        "picture": classes.picture(None),
+        "size": [height, width, channels],
+        "view": _values(view),
+        "pictures": data_url(pictures.sprite(inference.frames(scene.generator, view))) if with_pictures else "",
+        "drawn_by": f"drawn by {scene.entry.name} after {wording.count(scene.checkpoint.nimg)} training images.",
+    }
+
+
+def _values(view: View) -> dict[str, Any]:
+    return {name: value for name, value in vars(view).items() if name not in ("run", "step", "g")}
+
+
+def drawn_in_browser(config: ModelConfig) -> bool:
+    """Return whether the browser draws with such a generator itself: our routes exist, and it is small enough."""
+    return bool(os.environ.get(ROUTES_VARIABLE)) and _multiply_accumulates(config) <= MAX_MMAC * 1e6
+
+
+@functools.cache
+def _multiply_accumulates(config: ModelConfig) -> int:
+    (_, (generator, _)) = sizes(config)
+    return generator
+
+
+def reported(scene: DrawingScene[V], report: object) -> V | None:
+    """Return the view that the browser reported; None without a report of this version or for one that is invalid.
+
+    A report comes from outside, so it may hold anything.
+    """
+    if not isinstance(report, Mapping) or report.get("version") != scene.version:
+        return None
+    text = report.get("text")
+    if not isinstance(text, str) or len(text) > MAX_LINK:
+        return None
+    try:
+        view = from_pairs(type(scene.view), parse_qsl(text, keep_blank_values=True, max_num_fields=50))
+        view = view.explicit(scene.config.num_classes)
+    except ValueError:
+        return None
+    return replace(view, run=scene.view.run, step=scene.view.step, g=scene.view.g)

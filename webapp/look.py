@@ -1,0 +1,170 @@
+"""A closer look at one picture: what the digit reader and the discriminator make of it, and what it resembles."""
+
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+import anyio.to_thread
+import numpy as np
+import safetensors.torch
+import streamlit as st
+import torch
+from numpy.typing import NDArray
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from torch import Tensor
+
+from models import pictures, sampling
+from models.digit_reader import IMG_SIZE, NUM_CLASSES, load_digit_reader, read_digits
+from models.discriminator import Discriminator
+from models.generator_file import LoadedGenerator
+from models.networks import build_discriminator
+from models.view_link import ViewError
+from models.views import DrawingView, ExploreView, GenerateView, from_query
+from trainer import data
+from trainer.run_store import RunStoreError
+from webapp import catalog, inference
+from webapp.export import data_url
+
+NEAREST = 5
+"""Number of training images that are shown."""
+REAL = 100
+"""Number of real digits that the discriminator compares a picture with."""
+CHUNK = 10_000
+"""Training images that are compared at once."""
+MAX_WAITING = 8
+"""Limit of the requests that wait for their turn."""
+NETWORKS_FILE = "networks.safetensors"
+NOT_MNIST = "The digit reader reads MNIST's digits only, and this generator draws something else."
+
+
+def look(key: inference.GeneratorKey, view: DrawingView) -> dict[str, Any]:
+    """Judge the first picture of a view; return plain values for JSON.
+
+    `probabilities` are those of the ten digits, or [] where the reader cannot read; `nearest` are the training images
+    at the smallest L2 distance, with black = 0 and white = 1.
+    """
+    loaded = inference.load(key)
+    view = view.explicit(loaded.config.num_classes)
+    picture = inference.frames(key, view)[:1]
+    label = view.digit if isinstance(view, ExploreView) else (view.digits or (None,))[0] if _is_grid(view) else None
+    answer = {"probabilities": [], "reader": NOT_MNIST, "nearest": [], "nearest_help": ""}
+    if _draws_mnist(loaded):
+        _, logits = read_digits(_reader(), picture)
+        answer["probabilities"] = torch.softmax(logits[0].double(), 0).tolist()
+        answer |= _nearest(picture[0])
+    return answer | {"verdict": _verdict(key, loaded, picture, label), "px": pictures.digest(picture)}
+
+
+def _is_grid(view: DrawingView) -> bool:
+    return isinstance(view, GenerateView)
+
+
+def _draws_mnist(loaded: LoadedGenerator) -> bool:
+    files = loaded.provenance.get("data") or {}
+    is_mnist = all(data.MNIST_SHA256.get(name) == sha256 for name, sha256 in files.items())
+    config = loaded.config
+    return is_mnist and config.image_shape == (1, IMG_SIZE, IMG_SIZE) and config.num_classes in (0, NUM_CLASSES)
+
+
+@st.cache_resource(show_spinner=False)
+def _reader() -> Any:
+    return load_digit_reader()
+
+
+@st.cache_resource(show_spinner=False)
+def _training_images() -> data.Dataset | None:
+    """Return MNIST's training images; None where the server does not have them."""
+    try:
+        return data.load_dataset()
+    except (data.DatasetError, OSError):
+        return None
+
+
+def _nearest(picture: NDArray[np.uint8]) -> dict[str, Any]:
+    dataset = _training_images()
+    if dataset is None:
+        return {"nearest_help": "The training images are not on this server."}
+    images = dataset.images.reshape(len(dataset.images), -1)
+    x = torch.from_numpy(picture.reshape(-1).astype(np.float32) / 255)
+    squares = [
+        (torch.from_numpy(np.asarray(images[start : start + CHUNK])).float() / 255 - x).square().sum(1)
+        for start in range(0, len(images), CHUNK)
+    ]
+    distances, indices = torch.cat(squares).sqrt().topk(NEAREST, largest=False)
+    found = [
+        {
+            "png": data_url(sampling.to_png(np.asarray(dataset.images[index]).reshape(picture.shape))),
+            "digit": int(dataset.labels[index]),
+            "index": index,
+            "distance": distance,
+        }
+        for index, distance in zip(indices.tolist(), distances.tolist(), strict=True)
+    ]
+    return {
+        "nearest": found,
+        "nearest_help": "Distance over all pixels, with black = 0 and white = 1. A copy would be at 0; one real digit "
+        "in a hundred is nearer than 1.29 to a training image.",
+    }
+
+
+# --- The discriminator
+
+
+def _verdict(
+    key: inference.GeneratorKey, loaded: LoadedGenerator, picture: NDArray[np.uint8], label: int | None
+) -> str:
+    """Return how real D takes the picture for, compared with real digits."""
+    if key.run.startswith(catalog.SHIPPED):
+        return "The shipped runs come without their discriminators. Train one of your own to ask it."
+    dataset = _training_images()
+    if not _draws_mnist(loaded) or dataset is None:
+        return "The training images are not on this server, so there is nothing to compare with."
+    D = _discriminator(key.run, key.step)
+    if D is None:
+        return "The discriminator of this checkpoint is no longer stored; that of the newest checkpoint is."
+    own, real = _logits(D, loaded, picture, label, dataset)
+    lower = int((real < own).sum())
+    kind = "real digits" if label is None else f"real {label}s"
+    return f"It takes this picture for more real than {lower} of {len(real)} {kind}."
+
+
+@st.cache_resource(max_entries=4, show_spinner=False)
+def _discriminator(run: str, step: int) -> Discriminator | None:
+    """Return the discriminator of a checkpoint; None if it is not stored."""
+    with suppress(RunStoreError, ValueError, RuntimeError):
+        checkpoint = next(each for each in catalog.run_of(run).checkpoints() if each.step == step)
+        networks = safetensors.torch.load(checkpoint.read(NETWORKS_FILE))
+        D = build_discriminator(inference_config(run))
+        D.load_state_dict({name.removeprefix("D."): tensor for name, tensor in networks.items() if name[:2] == "D."})
+        return D.float().eval().requires_grad_(False)
+    return None
+
+
+def inference_config(run: str) -> Any:
+    """Return the `ModelConfig` of a run."""
+    from models.config import ModelConfig
+
+    return ModelConfig.from_dict(dict(catalog.run_record(run).config["model"]))
+
+
+@torch.inference_mode()
+def _logits(
+    D: Discriminator, loaded: LoadedGenerator, picture: NDArray[np.uint8], label: int | None, dataset: data.Dataset
+) -> tuple[float, Tensor]:
+    """Return D's logit of the picture, and those (REAL,) of real digits of its class.
+
+    A D that compares images of one class gets the picture in a group with others of the same generator.
+    """
+    group, classes = loaded.config.group_size, loaded.config.num_classes
+    others = sampling.draw(
+        loaded.generator,
+        sampling.latents(range(group - 1), loaded.config),
+        sampling.one_hot([label or 0] * (group - 1), classes),
+    ) if group > 1 else picture[:0]  # fmt: skip
+    fakes = torch.from_numpy(np.concatenate([picture, others]))[:, None]
+    own = D(sampling.from_uint8(fakes), sampling.one_hot([label or 0] * group, classes))[0]
+    labels = np.asarray(dataset.labels)
+    chosen = np.flatnonzero(labels == label if classes else labels >= 0)[: REAL - REAL % group]
+    reals = torch.from_numpy(np.asarray(dataset.images[chosen]).reshape(-1, 1, IMG_SIZE, IMG_SIZE))
+    return float(own), D(sampling.from_uint8(reals), sampling.one_hot(labels[chosen].tolist(), classes))
