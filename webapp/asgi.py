@@ -20,7 +20,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette_compress import CompressMiddleware
 
-from webapp import delivery
+from webapp import delivery, share
 from webapp.environment import HOSTS_VARIABLE, ROUTES_VARIABLE, SAMPLES_ROUTE
 from webapp.shell import not_found, script_hashes, shell
 
@@ -56,7 +56,7 @@ HEADERS = {
 
 
 class SecurityHeaders:
-    """Middleware that adds `HEADERS` to every HTTP response."""
+    """Middleware that adds `HEADERS` to every HTTP response that does not have its own."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -64,7 +64,9 @@ class SecurityHeaders:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(HEADERS)
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers.setdefault(name, value)
             await send(message)
 
         await self.app(scope, receive, send_with_headers if scope["type"] == "http" else send)
@@ -245,6 +247,7 @@ ROUTES = [
     Route("/robots.txt", robots),
     Route("/favicon.ico", favicon),
     *delivery.ROUTES,
+    *share.Routes().routes,
 ]
 OWN_PATHS = {route.path for route in ROUTES}
 

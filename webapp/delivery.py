@@ -70,8 +70,10 @@ def _generator(sha256: str) -> bytes | None:
 
     try:
         entry, _ = catalog.holder(sha256[:G_LENGTH], catalog.list_runs())
-        found = entry and catalog.generator(entry.key, View(g=sha256[:G_LENGTH]))
-        if entry is None or found is None or found.sha256 != sha256:
+        if entry is None:
+            return None
+        found = catalog.generator(entry.key, View(g=sha256[:G_LENGTH]))
+        if found is None or found.sha256 != sha256:
             return None
         return _content(sha256, inference.GeneratorKey(entry.key, found.step, sha256))
     except RunStoreError:

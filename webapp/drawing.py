@@ -55,11 +55,12 @@ def _values(view: View) -> dict[str, Any]:
 
 def drawn_in_browser(config: ModelConfig) -> bool:
     """Return whether the browser draws with such a generator itself: our routes exist, and it is small enough."""
-    return bool(os.environ.get(ROUTES_VARIABLE)) and _multiply_accumulates(config) <= MAX_MMAC * 1e6
+    return bool(os.environ.get(ROUTES_VARIABLE)) and multiply_accumulates(config) <= MAX_MMAC * 1e6
 
 
 @functools.cache
-def _multiply_accumulates(config: ModelConfig) -> int:
+def multiply_accumulates(config: ModelConfig) -> int:
+    """Return the multiply-accumulates of one picture."""
     (_, (generator, _)) = sizes(config)
     return generator
 

@@ -1,26 +1,22 @@
 """A closer look at one picture: what the digit reader and the discriminator make of it, and what it resembles."""
 
 from contextlib import suppress
-from dataclasses import replace
 from typing import Any
 
-import anyio.to_thread
 import numpy as np
 import safetensors.torch
 import streamlit as st
 import torch
 from numpy.typing import NDArray
-from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
 from torch import Tensor
 
 from models import pictures, sampling
+from models.config import ModelConfig
 from models.digit_reader import IMG_SIZE, NUM_CLASSES, load_digit_reader, read_digits
 from models.discriminator import Discriminator
 from models.generator_file import LoadedGenerator
 from models.networks import build_discriminator
-from models.view_link import ViewError
-from models.views import DrawingView, ExploreView, GenerateView, from_query
+from models.views import DrawingView, ExploreView, GenerateView
 from trainer import data
 from trainer.run_store import RunStoreError
 from webapp import catalog, inference
@@ -32,8 +28,6 @@ REAL = 100
 """Number of real digits that the discriminator compares a picture with."""
 CHUNK = 10_000
 """Training images that are compared at once."""
-MAX_WAITING = 8
-"""Limit of the requests that wait for their turn."""
 NETWORKS_FILE = "networks.safetensors"
 NOT_MNIST = "The digit reader reads MNIST's digits only, and this generator draws something else."
 
@@ -47,7 +41,7 @@ def look(key: inference.GeneratorKey, view: DrawingView) -> dict[str, Any]:
     loaded = inference.load(key)
     view = view.explicit(loaded.config.num_classes)
     picture = inference.frames(key, view)[:1]
-    label = view.digit if isinstance(view, ExploreView) else (view.digits or (None,))[0] if _is_grid(view) else None
+    label = _label(view)
     answer = {"probabilities": [], "reader": NOT_MNIST, "nearest": [], "nearest_help": ""}
     if _draws_mnist(loaded):
         _, logits = read_digits(_reader(), picture)
@@ -56,8 +50,11 @@ def look(key: inference.GeneratorKey, view: DrawingView) -> dict[str, Any]:
     return answer | {"verdict": _verdict(key, loaded, picture, label), "px": pictures.digest(picture)}
 
 
-def _is_grid(view: DrawingView) -> bool:
-    return isinstance(view, GenerateView)
+def _label(view: DrawingView) -> int | None:
+    """Return the class of the first picture of a view; None: it has none."""
+    if isinstance(view, ExploreView):
+        return view.digit
+    return view.digits[0] if isinstance(view, GenerateView) and view.digits else None
 
 
 def _draws_mnist(loaded: LoadedGenerator) -> bool:
@@ -122,7 +119,7 @@ def _verdict(
         return "The training images are not on this server, so there is nothing to compare with."
     D = _discriminator(key.run, key.step)
     if D is None:
-        return "The discriminator of this checkpoint is no longer stored; that of the newest checkpoint is."
+        return "The discriminator of this checkpoint is not stored; a run keeps those of its newest checkpoints."
     own, real = _logits(D, loaded, picture, label, dataset)
     lower = int((real < own).sum())
     kind = "real digits" if label is None else f"real {label}s"
@@ -135,17 +132,10 @@ def _discriminator(run: str, step: int) -> Discriminator | None:
     with suppress(RunStoreError, ValueError, RuntimeError):
         checkpoint = next(each for each in catalog.run_of(run).checkpoints() if each.step == step)
         networks = safetensors.torch.load(checkpoint.read(NETWORKS_FILE))
-        D = build_discriminator(inference_config(run))
+        D = build_discriminator(ModelConfig.from_dict(dict(catalog.run_record(run).config["model"])))
         D.load_state_dict({name.removeprefix("D."): tensor for name, tensor in networks.items() if name[:2] == "D."})
         return D.float().eval().requires_grad_(False)
     return None
-
-
-def inference_config(run: str) -> Any:
-    """Return the `ModelConfig` of a run."""
-    from models.config import ModelConfig
-
-    return ModelConfig.from_dict(dict(catalog.run_record(run).config["model"]))
 
 
 @torch.inference_mode()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.pages import KINDS, html, open_app, words
+from tests.pages import KINDS, drawn, html, open_app, words
 from tests.sample_run import write_run
 from trainer.run_store import Run
 

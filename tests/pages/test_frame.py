@@ -8,7 +8,7 @@ import pytest
 import streamlit as st
 
 from models.generator_file import generator_bytes
-from tests.pages import KINDS, address, check, html, open_app, refresh, words
+from tests.pages import KINDS, address, check, drawn, html, open_app, refresh, words
 from tests.sample_run import (
     STEPS_PER_EPOCH,
     generator,
@@ -114,7 +114,7 @@ def test_a_started_run_gives_way_to_its_first_checkpoint(runs: Path) -> None:
     app = open_app()
     assert "has just started" in words(app)
     write_checkpoint(run, 1, model_config())
-    assert html(refresh(app)).count("<img ") == 100
+    assert drawn(refresh(app))["pictures"]
 
 
 def test_a_run_that_ended_before_its_first_checkpoint(runs: Path) -> None:

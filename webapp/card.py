@@ -1,0 +1,57 @@
+"""The card of a link, for previews in chats: its pictures on a dark ground, with a line of text."""
+
+import io
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from models.sampling import image_grid
+from models.views import DrawingView, ExploreView, GenerateView, InterpolateView
+
+SIZE = WIDTH, HEIGHT = 1200, 630
+GROUND = (18, 21, 27)
+TEXT = (231, 234, 240)
+QUIET = (150, 160, 178)
+MARGIN, FOOT = 40, 92
+FILM = 24
+"""Limit of the frames of an interpolation on a card."""
+
+
+def card(view: DrawingView, pixels: NDArray[np.uint8], title: str, subtitle: str) -> bytes:
+    """Return a PNG of `WIDTH` x `HEIGHT` with the pictures of a view as large as they fit."""
+    image = Image.new("RGB", SIZE, GROUND)
+    room = (WIDTH - 2 * MARGIN, HEIGHT - MARGIN - FOOT)
+    if isinstance(view, ExploreView):
+        _paste(image, pixels[:1], 1, (MARGIN, MARGIN, room[1], room[1]))
+        left = MARGIN + room[1] + 32
+        _paste(image, pixels[1:], view.count, (left, MARGIN, WIDTH - MARGIN - left, room[1]))
+    elif isinstance(view, InterpolateView):
+        chosen = np.unique(np.linspace(0, len(pixels) - 1, min(FILM, len(pixels))).round().astype(int))
+        _paste(image, pixels[chosen], _columns(len(chosen), room), (MARGIN, MARGIN, *room))
+    else:
+        rows = len(view.digits or (0,)) if isinstance(view, GenerateView) else 1
+        columns = len(pixels) // rows if rows > 1 else _columns(len(pixels), room)
+        _paste(image, pixels, columns, (MARGIN, MARGIN, *room))
+    draw = ImageDraw.Draw(image)
+    draw.text((MARGIN, HEIGHT - FOOT + 14), title, TEXT, ImageFont.load_default(30))
+    draw.text((MARGIN, HEIGHT - FOOT + 54), subtitle, QUIET, ImageFont.load_default(20))
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def _columns(number: int, room: tuple[int, int]) -> int:
+    """Return the columns with which `number` square pictures fill the room best."""
+    return max(range(1, number + 1), key=lambda columns: min(room[0] / columns, room[1] / -(-number // columns)))
+
+
+def _paste(image: Image.Image, pixels: NDArray[np.uint8], columns: int, box: tuple[int, int, int, int]) -> None:
+    """Paste pictures in rows into the middle of a box (left, top, width, height), enlarged by a whole number."""
+    left, top, width, height = box
+    grid = Image.fromarray(image_grid(pixels, columns)).convert("RGB")
+    scale = min(width / grid.width, height / grid.height)
+    scale = int(scale) if scale >= 1 else scale
+    size = max(round(grid.width * scale), 1), max(round(grid.height * scale), 1)
+    grid = grid.resize(size, Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.BOX)
+    image.paste(grid, (left + (width - size[0]) // 2, top + (height - size[1]) // 2))

@@ -1,0 +1,152 @@
+"""What a link shows, drawn for routes: found by its hash, bounded in work, and one file for each kind.
+
+The pages of the app draw in fragments of Streamlit; these functions draw for an HTTP request without one.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import anyio
+import anyio.to_thread
+import numpy as np
+import streamlit as st
+from numpy.typing import NDArray
+
+from models import pictures
+from models.sampling import image_grid, to_png
+from models.view_link import G_LENGTH, View, ViewError
+from models.views import DrawingView, GenerateView, InterpolateView, Permalink, from_query
+from trainer.run_store import RunStoreError, StoredGenerator
+from webapp import catalog, inference
+from webapp.catalog import RunEntry
+from webapp.classes import Classes
+from webapp.drawing import multiply_accumulates
+
+SLOTS = 2
+"""Requests that draw at the same time."""
+MAX_WAITING = 16
+"""Limit of the requests that wait for a slot."""
+MAX_WORK = 20e9
+"""Limit of the multiply-accumulates of one request: a few seconds for the slowest generators that are shipped."""
+SPRITE_COLUMNS = 64
+T = TypeVar("T")
+
+
+class NotHereError(RunStoreError):
+    """The generator that a link names is not among the runs that the app can see."""
+
+
+class BusyError(RuntimeError):
+    """More requests wait than the server can serve soon."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """A link with its generator."""
+
+    link: Permalink
+    """With every value named, and with the generator's hash."""
+    is_pinned: bool
+    """Whether the link named the generator itself."""
+    entry: RunEntry
+    stored: StoredGenerator
+    key: inference.GeneratorKey
+    classes: Classes
+
+    def pixels(self) -> NDArray[np.uint8]:
+        """Draw the view."""
+        return inference.frames(self.key, self.link.view)
+
+
+def find(items: Sequence[tuple[str, str]]) -> Found:
+    """Return what the query of a permalink names.
+
+    Raises `ViewError` for a bad value or for too much work, `NotHereError`, and other errors of a run store.
+    """
+    link = from_query(items)
+    entry, stored = locate(link.view)
+    key = inference.GeneratorKey(entry.key, stored.step, stored.sha256)
+    loaded = inference.load(key)
+    view = link.view.explicit(loaded.config.num_classes)
+    number = view.number if isinstance(view, InterpolateView) else _pictures(view)
+    limit = int(MAX_WORK // multiply_accumulates(loaded.config))
+    if number > limit:
+        name = "frames" if isinstance(view, InterpolateView) else "count"
+        raise ViewError(name, f"makes {number} pictures; of this generator, one request draws at most {limit}")
+    view = dataclasses.replace(view, run=entry.key, step=stored.step, g=stored.sha256[:G_LENGTH])
+    classes = Classes(loaded.config.num_classes, loaded.class_names)
+    return Found(Permalink(view, link.px), bool(link.view.g), entry, stored, key, classes)
+
+
+def _pictures(view: DrawingView) -> int:
+    return len(view.digits or (0,)) * view.count if isinstance(view, GenerateView) else 1
+
+
+def locate(view: View) -> tuple[RunEntry, StoredGenerator]:
+    """Return the run and the generator that a view names; a named hash is looked for in all runs."""
+    listing = catalog.list_runs()
+    entry = listing.find(view.run) if view.run else listing.default()
+    if entry and (found := catalog.generator(entry.key, view)):
+        return entry, found
+    if view.g:
+        entry, is_complete = catalog.holder(view.g, listing)
+        if entry and (found := catalog.generator(entry.key, View(g=view.g))):
+            return entry, found
+        more = "" if is_complete else " Not all runs could be searched in time; try again."
+        raise NotHereError(f"the generator {view.g} is not among the runs that this app can see.{more}")
+    where = f"the run {view.run}" if view.run else "a run"
+    raise NotHereError(f"{where}, step {view.step if view.step is not None else 'newest'}, is not here")
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def _file(sha256: str, text: str, kind: str, _found: Found) -> tuple[str, bytes]:
+    pixels = _found.pixels()
+    px = pictures.digest(pixels)
+    if kind == "frames":
+        return px, to_png(image_grid(pixels, min(len(pixels), SPRITE_COLUMNS)))
+    note = Permalink(_found.link.view, px).text
+    return px, pictures.file_of(_found.link.view, pixels, kind, note)
+
+
+def file(found: Found, kind: str) -> tuple[str, bytes]:
+    """Return the digest of a view's pixels, and its file: png, gif, webp, or frames, which are those side by side.
+
+    The frames lie in rows of at most `SPRITE_COLUMNS`. Raises `ValueError` for an animation of what does not move.
+    """
+    return _file(found.key.sha256, Permalink(found.link.view).text, kind, found)
+
+
+def digest(found: Found) -> tuple[str, int]:
+    """Return the digest of a view's pixels, and their number."""
+    pixels = found.pixels()
+    return pictures.digest(pixels), pixels.size
+
+
+def verdict(px: str, drawn: str, number: int) -> str:
+    """Return in words whether the pixels of a link were reproduced; `px` is empty for a link that does not say."""
+    if not px:
+        return f"{number:,} pixels with the digest {drawn}."
+    if px == drawn:
+        return f"Reproduced: the same {number:,} pixels."
+    return f"Not reproduced: the digest of the {number:,} pixels is {drawn}, and the link says {px}."
+
+
+class Limited:
+    """Runs functions in threads: `SLOTS` at a time, while at most `MAX_WAITING` wait."""
+
+    def __init__(self) -> None:
+        self._limiter: anyio.CapacityLimiter | None = None  # needs an event loop
+        self._waiting = 0
+
+    async def run(self, function: Callable[[], T]) -> T:
+        """Return what a function returns. Raises `BusyError` if too many wait already."""
+        if self._waiting >= SLOTS + MAX_WAITING:
+            raise BusyError
+        self._limiter = self._limiter or anyio.CapacityLimiter(SLOTS)
+        self._waiting += 1
+        try:
+            return await anyio.to_thread.run_sync(function, limiter=self._limiter)
+        finally:
+            self._waiting -= 1

@@ -1,0 +1,202 @@
+"""The HTML of a permalink: a page without JavaScript, and the form that other sites embed."""
+
+import html
+import time
+from pathlib import Path
+from urllib.parse import urlencode
+
+from models.scores import SCORES
+from models.view_link import encode
+from models.views import DrawingView, ExploreView, GenerateView, InterpolateView, Permalink
+from webapp import catalog, rendering, wording
+from webapp.rendering import Found
+
+EMBED_WIDTH, EMBED_HEIGHT = 480, 520
+SHOWN_SCORES = ("label_accuracy", "fid")
+
+STYLE, EMBED_STYLE = (Path(__file__).with_name(name) for name in ("share_page.css", "embed.css"))
+
+
+def title(found: Found) -> str:
+    """Return what the pictures are, such as `From a 3 to an 8`."""
+    view, classes = found.link.view, found.classes
+    if isinstance(view, InterpolateView):
+        if view.from_digit is None or view.to_digit is None:
+            return f"From seed {view.from_seed} to seed {view.to_seed}"
+        names = [classes.one(digit) for digit, _ in view.stops if digit is not None]
+        over = f" over {', '.join(names[1:-1])}" if len(names) > 2 else ""
+        return f"From {names[0]} to {names[-1]}{over}"
+    if isinstance(view, ExploreView):
+        return f"{classes.picture(view.digit)}, and more that nobody wrote"
+    if isinstance(view, GenerateView):
+        number = len(view.digits or (0,)) * view.count
+        if number == 1:
+            return f"{classes.picture((view.digits or (None,))[0])}, seed {view.seed}"
+        return f"{number} pictures of {classes.listed(view.digits or ())}"
+    return "A picture"
+
+
+def origin(found: Found) -> str:
+    """Return which generator drew the pictures, such as `Drawn by forge, epoch 10, after 600k training images`."""
+    stored = found.stored
+    return f"Drawn by {found.entry.name}, epoch {stored.epoch}, after {wording.count(stored.nimg)} training images"
+
+
+def details(found: Found) -> list[tuple[str, str]]:
+    """Return names and values that describe the pictures and their generator."""
+    view, stored = found.link.view, found.stored
+    rows = [("Pictures", _seeds(view, found)), ("Generator", f"{origin(found)} (step {stored.step:,})")]
+    if started := found.entry.started:
+        rows.append(("Trained", time.strftime("%-d %B %Y", time.gmtime(started))))
+    if scores := catalog.evaluation(found.entry.key, stored.step):
+        texts = [
+            f"{SCORES[name].title} {SCORES[name].show(value)} (real digits {SCORES[name].show(real)})"
+            for name in SHOWN_SCORES
+            if isinstance(value := scores.generated.get(name), float)
+            and isinstance(real := scores.floor.get(name), float)
+        ]
+        if texts:
+            rows.append(("Scores", f"{', '.join(texts)}, of {scores.count:,} digits"))
+    rows.append(("Hash", stored.sha256[:12]))
+    return rows
+
+
+def _seeds(view: DrawingView, found: Found) -> str:
+    if isinstance(view, InterpolateView):
+        stops = [
+            f"{found.classes.one(digit)} (seed {seed})" if digit is not None else f"seed {seed}"
+            for digit, seed in view.stops
+        ]
+        way = "on the arc between the latents" if view.path == "slerp" else "on the straight line between the latents"
+        return f"{', then '.join(stops)}; {view.number} frames {way}"
+    if not isinstance(view, GenerateView):
+        return ""
+    last = view.seed + view.count - 1
+    seeds = f"seed {view.seed}" if view.count == 1 else f"seeds {view.seed} to {last}"
+    text = f"{found.classes.listed(view.digits or ())}, {seeds}, truncation {view.truncation:g}"
+    if isinstance(view, ExploreView) and view.corners:
+        corners = ", ".join(map(str, view.corners))
+        text = f"{found.classes.picture(view.digit)} at ({view.x:g}, {view.y:g}) between the seeds {corners}; {text}"
+    return text
+
+
+def page(found: Found, px: str, number: int, base: str) -> str:
+    """Return the page of a permalink. `px` and `number` are the digest and the number of its pixels."""
+    link = Permalink(found.link.view, px)
+    moves = isinstance(link.view, InterpolateView)
+    heading, text = title(found), f"{origin(found)}. {rendering.verdict(found.link.px, px, number)}"
+    url, card = f"{base}{link.text}", f"{base}s/image.png?{link.query}&card=1"
+    oembed = f"{base}oembed?{urlencode({'url': url, 'format': 'json'})}"
+    meta = [
+        ("name", "description", text),
+        ("property", "og:title", heading),
+        ("property", "og:description", text),
+        ("property", "og:type", "website"),
+        ("property", "og:site_name", "DigitForge"),
+        ("property", "og:url", url),
+        ("property", "og:image", card),
+        ("property", "og:image:type", "image/png"),
+        ("property", "og:image:width", "1200"),
+        ("property", "og:image:height", "630"),
+        ("property", "og:image:alt", heading),
+        ("name", "twitter:card", "summary_large_image"),
+        ("name", "twitter:title", heading),
+        ("name", "twitter:description", text),
+        ("name", "twitter:image", card),
+        ("name", "twitter:image:alt", heading),
+    ]
+    tags = "\n".join(f'<meta {kind}="{name}" content="{_quoted(value)}">' for kind, name, value in meta)
+    is_good = found.link.px in ("", px)
+    rows = "".join(f"<dt>{name}</dt><dd>{_quoted(value)}</dd>" for name, value in details(found))
+    saved = [("PNG", "s/image.png")] + ([("GIF", "s/animation.gif"), ("WebP", "s/animation.webp")] if moves else [])
+    downloads = "".join(
+        f'<li><a href="{_quoted(f"{path}?{link.query}&download=1")}">{name}</a></li>' for name, path in saved
+    )
+    fields = "".join(
+        f'<label for="{name}">{label}</label><input id="{name}" readonly value="{_quoted(value)}">'
+        for name, label, value in (
+            ("link", "Link", url),
+            ("markdown", "Markdown", markdown(found, link, base)),
+            ("embed", "Embed", embed_code(found, link, base)),
+            ("command", "Command line", f"python -m models.generate --link '{link.text}' --out picture.png"),
+        )
+    )
+    return f"""<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8">
+<title>{_quoted(heading)} - DigitForge</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<link rel="icon" href="favicon.ico">
+<link rel="canonical" href="{_quoted(url)}">
+<link rel="alternate" type="application/json+oembed" href="{_quoted(oembed)}" title="{_quoted(heading)}">
+{tags}
+<style>{STYLE.read_text()}</style></head>
+<body>
+<header><a class="brand" href="./">DigitForge</a></header>
+<main>
+<h1>{_quoted(heading)}</h1>
+<p class="quiet">A neural network drew this from random numbers. Nobody wrote it.</p>
+{_picture(found, link)}
+<p class="quiet {"good" if is_good else "bad"}">{_quoted(rendering.verdict(found.link.px, px, number))}</p>
+<ul class="actions"><li><a class="first" href="{_quoted(_interactive(link))}">Open interactive</a></li>{downloads}</ul>
+<dl>{rows}</dl>
+<details><summary>Share</summary>{fields}</details>
+</main>
+</body></html>
+"""
+
+
+def _interactive(link: Permalink) -> str:
+    return f"{encode(link.view)}&px={link.px}"
+
+
+def _picture(found: Found, link: Permalink) -> str:
+    alt = _quoted(title(found))
+    still = f'<img class="picture" src="{_quoted(f"s/image.png?{link.query}")}" alt="{alt}">'
+    if not isinstance(link.view, InterpolateView):
+        return still
+    return (
+        f'<picture><source media="(prefers-reduced-motion: reduce)" srcset="{_quoted(f"s/image.png?{link.query}")}">'
+        f'<img class="picture" src="{_quoted(f"s/animation.webp?{link.query}")}" alt="{alt}"></picture>'
+    )
+
+
+def embed(found: Found, px: str) -> str:
+    """Return the form that other sites embed: the pictures, and a line that leads to the page."""
+    link = Permalink(found.link.view, px)
+    text = _quoted(title(found))
+    return f"""<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><title>{text} - DigitForge</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="robots" content="noindex">
+<style>{EMBED_STYLE.read_text()}</style></head>
+<body><main style="display: contents">{_picture(found, link)}
+<p><a href="{_quoted(link.text)}" target="_blank" rel="noopener">{text}</a></p></main></body></html>
+"""
+
+
+def markdown(found: Found, link: Permalink, base: str) -> str:
+    """Return a picture that leads to the page, in Markdown."""
+    moves = isinstance(link.view, InterpolateView)
+    text = title(found).replace("\\", "").replace("[", "(").replace("]", ")")
+    return f"[![{text}]({base}s/{'animation.webp' if moves else 'image.png'}?{link.query})]({base}{link.text})"
+
+
+def embed_code(found: Found, link: Permalink, base: str, width: int = EMBED_WIDTH, height: int = EMBED_HEIGHT) -> str:
+    """Return the HTML with which another site embeds the pictures."""
+    source = _quoted(f"{base}embed?{link.query}")
+    return f'<iframe src="{source}" width="{width}" height="{height}" title="{_quoted(title(found))}"></iframe>'
+
+
+def refusal(message: str) -> str:
+    """Return the page of a link that cannot be shown, with the reason."""
+    return f"""<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><title>This link cannot be shown - DigitForge</title>
+<meta name="viewport" content="width=device-width, initial-scale=1"><style>{STYLE.read_text()}</style></head>
+<body><header><a class="brand" href="./">DigitForge</a></header>
+<main><h1>This link cannot be shown</h1><p>{_quoted(message)}</p><p><a href="./">Open DigitForge</a></p></main>
+</body></html>
+"""
+
+
+def _quoted(text: str) -> str:
+    return html.escape(text, quote=True)
