@@ -12,9 +12,12 @@ from typing import Any
 import streamlit as st
 
 from models.view_link import V, View, ViewError, encode, from_link, pairs
+from models.views import PX
 
 HOME = "explore"
 """Kind of the page at the app's URL without a path."""
+PX_NAME = "px"
+"""Parameter of a link for the digest of its pixels. It is not part of the view."""
 SETTLING_SECONDS = 2.0
 """How long a URL that the app wrote may come back with a click without being treated as a new link."""
 
@@ -30,6 +33,8 @@ class Link:
     """Changes when a link is opened or a run is chosen."""
     opened: View | None = None
     """The view of the link that brought the visitor here, until a run or a generator is chosen."""
+    px: str = ""
+    """Digest of the pixels that the link names; empty if it names none, or another run or generator was chosen."""
     is_searched: bool = True
     """False: its generator was not found, but not all runs could be searched."""
 
@@ -44,6 +49,8 @@ class _Memory:
     g: str = ""
     """As in `View`."""
     opened: View | None = None
+    """As in `Link`."""
+    px: str = ""
     """As in `Link`."""
     views: dict[str, View] = dataclasses.field(default_factory=dict)
     """The last view of each kind."""
@@ -66,7 +73,9 @@ def read(view_class: type[View], start: View) -> Link:
     """Return the view of the URL if it is a new link, else the view that the page showed last, or `start`."""
     memory, current, kind = _memory(), _current(), view_class.kind
     if current and not _is_known(kind, current):
-        view, problems = from_link(view_class, current)
+        view, problems = from_link(view_class, [pair for pair in current if pair[0] != PX_NAME])
+        px = dict(current).get(PX_NAME, "")
+        memory.px = px if PX.fullmatch(px) else ""
         memory.run, memory.step, memory.g = view.run, view.step, view.g
         memory.opened = view
         memory.views[kind] = view
@@ -78,7 +87,7 @@ def read(view_class: type[View], start: View) -> Link:
     elif memory.problems[0] != kind:
         memory.problems = (kind, ())
     view = dataclasses.replace(memory.views.get(kind, start), run=memory.run, step=memory.step, g=memory.g)
-    return Link(view, memory.problems[1], str(memory.versions), memory.opened)
+    return Link(view, memory.problems[1], str(memory.versions), memory.opened, memory.px)
 
 
 def _is_known(kind: str, current: tuple[tuple[str, str], ...]) -> bool:
@@ -96,7 +105,7 @@ def choose(run: str, step: int | None, g: str = "") -> None:
     if run != memory.run:
         memory.views.pop("gallery", None)  # another run has other epochs
         memory.versions += 1
-    memory.run, memory.step, memory.g, memory.opened = run, step, g, None
+    memory.run, memory.step, memory.g, memory.opened, memory.px = run, step, g, None, ""
     memory.problems = ("", ())
 
 

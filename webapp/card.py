@@ -47,11 +47,14 @@ def _columns(number: int, room: tuple[int, int]) -> int:
 
 
 def _paste(image: Image.Image, pixels: NDArray[np.uint8], columns: int, box: tuple[int, int, int, int]) -> None:
-    """Paste pictures in rows into the middle of a box (left, top, width, height), enlarged by a whole number."""
+    """Paste pictures in rows into the middle of a box (left, top, width, height).
+
+    Few pictures are enlarged by a whole number, so that their pixels are squares.
+    """
     left, top, width, height = box
     grid = Image.fromarray(image_grid(pixels, columns)).convert("RGB")
     scale = min(width / grid.width, height / grid.height)
-    scale = int(scale) if scale >= 1 else scale
+    scale = int(scale) if scale >= 4 else scale
     size = max(round(grid.width * scale), 1), max(round(grid.height * scale), 1)
-    grid = grid.resize(size, Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.BOX)
+    grid = grid.resize(size, Image.Resampling.NEAREST if scale >= 4 else Image.Resampling.LANCZOS)
     image.paste(grid, (left + (width - size[0]) // 2, top + (height - size[1]) // 2))

@@ -1,15 +1,17 @@
 """The frame around every page: the choice of run and generator, the live run, and the page or a notice."""
 
 import dataclasses
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import streamlit as st
 
+from models import pictures
 from models.generator_file import GeneratorFileError
-from models.view_link import G_LENGTH, View, pairs
-from models.views import ExploreView, InterpolateView
+from models.view_link import G_LENGTH, View, ViewError, pairs
+from models.views import DrawingView, ExploreView, InterpolateView
 from trainer.run_store import DamagedError, RunStoreError, StoredGenerator
 from webapp import address, catalog, inference, notices, wording
 from webapp.catalog import Listing, RunEntry
@@ -175,6 +177,10 @@ def _drawing_scene(
         return None
     _show_problems(link, view)
     notices.origin(link, view)
+    if link.px and isinstance(view, DrawingView):
+        with suppress(ViewError):  # the page says what it cannot draw
+            drawn = inference.frames(key, view.explicit(loaded.config.num_classes))
+            notices.reproduced(link.px, pictures.digest(drawn), drawn.size)
     classes = Classes(loaded.config.num_classes, loaded.class_names)
     return DrawingScene(view, link.version, entry, chosen, key, loaded.config, classes)
 

@@ -85,7 +85,7 @@ def _nearest(picture: NDArray[np.uint8]) -> dict[str, Any]:
     images = dataset.images.reshape(len(dataset.images), -1)
     x = torch.from_numpy(picture.reshape(-1).astype(np.float32) / 255)
     squares = [
-        (torch.from_numpy(np.asarray(images[start : start + CHUNK])).float() / 255 - x).square().sum(1)
+        (torch.tensor(images[start : start + CHUNK]).float() / 255 - x).square().sum(1)
         for start in range(0, len(images), CHUNK)
     ]
     distances, indices = torch.cat(squares).sqrt().topk(NEAREST, largest=False)
@@ -156,5 +156,5 @@ def _logits(
     own = D(sampling.from_uint8(fakes), sampling.one_hot([label or 0] * group, classes))[0]
     labels = np.asarray(dataset.labels)
     chosen = np.flatnonzero(labels == label if classes else labels >= 0)[: REAL - REAL % group]
-    reals = torch.from_numpy(np.asarray(dataset.images[chosen]).reshape(-1, 1, IMG_SIZE, IMG_SIZE))
+    reals = torch.tensor(dataset.images[chosen]).reshape(-1, 1, IMG_SIZE, IMG_SIZE)
     return float(own), D(sampling.from_uint8(reals), sampling.one_hot(labels[chosen].tolist(), classes))

@@ -51,6 +51,15 @@ def no_such_run(link: address.Link, listing: Listing) -> None:
     _offer_run(listing)
 
 
+def reproduced(px: str, drawn: str, number: int) -> None:
+    """Say whether the pixels of the link that brought the visitor here are those that the app draws."""
+    text = f"The link: {wording.reproduced(px, drawn, number)}"
+    if px == drawn:
+        st.caption(f":material/check_circle: {text}")
+    else:
+        st.warning(text, icon=":material/difference:")
+
+
 def origin(link: address.Link, shown: View) -> None:
     """Say where the generator comes from if the link does not name one, or not the place where it was found."""
     opened = link.opened

@@ -124,15 +124,6 @@ def digest(found: Found) -> tuple[str, int]:
     return pictures.digest(pixels), pixels.size
 
 
-def verdict(px: str, drawn: str, number: int) -> str:
-    """Return in words whether the pixels of a link were reproduced; `px` is empty for a link that does not say."""
-    if not px:
-        return f"{number:,} pixels with the digest {drawn}."
-    if px == drawn:
-        return f"Reproduced: the same {number:,} pixels."
-    return f"Not reproduced: the digest of the {number:,} pixels is {drawn}, and the link says {px}."
-
-
 class Limited:
     """Runs functions in threads: `SLOTS` at a time, while at most `MAX_WAITING` wait."""
 

@@ -17,7 +17,7 @@ from starlette.routing import Route
 from models.view_link import ViewError, encode
 from models.views import DrawingView, ExploreView, GenerateView, InterpolateView, Permalink
 from trainer.run_store import RunStoreError
-from webapp import catalog, rendering, share_page
+from webapp import catalog, rendering, share_page, wording
 from webapp.card import card
 from webapp.classes import slug
 from webapp.environment import PUBLIC_URL_VARIABLE
@@ -129,7 +129,7 @@ class Routes:
                 "pixels": number,
                 "markdown": share_page.markdown(found, link, base),
                 "embed": share_page.embed_code(found, link, base),
-                "verdict": rendering.verdict(found.link.px, px, number),
+                "verdict": wording.reproduced(found.link.px, px, number),
             },
             headers={"Cache-Control": "no-cache"},
         )

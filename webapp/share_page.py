@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 from models.scores import SCORES
 from models.view_link import encode
 from models.views import DrawingView, ExploreView, GenerateView, InterpolateView, Permalink
-from webapp import catalog, rendering, wording
+from webapp import catalog, wording
 from webapp.rendering import Found
 
 EMBED_WIDTH, EMBED_HEIGHT = 480, 520
@@ -84,7 +84,7 @@ def page(found: Found, px: str, number: int, base: str) -> str:
     """Return the page of a permalink. `px` and `number` are the digest and the number of its pixels."""
     link = Permalink(found.link.view, px)
     moves = isinstance(link.view, InterpolateView)
-    heading, text = title(found), f"{origin(found)}. {rendering.verdict(found.link.px, px, number)}"
+    heading, text = title(found), f"{origin(found)}. {wording.reproduced(found.link.px, px, number)}"
     url, card = f"{base}{link.text}", f"{base}s/image.png?{link.query}&card=1"
     oembed = f"{base}oembed?{urlencode({'url': url, 'format': 'json'})}"
     meta = [
@@ -136,7 +136,7 @@ def page(found: Found, px: str, number: int, base: str) -> str:
 <h1>{_quoted(heading)}</h1>
 <p class="quiet">A neural network drew this from random numbers. Nobody wrote it.</p>
 {_picture(found, link)}
-<p class="quiet {"good" if is_good else "bad"}">{_quoted(rendering.verdict(found.link.px, px, number))}</p>
+<p class="quiet {"good" if is_good else "bad"}">{_quoted(wording.reproduced(found.link.px, px, number))}</p>
 <ul class="actions"><li><a class="first" href="{_quoted(_interactive(link))}">Open interactive</a></li>{downloads}</ul>
 <dl>{rows}</dl>
 <details><summary>Share</summary>{fields}</details>

@@ -78,3 +78,12 @@ def epochs(numbers: Sequence[int]) -> str:
 def epoch(progress: Progress) -> str:
     """Return the epoch in words, such as `epoch 2 of 6`."""
     return f"epoch {progress.epoch} of {progress.epochs}"
+
+
+def reproduced(px: str, drawn: str, number: int) -> str:
+    """Return in words whether the pixels of a link were reproduced; `px` is empty for a link that does not say."""
+    if not px:
+        return f"{number:,} pixels with the digest {drawn}."
+    if px == drawn:
+        return f"Reproduced: the same {number:,} pixels."
+    return f"Not reproduced: the digest of the {number:,} pixels is {drawn}, and the link says {px}."

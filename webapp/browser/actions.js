@@ -2,15 +2,15 @@
 // values at the moment of the click, so that a value counts that was typed and not yet confirmed.
 
 const STYLE = `
-.bar { display: flex; flex-wrap: wrap; gap: 0.5rem; }
-.bar button, .copy, .open {
+.actions-bar { display: flex; flex-wrap: wrap; gap: 0.5rem; }
+.actions-bar button, .copy, .open {
   display: inline-flex; align-items: center; gap: 0.4rem; min-height: 2.5rem; padding: 0.25rem 0.85rem; box-sizing: border-box;
   border: 1px solid var(--st-border-color); border-radius: var(--st-button-radius); background: transparent;
   color: var(--st-text-color); font: inherit; font-family: var(--st-font); font-size: 0.875rem; text-decoration: none; cursor: pointer;
 }
-.bar button:hover, .copy:hover, .open:hover { border-color: var(--st-primary-color); }
-.bar button.first { background: #2b5fc7; border-color: #2b5fc7; color: #fff; }
-.bar svg { width: 1.1rem; height: 1.1rem; fill: none; stroke: currentColor; stroke-width: 2; stroke-linecap: round; stroke-linejoin: round; }
+.actions-bar button:hover, .copy:hover, .open:hover { border-color: var(--st-primary-color); }
+.actions-bar button.first { background: #2b5fc7; border-color: #2b5fc7; color: #fff; }
+.actions-bar svg { width: 1.1rem; height: 1.1rem; fill: none; stroke: currentColor; stroke-width: 2; stroke-linecap: round; stroke-linejoin: round; }
 .address { width: 100%; box-sizing: border-box; margin-top: 0.4rem; font: inherit; font-size: 0.85rem; }
 .share { width: min(34rem, calc(100vw - 2rem)); box-sizing: border-box; padding: 1rem 1.25rem 1.25rem; border: 1px solid var(--st-border-color); border-radius: 14px; background: var(--st-background-color); color: var(--st-text-color); font-family: var(--st-font); }
 .share::backdrop { background: #000a; }
@@ -37,7 +37,7 @@ export class Actions {
   constructor(element, options) {
     this.options = options
     const style = Object.assign(document.createElement("style"), { textContent: STYLE })
-    this.bar = Object.assign(document.createElement("div"), { className: "bar" })
+    this.bar = Object.assign(document.createElement("div"), { className: "actions-bar" })
     this.shareButton = button("Share", "share", () => this.share())
     this.shareButton.className = "first"
     this.linkButton = button("Copy link", "link", () => this.copyLink())

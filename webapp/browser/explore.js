@@ -56,7 +56,8 @@ export class Explore {
   // Show the pictures that came with the page. The strip is a row of the grid when the grid has it.
   async first(source) {
     if (!source) return this.draw()
-    const image = await createImageBitmap(await (await fetch(source)).blob())
+    const image = Object.assign(new Image(), { src: source })
+    await image.decode()
     const { digits, digit, count, seed } = this.state
     const rows = digits ?? [null]
     const pictures = await this.drawer.cut(image, 1 + rows.length * count)
