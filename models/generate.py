@@ -26,6 +26,7 @@ from models.views import InterpolateView, Permalink, read_link
 MAX_IMAGES = 100_000
 """Pictures of one call."""
 LINK_SUFFIXES = (".png", ".gif", ".webp")
+"""Files that can hold a link."""
 SHIPPED = Path(__file__).resolve().parent.parent / "pretrained"
 """Folder of the shipped runs."""
 
@@ -76,8 +77,8 @@ def draw_link(text: str, generator: Path | None, places: list[str], out: Path) -
     is the link's or the link has none, and 1 if it is another one. Raises `ValueError` for a link or a file that cannot
     be used, and `NotFoundError`, which is one, if the generator cannot be found.
     """
-    if out.suffix not in LINK_SUFFIXES:
-        raise ValueError(f"--out must end in {', '.join(LINK_SUFFIXES)}: got {str(out)!r}")
+    if out.suffix not in (*LINK_SUFFIXES, ".mp4"):
+        raise ValueError(f"--out must end in {', '.join(LINK_SUFFIXES)} or .mp4: got {str(out)!r}")
     if Path(text).suffix in LINK_SUFFIXES and "?" not in text:
         text = _note_of(Path(text))
     try:
@@ -95,8 +96,9 @@ def draw_link(text: str, generator: Path | None, places: list[str], out: Path) -
     view = replace(link.view.explicit(loaded.config.num_classes), g=sha256[:G_LENGTH])
     pixels = pictures.frames(loaded, view)
     px = pictures.digest(pixels)
+    content = pictures.file_of(view, pixels, out.suffix[1:], Permalink(view, px).text)
     with written_whole(out) as file:
-        file.write(pictures.file_of(view, pixels, out.suffix[1:], Permalink(view, px).text))
+        file.write(content)
     print(f"px={px}")
     if link.px and link.px != px:
         print(f"models.generate: these are not the link's pixels, px={link.px}", file=sys.stderr)
@@ -138,8 +140,8 @@ def main(arguments: list[str] | None = None) -> int:
         "--out",
         type=Path,
         default=Path("digits.png"),
-        help="a .png with a grid, or a .npz with `images` and `labels` (default: digits.png); for a --link also a .gif "
-        "or .webp that moves",
+        help="a .png with a grid, or a .npz with `images` and `labels` (default: digits.png); for a --link also a "
+        ".gif, .webp or .mp4 that moves",
     )
     options = parser.parse_args(arguments)
     torch.set_num_threads(min(4, os.cpu_count() or 1))

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -90,15 +91,17 @@ def picture(view: DrawingView, pixels: Pixels, note: str) -> bytes:
 
 
 def file_of(view: DrawingView, pixels: Pixels, kind: str, note: str) -> bytes:
-    """Return the file of a drawn view with the link `note` in it; `kind` is png, or gif or webp for an animation.
+    """Return the file of a drawn view with the link `note` in it; `kind` is png, or gif, webp or mp4 for an animation.
 
-    Raises `ValueError` for an animation of a view that does not move.
+    Raises `ValueError` for an animation of a view that does not move, and for mp4 without PyAV.
     """
     if kind == "png":
         return picture(view, pixels, note)
     if not isinstance(view, InterpolateView):
         raise ValueError(f"a view of kind {view.kind} does not move, so it makes a png and no {kind}")
     milliseconds = round(1000 / view.fps) if view.fps else MILLISECONDS
+    if kind == "mp4":
+        return video(pixels, note, milliseconds, view.play)
     return animation(pixels, kind, note, milliseconds, view.play)
 
 
@@ -153,6 +156,29 @@ def animation(
         options |= {"optimize": False, "comment": note.encode("ascii")} | ({} if play == "once" else {"loop": 0})
     buffer = io.BytesIO()
     images[0].save(buffer, format=kind, **options)
+    return buffer.getvalue()
+
+
+def video(pictures: Pixels, note: str = "", milliseconds: int = MILLISECONDS, play: str = "", scale: int = 16) -> bytes:
+    """Return frames (N, H, W[, 3]) as an MP4 (H.264) with `note` as its comment; one round of `order`.
+
+    The first and the last frame stay four times as long as the others. Raises `ValueError` without PyAV.
+    """
+    try:
+        import av  # an optional extra
+    except ImportError as error:
+        raise ValueError("MP4 needs PyAV: pip install 'digitforge[video]'") from error
+    shown = [index for index in order(len(pictures), play) for _ in range(4 if index in (0, len(pictures) - 1) else 1)]
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="mp4") as container:
+        container.metadata["comment"] = note
+        stream = container.add_stream("h264", rate=Fraction(1000, milliseconds))
+        stream.width, stream.height = pictures.shape[2] * scale, pictures.shape[1] * scale
+        stream.pix_fmt = "yuv420p"
+        for index in shown:
+            image = _enlarged(pictures[index], scale).convert("RGB")
+            container.mux(stream.encode(av.VideoFrame.from_image(image)))
+        container.mux(stream.encode(None))
     return buffer.getvalue()
 
 

@@ -36,6 +36,7 @@ PAGES = (
         interpolate.show,
         "How one generated digit turns into another, frame by frame.",
         draws=True,
+        start=interpolate.START,
     ),
     Page(
         "Gallery",

@@ -33,8 +33,14 @@ NO_SCRIPT = (
     "default-src 'none'; img-src 'self'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; "
     "frame-ancestors {}"
 )
-KINDS = {"image.png": "png", "animation.gif": "gif", "animation.webp": "webp", "frames.png": "frames"}
-MEDIA = {"png": "image/png", "gif": "image/gif", "webp": "image/webp", "frames": "image/png"}
+KINDS = {
+    "image.png": "png",
+    "animation.gif": "gif",
+    "animation.webp": "webp",
+    "animation.mp4": "mp4",
+    "frames.png": "frames",
+}
+MEDIA = {"png": "image/png", "gif": "image/gif", "webp": "image/webp", "mp4": "video/mp4", "frames": "image/png"}
 T = TypeVar("T")
 
 

@@ -1,0 +1,19 @@
+"""The Interpolate page: stops, and a player of the frames between them. All of it is drawn in the browser."""
+
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+FOLDER = Path(__file__).parent
+_mount = st.components.v2.component(
+    "digitforge_interpolate",
+    html=(FOLDER / "interpolate.html").read_text(),
+    css=(FOLDER / "interpolate.css").read_text(),
+    js=(FOLDER / "interpolate.js").read_text(),
+)
+
+
+def interpolate(data: dict[str, Any], *, key: str) -> Any:
+    """Draw the page; return what the browser last reported of its view, or None."""
+    return _mount(key=key, data=data, on_view_change=lambda: None).view
