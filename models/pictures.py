@@ -177,7 +177,7 @@ def video(pictures: Pixels, note: str = "", milliseconds: int = MILLISECONDS, pl
         stream.pix_fmt = "yuv420p"
         for index in shown:
             image = _enlarged(pictures[index], scale).convert("RGB")
-            container.mux(stream.encode(av.VideoFrame.from_image(image)))
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.asarray(image), format="rgb24")))
         container.mux(stream.encode(None))
     return buffer.getvalue()
 

@@ -53,7 +53,7 @@ def no_such_run(link: address.Link, listing: Listing) -> None:
 
 def reproduced(px: str, drawn: str, number: int) -> None:
     """Say whether the pixels of the link that brought the visitor here are those that the app draws."""
-    text = f"The link: {wording.reproduced(px, drawn, number)}"
+    text = wording.reproduced(px, drawn, number)
     if px == drawn:
         st.caption(f":material/check_circle: {text}")
     else:

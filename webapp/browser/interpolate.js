@@ -306,8 +306,11 @@ export class Interpolate {
     const { stops, frames } = this.state
     const leg = Math.min(Math.floor(index / (frames - 1)), stops.length - 2)
     const part = Math.round((100 * (index - leg * (frames - 1))) / (frames - 1))
-    const name = ({ digit, seed }) => (digit === null ? `seed ${seed}` : `${this.data.classes[digit].one} (seed ${seed})`)
-    return `${part}% of the way from ${name(stops[leg])} to ${name(stops[leg + 1])}`
+    return `${part}% of the way from ${this.named(stops[leg])} to ${this.named(stops[leg + 1])}`
+  }
+
+  named({ digit, seed }) {
+    return digit === null ? `seed ${seed}` : `${this.data.classes[digit].one} (seed ${seed})`
   }
 
   play() {
@@ -469,7 +472,7 @@ export class Interpolate {
   async saveStandalone() {
     await this.drawFrames()
     const { play, fps } = this.state
-    const title = `${this.words(0).replace(/^0% of the way f/, "F")}`
+    const title = `From ${this.named(this.state.stops[0])} to ${this.named(this.state.stops.at(-1))}`
     const link = new URL("s?v=1&kind=interpolate&" + query(this.pinned()), this.base).href
     const content = standalone(this.pictures, { title, link, milliseconds: fps ? 1000 / fps : 80, play })
     const anchor = document.createElement("a")
