@@ -48,7 +48,7 @@ class Classes:
     def one(self, label: int) -> str:
         """Return a class for use in a sentence, such as `a 7`, `Ankle boot` or `class 17`."""
         if self.noun == "digit":
-            return f"a {label}"
+            return f"{'an' if label == 8 else 'a'} {label}"
         return self.names[label] if label < len(self.names) else f"class {label}"
 
     def picture(self, label: int | None) -> str:

@@ -26,9 +26,9 @@ from webapp.drawing import multiply_accumulates
 
 SLOTS = 2
 """Requests that draw at the same time."""
-MAX_WAITING = 16
+MAX_WAITING = 6
 """Limit of the requests that wait for a slot."""
-MAX_WORK = 20e9
+MAX_WORK = 21e9
 """Limit of the multiply-accumulates of one request: a few seconds for the slowest generators that are shipped."""
 SPRITE_COLUMNS = 64
 T = TypeVar("T")

@@ -1,0 +1,222 @@
+"""The generator in JavaScript, in a real Chromium: the same pixels as the server's, to the last bit."""
+
+import base64
+import hashlib
+import random
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from playwright.sync_api import Browser, Page
+
+from models import pictures, sampling
+from models.config import ModelConfig
+from models.generator_file import LoadedGenerator, generator_bytes, load_generator, read_generator
+from models.networks import build_generator
+from models.sampling import MAX_SEED
+from models.views import ExploreView, GenerateView, InterpolateView
+from tests.browser import serve
+from tests.golden import shipped_generators
+from webapp import delivery
+from webapp.drawing import MAX_MMAC, multiply_accumulates
+
+pytestmark = pytest.mark.slow
+
+SMALL = [
+    name
+    for name, path in shipped_generators().items()
+    if multiply_accumulates(load_generator(path).config) <= MAX_MMAC * 1e6
+]
+"""Shipped generators that the browser draws itself."""
+
+# Makes window.draw(job), which returns the pixels of a job in base64. `source` is a URL, or a file in base64.
+START = """async ([scripts, source]) => {
+  const { Artist } = await import(scripts + "artist.js")
+  const url = source.startsWith("http") ? source
+    : URL.createObjectURL(new Blob([Uint8Array.from(atob(source), (letter) => letter.charCodeAt(0))]))
+  window.artist?.close()
+  window.artist = new Artist(url)
+  await window.artist.ready
+  window.draw = async (job, lane = "x") => {
+    const { pixels } = await window.artist.draw(job, lane)
+    let text = ""
+    for (let k = 0; k < pixels.length; k += 8192) text += String.fromCharCode(...pixels.subarray(k, k + 8192))
+    return btoa(text)
+  }
+}"""
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with serve(tmp_path_factory.mktemp("runs")) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def page(browser: Browser, site: str) -> Iterator[Page]:
+    page = browser.new_page()
+    page.goto(f"{site}/healthz")
+    yield page
+    page.close()
+
+
+def start(page: Page, site: str, source: str) -> None:
+    """Load a generator in the page, from its URL or from its file in base64."""
+    page.evaluate(START, [f"{site}/{delivery.scripts_url()}", source])
+
+
+def draw(page: Page, job: dict[str, Any]) -> NDArray[np.uint8]:
+    return np.frombuffer(base64.b64decode(page.evaluate("job => window.draw(job)", job)), np.uint8)
+
+
+def differences(page: Page, loaded: LoadedGenerator, jobs: list[tuple[dict[str, Any], Any]]) -> int:
+    """Return how many pixels of jobs differ from those of the views beside them."""
+    return sum(int((draw(page, job) != pixels.reshape(-1)).sum()) for job, pixels in jobs)
+
+
+def stop(digit: int | None, seed: int) -> dict[str, int | None]:
+    return {"digit": digit, "seed": seed}
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_shipped_generator_draws_the_servers_pixels(page: Page, site: str, name: str) -> None:
+    path = shipped_generators()[name]
+    loaded = load_generator(path)
+    start(page, site, f"{site}/{delivery.weights_url(hashlib.sha256(path.read_bytes()).hexdigest())}")
+    choose = random.Random(name)
+    classes = loaded.config.num_classes
+    digits = [choose.randrange(classes) if classes else None for _ in range(200)]
+    assert _two_hundred_pictures(page, loaded, choose) == 0
+    jobs = []
+    for k in range(50):
+        number = 3 if k % 5 == 0 else 2
+        stops = [(digits[k + n], choose.randrange(MAX_SEED)) for n in range(number)]
+        (from_digit, from_seed), *via, (to_digit, to_seed) = stops
+        view = InterpolateView(
+            from_digit=from_digit,
+            from_seed=from_seed,
+            to_digit=to_digit,
+            to_seed=to_seed,
+            via=tuple(via),
+            path=("slerp", "lerp")[k % 2],
+            frames=2 + k % 4,
+        )
+        job = {"path": {"stops": [stop(*each) for each in stops], "kind": view.path, "frames": view.frames}}
+        jobs.append((job, pictures.frames(loaded, view)))
+    assert differences(page, loaded, jobs) == 0
+    jobs = []
+    for digit in digits[:10]:
+        a, b, c, d = (choose.randrange(MAX_SEED) for _ in range(4))
+        x, y, truncation = (choose.randrange(101) / 100 for _ in range(3))
+        view = ExploreView(count=1, seed=a, digit=digit, corners=(a, b, c, d), x=x, y=y, truncation=truncation)
+        view = replace(view, digits=None if digit is None else (digit,))
+        plane = {"digit": digit, "corners": [a, b, c, d], "x": x, "y": y}
+        jobs.append(({"plane": plane, "truncation": truncation}, pictures.frames(loaded, view)[0]))
+    assert differences(page, loaded, jobs) == 0
+
+
+def _two_hundred_pictures(page: Page, loaded: LoadedGenerator, choose: random.Random) -> int:
+    """Return the number of pixels of 200 pictures, in ten grids, that differ."""
+    jobs = []
+    for _ in range(10):
+        seed, truncation = choose.randrange(MAX_SEED - 20), choose.randrange(101) / 100
+        classes = loaded.config.num_classes
+        digits = tuple(sorted(choose.sample(range(classes), 4))) if classes else None
+        view = GenerateView(digits=digits, count=5 if digits else 20, seed=seed, truncation=truncation)
+        shown = [stop(digit, seed + k) for digit in digits or (None,) for k in range(view.count)]
+        jobs.append(({"pictures": shown, "truncation": truncation}, pictures.frames(loaded, view)))
+    assert sum(len(pixels) for _, pixels in jobs) == 200
+    return differences(page, loaded, jobs)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"architecture": "forge", "g_widths": (8, 6), "d_widths": (4, 8, 8), "num_classes": 0},
+        {"architecture": "forge", "g_widths": (8, 6), "d_widths": (4, 8, 8), "img_size": 32, "img_channels": 3},
+        {"architecture": "conv_cgan", "g_widths": (8, 8, 6, 5), "d_widths": (4, 8, 8, 8), "z_distribution": "uniform"},
+        {"architecture": "mlp", "g_widths": (9, 7), "d_widths": (8,), "num_classes": 0, "img_channels": 3},
+        {"architecture": "dropout_gan", "g_widths": (8, 7, 5), "d_widths": (4, 4), "num_classes": 0, "img_size": 16},
+    ],
+    ids=lambda fields: "-".join(map(str, (fields["architecture"], fields.get("img_channels", 1)))),
+)
+def test_networks_of_other_shapes_draw_the_same_pixels(page: Page, site: str, fields: dict[str, Any]) -> None:
+    config = ModelConfig(**({"z_dim": 10} | fields))
+    torch.manual_seed(0)
+    generator = build_generator(config)
+    for name, buffer in generator.named_buffers():  # running statistics as after a training
+        if "running" in name:
+            buffer.uniform_(0.5, 1.5)
+    content = generator_bytes(generator, config, {"run": "test"})
+    loaded = read_generator(content, "a file")
+    start(page, site, base64.b64encode(content).decode())
+    digits = (0, 3) if config.num_classes else None
+    view = GenerateView(digits=digits, count=3, seed=5, truncation=0.85)
+    shown = [stop(digit, 5 + k) for digit in digits or (None,) for k in range(3)]
+    assert differences(page, loaded, [({"pictures": shown, "truncation": 0.85}, pictures.frames(loaded, view))]) == 0
+
+
+@pytest.mark.parametrize("distribution", ["normal", "uniform"])
+def test_latents_are_numpys(page: Page, site: str, distribution: str) -> None:
+    config = ModelConfig(
+        architecture="mlp", z_dim=101, z_distribution=distribution, g_widths=(8,), d_widths=(8,), num_classes=0
+    )
+    script = """async ([scripts, seeds, distribution]) => {
+      const { latent } = await import(scripts + "random.js")
+      return seeds.map((seed) => [...latent(seed, 101, distribution)])
+    }"""
+    seeds = [0, 1, 42, 2**31, MAX_SEED, *[random.Random(0).randrange(MAX_SEED) for _ in range(20)]]
+    found = page.evaluate(script, [f"{site}/{delivery.scripts_url()}", seeds, distribution])
+    assert found == sampling.latents(seeds, config).tolist()
+
+
+def test_a_later_job_of_a_lane_replaces_the_one_before(page: Page, site: str) -> None:
+    path = shipped_generators()["forge"]
+    start(page, site, f"{site}/{delivery.weights_url(hashlib.sha256(path.read_bytes()).hexdigest())}")
+    script = """async () => {
+      const sevens = (seed) => Array.from({ length: 100 }, (_, k) => ({ digit: 7, seed: seed + k }))
+      const many = (seed) => artist.draw({ pictures: sevens(seed), truncation: 1 }, "grid")
+      const order = []
+      const note = (name) => (pictures) => order.push(pictures ? name : name + " replaced")
+      const jobs = [many(0).then(note("first grid")), many(9).then(note("grid"))]
+      await new Promise((resolve) => setTimeout(resolve, 30))
+      const plane = { digit: 7, corners: [1, 2, 3, 4], x: 0.5, y: 0.5 }
+      jobs.push(artist.draw({ plane, truncation: 1 }, "hero").then(note("hero")))
+      await Promise.all(jobs)
+      return order
+    }"""
+    assert page.evaluate(script) == ["first grid replaced", "hero", "grid"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda content: content[:100], "damaged"),
+        (lambda content: b"", "damaged"),
+        (lambda content: content[:-1000], "cut off"),
+        (lambda content: content.replace(b"digitforge-generator-1", b"digitforge-generator-9"), "no generator file"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_named(page: Page, site: str, change: Any, message: str) -> None:
+    content = change(shipped_generators()["forge"].read_bytes())
+    with pytest.raises(Exception, match=message):
+        start(page, site, base64.b64encode(content).decode())
+
+
+def test_a_generator_that_is_damaged_on_its_way_is_refused(page: Page, site: str) -> None:
+    url = f"{site}/{delivery.weights_url('0' * 64)}"
+    with pytest.raises(Exception, match="404"):
+        start(page, site, url)
+    path = shipped_generators()["forge"]
+    content = path.read_bytes()
+    other = f"{site}/{delivery.weights_url(hashlib.sha256(content).hexdigest())}"
+    page.route(other, lambda route: route.fulfill(body=content[:-1] + bytes([content[-1] ^ 1])))
+    try:
+        with pytest.raises(Exception, match="damaged on its way"):
+            start(page, site, other)
+    finally:
+        page.unroute(other)

@@ -1,0 +1,270 @@
+"""The routes of a permalink over HTTP: the page without JavaScript, pictures, the embedded form, oEmbed, limits."""
+
+import io
+import json
+import random
+import re
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+import pytest
+from PIL import Image
+
+from models.generate import main
+from models.pictures import read_note
+from models.views import read_link
+from tests.browser import serve
+from tests.golden import shipped_generators
+from tests.sample_run import write_run
+from tests.test_webapp_routes import Client
+
+pytestmark = pytest.mark.slow
+
+FORGE = "run=pretrained/forge&step=9370&g=800356e6bdf1"
+WAY = f"v=1&kind=interpolate&{FORGE}&from_digit=3&from_seed=1&to_digit=8&to_seed=2&path=slerp&frames=24"
+WAY_PX = "50654c3db48b7c17"
+ONE = f"v=1&kind=generate&{FORGE}&digits=7&count=1&seed=5&truncation=1"
+HERO = f"v=1&kind=explore&{FORGE}&digits=0-9&count=10&seed=58&truncation=1&digit=7&corners=58.59.60.61&x=0.5&y=0.25"
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    runs = tmp_path_factory.mktemp("runs")
+    with serve(runs) as url:
+        yield Client(url, runs)
+
+
+class Tags(HTMLParser):
+    """The tags of a page, and the content of its `meta` tags by name or property."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str]]] = []
+        self.feed(text)
+        self.meta = {
+            name: found.get("content", "")
+            for tag, found in self.tags
+            if tag == "meta" and (name := found.get("property") or found.get("name"))
+        }
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, {name: value or "" for name, value in attrs}))
+
+
+def link_of(client: Client, query: str) -> dict[str, str]:
+    answer = client.get(f"/s/link?{query}")
+    assert answer.status == 200, answer.text
+    return json.loads(answer.content)
+
+
+@pytest.mark.parametrize(("query", "title"), [
+    (WAY, "From a 3 to an 8"),
+    (ONE, "A handwritten 7, seed 5"),
+    (HERO, "A handwritten 7, and more that nobody wrote"),
+])  # fmt: skip
+def test_the_page_needs_no_script_and_unfurls(client: Client, query: str, title: str) -> None:
+    permalink = link_of(client, query)
+    answer = client.get(permalink["url"].removeprefix(client.url))
+    assert (answer.status, answer.headers["Cache-Control"]) == (200, "public, max-age=31536000, immutable")
+    assert len(answer.content) < 60_000
+    assert "<script" not in answer.text
+    assert "script-src" not in answer.headers["Content-Security-Policy"]
+    assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+    assert re.search(r"Reproduced: the same [\d,]+ pixels\.", answer.text)
+    page = Tags(answer.text)
+    assert page.meta["og:title"] == title
+    assert "epoch 10" in page.meta["og:description"]
+    assert page.meta["twitter:card"] == "summary_large_image"
+    image = page.meta["og:image"]
+    assert image.startswith(client.url)
+    card = client.get(image.removeprefix(client.url))
+    assert card.headers["Content-Type"] == "image/png"
+    assert Image.open(io.BytesIO(card.content)).size == (1200, 630)
+    hrefs = {found.get("rel", ""): found["href"] for tag, found in page.tags if tag == "link"}
+    oembed = json.loads(client.get(hrefs["alternate"].removeprefix(client.url)).content)
+    assert (oembed["version"], oembed["type"], oembed["title"]) == ("1.0", "rich", title)
+    for tag, found in page.tags:
+        source = found.get("src") or found.get("srcset") or (found["href"] if tag == "a" else "")
+        if source and not source.startswith("http"):
+            assert client.get(f"/{source.removeprefix('./')}").status in (200, 307), source
+
+
+def test_the_digest_is_that_of_the_command_line_and_of_each_file(client: Client, tmp_path: Path) -> None:
+    for query in (WAY, ONE, HERO):
+        permalink = link_of(client, query)
+        assert main(["--link", permalink["url"], "--out", str(tmp_path / "x.png")]) == 0
+        content = client.get(f"/s/image.png?{query}").content
+        assert read_note(content).endswith(f"&px={permalink['px']}")
+        assert (tmp_path / "x.png").read_bytes() == content
+    assert link_of(client, WAY)["px"] == WAY_PX
+    for kind in ("gif", "webp"):
+        answer = client.get(f"/s/animation.{kind}?{WAY}&download=1")
+        assert read_link(read_note(answer.content)).px == WAY_PX
+        assert answer.headers["Content-Disposition"] == f'attachment; filename="interpolation-3-to-8.{kind}"'
+
+
+def test_a_link_that_was_not_reproduced_says_so(client: Client) -> None:
+    answer = client.get(f"/s?{ONE}&px={'0' * 16}")
+    assert answer.status == 200
+    assert "Not reproduced" in answer.text
+    without = client.get(f"/s?{ONE}")
+    assert f"784 pixels with the digest {link_of(client, ONE)['px']}" in without.text
+
+
+def test_what_is_not_pinned_is_not_kept_for_long(client: Client) -> None:
+    answer = client.get("/s/image.png?v=1&kind=generate&run=pretrained/forge&step=9370&digits=7&count=1&seed=5")
+    assert answer.headers["Cache-Control"] == "public, max-age=60"
+    assert "g=800356e6bdf1" in read_note(answer.content)
+    same = client.get(f"/s/image.png?{ONE}", If_None_Match=answer.headers["ETag"])
+    assert (same.status, same.content) == (304, b"")
+
+
+def test_only_the_embedded_form_may_be_framed_elsewhere(client: Client) -> None:
+    embedded = client.get(f"/embed?{WAY}")
+    assert embedded.status == 200
+    assert "frame-ancestors *" in embedded.headers["Content-Security-Policy"]
+    assert "<script" not in embedded.text
+    for path in (f"/s?{WAY}", "/", f"/s/image.png?{ONE}", "/training"):
+        assert "frame-ancestors 'self'" in client.get(path).headers["Content-Security-Policy"]
+
+
+def test_another_run_of_the_same_name_is_never_shown(client: Client) -> None:
+    write_run(client.runs, "mine", keeps_generators=True)
+    first = link_of(client, "v=1&kind=generate&run=runs/mine&step=100&digits=3&count=2&seed=1")
+    path = first["url"].removeprefix(client.url)
+    before = client.get(path.replace("/s?", "/s/image.png?")).content
+    (client.runs / "mine").rename(client.runs / "elsewhere")
+    write_run(client.runs, "mine", keeps_generators=True, seed=1)
+    moved = client.get(path)
+    assert (moved.status, "Reproduced" in moved.text) == (200, True)
+    shutil.rmtree(client.runs / "elsewhere")
+    for _ in range(40):  # the lists of runs are kept for some seconds
+        gone = client.get(path)
+        if gone.status == 404:
+            break
+        assert "Reproduced" in gone.text
+    image = client.get(path.replace("/s?", "/s/image.png?"))
+    assert image.status == 404 or image.content == before
+
+
+@pytest.mark.parametrize(
+    ("query", "status", "words"),
+    [
+        ("", 400, "kind: must be one of"),
+        ("v=2&kind=generate", 400, "v: must be 1"),
+        ("v=1&kind=generate&seed=-1", 400, "seed: must be a whole number"),
+        ("v=1&kind=generate&run=../../etc", 400, "run:"),
+        ("v=1&kind=generate&digits=55", 400, "digits: must be between 0 and 9"),
+        ("v=1&kind=generate&run=runs/none", 404, "the run runs/none"),
+        ("v=1&kind=generate&run=pretrained/forge&step=1", 404, "step 1"),
+        ("v=1&kind=generate&g=000000000000", 404, "000000000000"),
+        (f"v=1&kind=generate&seed={'9' * 5000}", 400, "at most 4000 characters"),
+        ("&".join(f"a{k}=1" for k in range(100)), 400, "at most 50 values"),
+    ],
+)
+def test_a_bad_link_names_the_value(client: Client, query: str, status: int, words: str) -> None:
+    for path in ("/s", "/embed", "/s/image.png", "/s/link", "/api/v1/look"):
+        answer = client.get(f"{path}?{query}")
+        assert answer.status == status, (path, answer.text)
+        assert words in answer.text.replace("&#x27;", "'"), (path, answer.text)
+    assert client.get(f"/s/animation.webp?{ONE}").status == 400
+
+
+def test_oembed_answers_for_our_links_only(client: Client) -> None:
+    for query, status in (
+        ({"url": f"{client.url}/s?{ONE}"}, 200),
+        ({"url": f"{client.url}/s?{ONE}", "format": "xml"}, 501),
+        ({"url": f"https://evil.example/s?{ONE}"}, 404),
+        ({"url": f"{client.url}/s?v=1&kind=x"}, 404),
+        ({}, 404),
+    ):
+        assert client.get(f"/oembed?{urlencode(query)}").status == status
+    small = json.loads(client.get(f"/oembed?{urlencode({'url': f'{client.url}/s?{ONE}', 'maxwidth': '200'})}").content)
+    assert (small["width"], 'width="200"' in small["html"]) == (200, True)
+
+
+def test_a_closer_look_reads_the_digit_and_finds_its_neighbours(client: Client) -> None:
+    judged = json.loads(client.get(f"/api/v1/look?{ONE}").content)
+    assert len(judged["probabilities"]) == 10
+    assert judged["probabilities"][7] > 0.5
+    assert sum(judged["probabilities"]) == pytest.approx(1)
+    distances = [each["distance"] for each in judged["nearest"]]
+    assert len(distances) == 5
+    assert 0 < distances[0] <= distances[1] <= distances[4]
+    assert "without their discriminators" in judged["verdict"]
+
+
+def test_weights_and_scripts_are_immutable_and_looked_up(client: Client) -> None:
+    sha256 = "800356e6bdf1ee7b7c98ca95f8ddc08ab7b038e610741c26103d8e86ab74f9a7"
+    answer = client.get(f"/api/v1/generators/{sha256}.safetensors", Accept_Encoding="br, zstd, gzip")
+    assert answer.content == shipped_generators()["forge"].read_bytes()
+    assert "immutable" in answer.headers["Cache-Control"]
+    for path in (
+        f"/api/v1/generators/{'0' * 64}.safetensors",
+        "/api/v1/generators/..%2f..%2fetc%2fpasswd.safetensors",
+        f"/api/v1/generators/{sha256[:12]}.safetensors",
+        "/api/v1/browser/0123456789abcdef/artist.js",
+        "/api/v1/browser/x/..%2fasgi.py",
+    ):
+        assert client.get(path).status in (400, 404), path
+
+
+HOSTILE = (
+    *("", "-1", "1e400", "nan", "inf", "\u0663", "0-999", "%00", "1.2.3.4", "7.7_7.7", "0.5", "4294967296", "a" * 900),
+    *("<script>alert(1)</script>", "../../etc/passwd", "\r\nSet-Cookie: a=b", "[x](https://evil.example)"),
+)
+NAMES = (
+    *("v", "kind", "px", "run", "step", "g", "digits", "count", "seed", "truncation", "digit", "corners", "x", "y"),
+    *("from_digit", "from_seed", "to_seed", "path", "frames", "via", "frame", "play", "fps", "card", "download", "z"),
+)
+ROUTES = ("/s", "/embed", "/s/image.png", "/s/animation.webp", "/s/frames.png", "/s/link", "/api/v1/look", "/oembed")
+
+
+def test_hostile_values_are_refused_without_an_error_of_ours(client: Client) -> None:
+    choose = random.Random(0)
+    for k in range(400):
+        base = dict(parse_qsl(choose.choice([ONE, WAY, HERO])))
+        changed = base | {choose.choice(NAMES): choose.choice(HOSTILE) for _ in range(choose.randrange(1, 3))}
+        answer = client.get(f"{ROUTES[k % len(ROUTES)]}?{urlencode(changed)}")
+        assert answer.status in (200, 304, 400, 404, 503), (changed, answer.text)
+        assert answer.status != 503 or "Too many" in answer.text
+        assert "Traceback" not in answer.text
+        assert "<script" not in answer.text or answer.headers["Content-Type"] != "text/html; charset=utf-8"
+        assert "Set-Cookie" not in answer.headers
+
+
+def test_too_many_requests_at_once_are_told_to_come_back(client: Client) -> None:
+    def ask(seed: int) -> int:
+        query = f"v=1&kind=interpolate&run=pretrained/conv-cgan&from_seed={seed}&frames=64&via=1.1_2.2"
+        answer = client.get(f"/s/frames.png?{query}")
+        assert answer.status != 503 or answer.headers["Retry-After"] == "5"
+        return answer.status
+
+    with ThreadPoolExecutor(40) as pool:
+        statuses = list(pool.map(ask, range(40)))
+    assert set(statuses) <= {200, 503}
+    assert 503 in statuses
+    assert client.get(f"/s/image.png?{ONE}").status in (200, 503)
+
+
+PERMALINKS = [
+    line
+    for line in (Path(__file__).parent / "links" / "permalinks.txt").read_text().splitlines()
+    if not line.startswith("#")
+]
+
+
+@pytest.mark.parametrize("link", PERMALINKS)
+def test_a_permalink_of_the_corpus_is_reproduced(link: str, tmp_path: Path) -> None:
+    assert main(["--link", link, "--out", str(tmp_path / "x.png")]) == 0
+
+
+def test_the_corpus_holds_every_shipped_run_and_every_kind() -> None:
+    views = [read_link(link).view for link in PERMALINKS]
+    assert {view.kind for view in views} == {"generate", "explore", "interpolate"}
+    assert {view.run for view in views} == {f"pretrained/{name}" for name in shipped_generators()}
+    assert all(urlsplit(link).path == "s" for link in PERMALINKS)
