@@ -173,6 +173,28 @@ def test_dragging_through_the_gallery_never_asks_the_server(context: BrowserCont
     expect(again.locator(".caption")).to_have_text("Epoch 0 - before training")
 
 
+def test_back_and_forward_go_through_quick_changes_one_by_one(context: BrowserContext, site: str) -> None:
+    page = open_page(context, f"{site}/gallery?run=runs/quick-1&epoch=3")
+    caption, slider = page.locator(".caption"), page.locator(".position")
+    expect(caption).to_contain_text("Epoch 3")
+    settle(page)
+    slider.focus()
+    for epoch in (2, 1, 0):
+        page.keyboard.press("ArrowLeft")
+        expect(caption).to_contain_text(f"Epoch {epoch}")
+        page.wait_for_timeout(400)
+    for epoch in (1, 2, 3):
+        page.go_back()
+        expect(caption).to_contain_text(f"Epoch {epoch}")
+        page.wait_for_timeout(300)
+        assert f"epoch={epoch}" in address(page)
+    for epoch in (2, 1, 0):
+        page.go_forward()
+        expect(caption).to_contain_text(f"Epoch {epoch}")
+        page.wait_for_timeout(300)
+        assert f"epoch={epoch}" in address(page)
+
+
 def test_only_the_training_page_loads_plotly(context: BrowserContext, site: str) -> None:
     page = context.new_page()
     asked: list[str] = []

@@ -5,11 +5,11 @@ opens it. Whether the visitor follows the newest generator is therefore kept in 
 """
 
 import dataclasses
-import time
 from dataclasses import dataclass
 from typing import Any
 
 import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from models.view_link import V, View, ViewError, encode, from_link, pairs
 from models.views import PX
@@ -18,8 +18,8 @@ HOME = "explore"
 """Kind of the page at the app's URL without a path."""
 PX_NAME = "px"
 """Parameter of a link for the digest of its pixels. It is not part of the view."""
-SETTLING_SECONDS = 2.0
-"""How long a URL that the app wrote may come back with a click without being treated as a new link."""
+MAX_UNSEEN = 8
+"""Maximum number of URLs that the browser may have to catch up with."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,8 @@ class _Memory:
     """As in `Link`."""
     views: dict[str, View] = dataclasses.field(default_factory=dict)
     """The last view of each kind."""
-    known: list[tuple[float, str, tuple[tuple[str, str], ...]]] = dataclasses.field(default_factory=list)
-    """Time, kind and parameters of the URLs that were last read or written, newest last."""
+    known: list[tuple[str, tuple[tuple[str, str], ...]]] = dataclasses.field(default_factory=list)
+    """Kind and parameters of the URL that the browser sent last, and of those that were written since, newest last."""
     problems: tuple[str, tuple[ViewError, ...]] = ("", ())
     """Kind of the page that a link opened, and the invalid values of that link."""
     versions: int = 0
@@ -70,9 +70,14 @@ def _current() -> tuple[tuple[str, str], ...]:
 
 
 def read(view_class: type[View], start: View) -> Link:
-    """Return the view of the URL if it is a new link, else the view that the page showed last, or `start`."""
+    """Return the view of the URL if it is a new link, else the view that the page showed last, or `start`.
+
+    A click may be sent before the URL of the click before has reached the browser, and then brings the older URL. That
+    is no new link, unless the visitor went back to it.
+    """
     memory, current, kind = _memory(), _current(), view_class.kind
-    if current and not _is_known(kind, current):
+    confirm(kind)
+    if current and ((kind, current) not in memory.known or _is_back_or_forward()):
         view, problems = from_link(view_class, [pair for pair in current if pair[0] != PX_NAME])
         px = dict(current).get(PX_NAME, "")
         memory.px = px if PX.fullmatch(px) else ""
@@ -90,13 +95,17 @@ def read(view_class: type[View], start: View) -> Link:
     return Link(view, memory.problems[1], str(memory.versions), memory.opened, memory.px)
 
 
-def _is_known(kind: str, current: tuple[tuple[str, str], ...]) -> bool:
-    known = _memory().known
-    return any(
-        (kind, current) == (known_kind, address)
-        and (index == len(known) - 1 or time.monotonic() - when < SETTLING_SECONDS)
-        for index, (when, known_kind, address) in enumerate(known)
-    )
+def _is_back_or_forward() -> bool:
+    """Return whether the script runs because the visitor went back or forward in the browser's history."""
+    context = get_script_run_ctx()
+    return context is not None and context.is_history_navigation
+
+
+def confirm(kind: str) -> None:
+    """Note which URL the browser has: it will not send an older one again, unless a visitor opens it."""
+    memory, current = _memory(), (kind, _current())
+    if current in memory.known:
+        memory.known = memory.known[memory.known.index(current) :]
 
 
 def choose(run: str, step: int | None, g: str = "") -> None:
@@ -116,6 +125,7 @@ def move(run: str) -> None:
 
 def publish(view: View) -> None:
     """Write this view into the URL."""
+    confirm(view.kind)
     memory, address = _memory(), tuple(pairs(view))
     memory.views[view.kind] = view
     if address != _current():
@@ -125,8 +135,8 @@ def publish(view: View) -> None:
 
 def _remember(kind: str, address: tuple[tuple[str, str], ...]) -> None:
     memory = _memory()
-    if not memory.known or memory.known[-1][1:] != (kind, address):
-        memory.known = [*memory.known[-7:], (time.monotonic(), kind, address)]
+    if memory.known[-1:] != [(kind, address)]:
+        memory.known = [*memory.known[1 - MAX_UNSEEN :], (kind, address)]
 
 
 def last(view: V) -> V:

@@ -22,9 +22,11 @@ from starlette_compress import CompressMiddleware
 
 from webapp import delivery, share
 from webapp.environment import HOSTS_VARIABLE, ROUTES_VARIABLE, SAMPLES_ROUTE
-from webapp.shell import not_found, script_hashes, shell
+from webapp.shell import first_picture_url, icon_font, not_found, script_hashes, shell
 
 SCRIPT = Path(__file__).resolve().with_name("app.py")
+ICONS = SCRIPT.with_name("icons.woff2")
+"""The icons that the app can show, in place of Streamlit's whole icon font; written by tools/icons.py."""
 FAVICON = SCRIPT.with_name("favicon.ico")
 HIDDEN = ("_stcore/metrics",)
 """Paths of Streamlit that visitors have no use for: it tells of all sessions and caches."""
@@ -157,8 +159,14 @@ def _page(scope: Scope) -> Response | None:
         return RedirectResponse(f"./?{query}" if query else "./", 307)
     if kind in HIDDEN:
         return _not_found(scope)
+    if scope["path"] == icon_font():
+        return FileResponse(ICONS, media_type="font/woff2", headers={"Cache-Control": "public, max-age=86400"})
     page = next((page for page in PAGES if page.kind == (kind or HOME)), None)
-    return HTMLResponse(shell(page.title, page.description), headers={"Cache-Control": "no-cache"}) if page else None
+    if page is None:
+        return None
+    query = scope["query_string"].decode("latin-1")
+    picture = first_picture_url(page.start, query) if page.draws and page.start else None
+    return HTMLResponse(shell(page.title, page.description, picture), headers={"Cache-Control": "no-cache"})
 
 
 def _not_found(scope: Scope) -> Response:

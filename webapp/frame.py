@@ -301,6 +301,7 @@ def _keys(listing: Listing) -> tuple[str, ...]:
 @st.fragment(run_every=POLL_SECONDS)
 def _watch(kind: str, links: Links, shown: _Shown) -> None:
     """Look for new runs and generators every few seconds, and link to the run that trains now."""
+    address.confirm(kind)
     listing = catalog.list_runs()
     if _keys(listing) != shown.runs or (shown.run and _state(listing.find(shown.run)) != shown.state):
         st.rerun()

@@ -263,6 +263,21 @@ def test_a_search_that_takes_too_long_ends_and_says_so(runs: Path, monkeypatch: 
     assert address(check(app.run()))["run"] == "runs/other"
 
 
+def test_a_late_click_brings_no_old_address_back_but_a_link_does(runs: Path) -> None:
+    for name in ("first", "second"):
+        write_run(runs, name)
+    app = open_app("training", run="runs/first")
+    old = address(app)
+    app.selectbox(key="scope.run").set_value("runs/second")
+    assert address(check(app.run())) == {"run": "runs/second"}
+
+    app.query_params.update(old)  # a click that was sent before the new URL had reached the browser
+    assert address(check(app.run())) == {"run": "runs/second"}
+    assert address(check(app.run())) == {"run": "runs/second"}  # the browser has it now
+    app.query_params.update(old)  # so this is a link
+    assert address(check(app.run())) == old
+
+
 SHIPPED = [
     line.partition(" -> ")[0]
     for line in CORPUS.read_text().splitlines()
