@@ -61,7 +61,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
 
 @pytest.mark.parametrize("page", frame.PAGES, ids=lambda page: page.kind)
 def test_a_page_has_its_title_and_description_before_streamlit_has_loaded(client: Client, page: frame.Page) -> None:
-    answer = client.get("/" if page.kind == "generate" else f"/{page.kind}?run=runs/x")
+    answer = client.get("/" if page.kind == "explore" else f"/{page.kind}?run=runs/x")
     assert answer.status == 200
     assert re.findall("<title>(.*?)</title>", answer.text) == [f"{page.title} - DigitForge"]
     assert f'<meta name="description" content="{page.description}">' in answer.text
@@ -70,10 +70,11 @@ def test_a_page_has_its_title_and_description_before_streamlit_has_loaded(client
 
 
 def test_the_canonical_text_of_a_view_is_a_path(client: Client) -> None:
-    answer = client.get("/generate?run=runs/x&seed=7")
-    assert answer.status == 307
-    assert answer.headers["location"] == "./?run=runs/x&seed=7"
-    assert client.get("/generate").headers["location"] == "./"
+    for kind in ("explore", "generate"):
+        answer = client.get(f"/{kind}?run=runs/x&seed=7")
+        assert answer.status == 307
+        assert answer.headers["location"] == "./?run=runs/x&seed=7"
+        assert client.get(f"/{kind}").headers["location"] == "./"
 
 
 @pytest.mark.parametrize(

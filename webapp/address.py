@@ -6,12 +6,11 @@ opens it. Whether the visitor follows the newest generator is therefore kept in 
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any
 
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
-from models.view_link import V, View, ViewError, encode, from_link, pairs
+from models.view_link import View, ViewError, encode, from_link, pairs
 from models.views import PX
 
 HOME = "explore"
@@ -137,12 +136,6 @@ def _remember(kind: str, address: tuple[tuple[str, str], ...]) -> None:
     memory = _memory()
     if memory.known[-1:] != [(kind, address)]:
         memory.known = [*memory.known[1 - MAX_UNSEEN :], (kind, address)]
-
-
-def last(view: V) -> V:
-    """Return the last published view of this kind, or `view` if there is none. Its values replace invalid input."""
-    known: Any = _memory().views.get(view.kind, view)
-    return known
 
 
 def relative_url(view: View) -> str:
