@@ -13,7 +13,7 @@ from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from models.generator_file import LoadedGenerator
-from models.sampling import draw, image_grid, latent, latents, lerp, one_hot, plane, slerp, to_png, truncate
+from models.sampling import draw, image_grid, latent, latents, lerp, one_hot, plane, slerp, truncate
 from models.views import PX_LENGTH, DrawingView, ExploreView, GenerateView, InterpolateView
 
 Pixels = NDArray[np.uint8]
@@ -124,11 +124,6 @@ def _sheet(images: Pixels, columns: int, gap: int = 2) -> Pixels:
     margins = [(0, 0), (0, gap), (0, gap)] + [(0, 0)] * (images.ndim - 3)
     grid = image_grid(np.pad(images, margins), columns)
     return np.ascontiguousarray(grid[: grid.shape[0] - gap, : grid.shape[1] - gap])
-
-
-def sprite(pictures: Pixels) -> bytes:
-    """Return pictures (N, H, W[, 3]) side by side in one PNG of width N * W."""
-    return to_png(image_grid(pictures, len(pictures)))
 
 
 def order(number: int, play: str) -> list[int]:

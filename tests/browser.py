@@ -61,8 +61,24 @@ def pixels(source: str) -> NDArray[np.uint8]:
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(source.partition(",")[2]))))
 
 
+def canvases(page: Page, selector: str) -> list[NDArray[np.uint8]]:
+    """Return the grey pixels of each canvas on a page that a selector finds."""
+    sources = page.locator(selector).evaluate_all("all => all.map(canvas => canvas.toDataURL())")
+    return [pixels(source)[..., 0] for source in sources]
+
+
 def images(page: Page) -> list[NDArray[np.uint8]]:
-    """Return the pixels of each picture on the Generate page."""
-    found = page.locator(".df-rows img")
-    expect(found.first).to_be_visible()
-    return [pixels(source) for source in found.evaluate_all("images => images.map(image => image.src)")]
+    """Return the pixels of each picture in the grid of the Explore page, once they are drawn."""
+    page.wait_for_function("""() => {
+        const find = (root) => [...root.querySelectorAll("*")].map((node) => node.shadowRoot).filter(Boolean)
+            .flatMap((shadow) => [...shadow.querySelectorAll(".grid canvas"), ...find(shadow)])
+        const grid = find(document)
+        const isDrawn = (canvas) => canvas.getContext("2d").getImageData(0, 0, 1, 1).data[3] === 255
+        return grid.length && grid.every(isDrawn)
+    }""")
+    return canvases(page, ".grid canvas")
+
+
+def row(page: Page, digit: int) -> None:
+    """Choose a digit in the rows of the grid of the Explore page."""
+    page.get_by_role("group", name="Rows").get_by_role("button", name=str(digit), exact=True).click()

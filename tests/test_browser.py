@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
-from tests.browser import address, images, open_page, serve, settle
+from models.views import GenerateView
+from tests.browser import address, images, open_page, row, serve, settle
 from tests.sample_run import STEPS_PER_EPOCH, write_run
 from webapp import catalog, inference
 from webapp.environment import RUNS_VARIABLE
@@ -74,14 +75,11 @@ def test_a_visitor_draws_digits_and_sends_the_link(
     page = open_page(context, f"{site}/?run=runs/quick-1")
     assert len(images(page)) == 100
 
-    page.locator(".st-key-generate-digits").get_by_text("7", exact=True).click()
-    expect(page.locator(".df-rows img")).to_have_count(10)
-    settle(page)
+    row(page, 7)
+    expect(page.locator(".grid canvas")).to_have_count(10)
     before = images(page)
-    first = page.locator(".df-rows img").first
-    source = first.get_attribute("src") or ""
     page.get_by_role("button", name="New seed").click()
-    expect(first).not_to_have_attribute("src", source)
+    page.wait_for_timeout(1000)
     settle(page)
     seed = int(page.get_by_label("Seed", exact=True).input_value())
     drawn = images(page)
@@ -91,17 +89,17 @@ def test_a_visitor_draws_digits_and_sends_the_link(
     monkeypatch.setenv(RUNS_VARIABLE, str(runs))
     entry = catalog.generators("runs/quick-1")[-1]
     key = inference.GeneratorKey("runs/quick-1", entry.step, entry.sha256)
-    expected = inference.pictures(key, (7,), 10, seed, 1.0)[0]
+    expected = inference.frames(key, GenerateView(digits=(7,), seed=seed))
     assert np.array_equal(np.stack(drawn), expected)
 
     link = copied_link(page)
     query = f"run=runs/quick-1&step={EPOCHS * STEPS_PER_EPOCH}&g={entry.sha256[:12]}&digits=7&count=10&seed={seed}"
-    assert link == f"{site}/?{query}&truncation=1"
+    assert link.startswith(f"{site}/?{query}&truncation=1&digit=")
     for url in (link, address(page)):
         other = open_page(context, url)
-        expect(other.locator(".df-rows img")).to_have_count(10)
+        expect(other.locator(".grid canvas")).to_have_count(10)
         assert np.array_equal(np.stack(images(other)), expected)
-        assert other.locator(".df-rows img").first.get_attribute("alt") == f"A handwritten 7, seed {seed}"
+        assert other.locator(".grid button").first.get_attribute("aria-label") == f"A handwritten 7, seed {seed}"
 
 
 def frames(page: Page) -> list[str]:
@@ -200,15 +198,15 @@ def test_only_the_training_page_loads_plotly(context: BrowserContext, site: str)
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     page.goto(site)
-    expect(page.locator(".df-rows img").first).to_be_visible()
+    expect(page.locator(".hero")).to_be_visible()
     settle(page)
     assert not [url for url in asked if "plotly" in url.lower()]
     page.get_by_role("link", name="Training").click()
     expect(page.locator(".js-plotly-plot")).to_have_count(6)  # three charts of scores, three of the curve
     assert [url for url in asked if "plotly" in url.lower()]
     assert page.evaluate("location.pathname") == "/training"
-    page.get_by_role("link", name="Generate").click()
-    expect(page.locator(".df-rows img")).to_have_count(100)
+    page.get_by_role("link", name="Explore").click()
+    expect(page.locator(".grid canvas")).to_have_count(100)
 
 
 def test_the_networks_are_drawn_in_the_browser(context: BrowserContext, site: str) -> None:
@@ -225,8 +223,8 @@ def test_the_networks_are_drawn_in_the_browser(context: BrowserContext, site: st
 @pytest.mark.parametrize(
     ("path", "title"),
     [
-        ("", "Generate"),
-        ("generate?seed=7&digits=3", "Generate"),
+        ("", "Explore"),
+        ("generate?seed=7&digits=3", "Explore"),
         ("interpolate", "Interpolate"),
         ("gallery", "Gallery"),
         ("training", "Training"),
@@ -248,23 +246,27 @@ def test_each_page_has_its_title_and_one_heading(context: BrowserContext, site: 
         expect(page.get_by_role("dialog")).to_have_count(0)
 
 
-def test_pictures_and_their_controls_are_both_in_view_on_a_phone(context: BrowserContext, site: str) -> None:
+def test_a_picture_and_its_controls_are_both_in_view_on_a_phone(context: BrowserContext, site: str) -> None:
     page = context.new_page()
     page.set_viewport_size({"width": 390, "height": 844})
     page.goto(site)
-    expect(page.locator(".df-rows img").first).to_be_visible()
+    expect(page.locator(".hero")).to_be_visible()
     settle(page)
-    page.locator("[data-testid=stMain]").evaluate("main => main.scrollTo(0, 10000)")
-    expect(page.get_by_text("Truncation", exact=True)).to_be_in_viewport()
-    expect(page.locator(".df-rows img").last).to_be_in_viewport()
-    expect(page.locator(".df-rows img").first).to_be_in_viewport()
+    for name in ("Digit", "Styles"):
+        expect(page.get_by_role("group", name=name)).to_be_in_viewport()
+    page.get_by_label("Truncation").scroll_into_view_if_needed()
+    expect(page.get_by_label("Truncation")).to_be_in_viewport()
+    expect(page.locator(".hero")).to_be_in_viewport(ratio=0.9)
+    page.goto(f"{site}/interpolate")
+    expect(page.locator(".stage")).to_be_in_viewport(ratio=1)
+    expect(page.get_by_role("button", name="Play")).to_be_in_viewport()
 
 
 def test_nothing_is_cut_off_on_a_phone(context: BrowserContext, site: str) -> None:
     page = context.new_page()
     page.set_viewport_size({"width": 390, "height": 844})
     for path, sign in (
-        ("", ".df-rows img"),
+        ("", ".hero"),
         ("interpolate", ".stage"),
         ("gallery", ".stage"),
         ("training", ".df-sheet"),

@@ -80,7 +80,7 @@ def test_pages_wake_up_when_a_stopped_run_is_resumed(page: Page, site: str, runs
     write_progress(run, heartbeat=time.time() + 25, step=8)
     expect(page.get_by_text("Step 8 of 150")).to_be_visible(timeout=30_000)
     write_checkpoint(run, 1, model_config())
-    expect(page.locator(".df-rows img")).to_have_count(100, timeout=30_000)
+    expect(page.locator(".grid canvas")).to_have_count(100, timeout=30_000)
 
 
 def test_a_storage_that_fails_shows_our_notice_and_the_page_recovers(page: Page, site: str, runs: Path) -> None:

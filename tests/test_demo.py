@@ -14,7 +14,7 @@ import psutil
 import pytest
 from playwright.sync_api import Browser, BrowserContext, expect
 
-from tests.browser import images, open_page, settle
+from tests.browser import images, open_page, row, settle
 from trainer.run_store import open_store
 
 pytestmark = pytest.mark.slow
@@ -54,14 +54,14 @@ def test_a_demo_shows_digits_trains_live_and_ends_cleanly(
     site = next(found[0] for line in demo.stdout if (found := re.search(r"http://localhost:\d+", line)))
     page = open_page(visitor, site)
     assert len(images(page)) == 100
-    page.locator(".st-key-generate-digits").get_by_text("6", exact=True).click()
-    expect(page.locator(".df-rows img")).to_have_count(10)
+    row(page, 6)
+    expect(page.locator(".grid canvas")).to_have_count(10)
     settle(page)
     sixes = images(page)
     assert "run=pretrained/forge" in page.evaluate("decodeURIComponent(location.href)")
 
     again = open_page(visitor, page.evaluate("location.href"))
-    expect(again.locator(".df-rows img")).to_have_count(10)
+    expect(again.locator(".grid canvas")).to_have_count(10)
     assert np.array_equal(np.stack(images(again)), np.stack(sixes))
     again.close()
 

@@ -12,6 +12,7 @@ from models import pictures
 from models.config import ModelConfig
 from models.generator_file import LoadedGenerator, generator_bytes, read_generator
 from models.networks import build_generator
+from models.sampling import to_png
 from models.view_link import ViewError
 from models.views import ExploreView, GenerateView, InterpolateView, Permalink
 
@@ -104,11 +105,6 @@ def test_the_hero_stands_beside_its_grid() -> None:
     assert np.array_equal(pixels[120::4, 248 + 120 :: 4], frames_of()[4])
 
 
-def test_a_sprite_holds_the_frames_side_by_side() -> None:
-    pixels = np.asarray(Image.open(io.BytesIO(pictures.sprite(frames_of()))))
-    assert np.array_equal(pixels[:, 56:84], frames_of()[2])
-
-
 @pytest.mark.parametrize("kind", ["gif", "webp"])
 def test_an_animation_goes_there_and_back_and_holds_its_link(kind: str) -> None:
     content = pictures.animation(frames_of(), kind, "s?v=1", 80, scale=2)
@@ -134,7 +130,7 @@ def test_an_animation_plays_as_its_view_says(play: str, number: int, loop: int) 
 
 
 def test_a_file_without_a_link_is_a_value_error() -> None:
-    for content in (b"", b"GIF89a", pictures.sprite(frames_of())):
+    for content in (b"", b"GIF89a", to_png(frames_of()[0])):
         with pytest.raises(ValueError, match="picture"):
             pictures.read_note(content)
     with pytest.raises(ValueError, match="does not move"):

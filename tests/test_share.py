@@ -221,7 +221,7 @@ NAMES = (
     *("v", "kind", "px", "run", "step", "g", "digits", "count", "seed", "truncation", "digit", "corners", "x", "y"),
     *("from_digit", "from_seed", "to_seed", "path", "frames", "via", "frame", "play", "fps", "card", "download", "z"),
 )
-ROUTES = ("/s", "/embed", "/s/image.png", "/s/animation.webp", "/s/frames.png", "/s/link", "/api/v1/look", "/oembed")
+ROUTES = ("/s", "/embed", "/s/image.png", "/s/animation.webp", "/s/frames.bin", "/s/link", "/api/v1/look", "/oembed")
 
 
 def test_hostile_values_are_refused_without_an_error_of_ours(client: Client) -> None:
@@ -240,7 +240,7 @@ def test_hostile_values_are_refused_without_an_error_of_ours(client: Client) -> 
 def test_too_many_requests_at_once_are_told_to_come_back(client: Client) -> None:
     def ask(seed: int) -> int:
         query = f"v=1&kind=interpolate&run=pretrained/conv-cgan&from_seed={seed}&frames=64&via=1.1_2.2"
-        answer = client.get(f"/s/frames.png?{query}")
+        answer = client.get(f"/s/frames.bin?{query}")
         assert answer.status != 503 or answer.headers["Retry-After"] == "5"
         return answer.status
 

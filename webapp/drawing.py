@@ -1,20 +1,23 @@
 """What the pages that draw in the browser get from the server, and what they report."""
 
+import base64
 import functools
 import os
+import zlib
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
-from models import pictures
+import numpy as np
+from numpy.typing import NDArray
+
 from models.config import ModelConfig
 from models.trace import sizes
 from models.view_link import View, from_pairs, pairs
 from models.views import MAX_LINK, DrawingView
 from webapp import delivery, inference, wording
 from webapp.environment import ROUTES_VARIABLE
-from webapp.export import data_url
 from webapp.page import DrawingScene
 
 MAX_MMAC = 30
@@ -26,7 +29,7 @@ V = TypeVar("V", bound=DrawingView)
 def scene_data(scene: DrawingScene[V], view: V, *, with_pictures: bool) -> dict[str, Any]:
     """Return the values with which a page starts, for its component: see webapp/browser/drawer.js.
 
-    `view` must be explicit. `with_pictures` adds its pictures, side by side in one PNG.
+    `view` must be explicit. `with_pictures` adds the pixels of its pictures, deflated and in base64.
     """
     config, classes = scene.config, scene.classes
     channels, height, width = config.image_shape
@@ -44,9 +47,13 @@ def scene_data(scene: DrawingScene[V], view: V, *, with_pictures: bool) -> dict[
         "picture": classes.picture(None),
         "size": [height, width, channels],
         "view": _values(view),
-        "pictures": data_url(pictures.sprite(inference.frames(scene.generator, view))) if with_pictures else "",
+        "pictures": _packed(inference.frames(scene.generator, view)) if with_pictures else "",
         "drawn_by": f"drawn by {scene.entry.name} after {wording.count(scene.checkpoint.nimg)} training images.",
     }
+
+
+def _packed(pixels: NDArray[np.uint8]) -> str:
+    return base64.b64encode(zlib.compress(pixels.tobytes(), 9)).decode("ascii")
 
 
 def _values(view: View) -> dict[str, Any]:

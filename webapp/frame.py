@@ -181,7 +181,9 @@ def _drawing_scene(
     if link.px and isinstance(view, DrawingView):
         with suppress(ViewError):  # the page says what it cannot draw
             drawn = inference.frames(key, view.explicit(loaded.config.num_classes))
-            notices.reproduced(link.px, pictures.digest(drawn), drawn.size)
+            grid = drawn[1:] if isinstance(view, ExploreView) else drawn  # links of a grid open the same page
+            shown = grid if pictures.digest(grid) == link.px else drawn
+            notices.reproduced(link.px, pictures.digest(shown), shown.size)
     classes = Classes(loaded.config.num_classes, loaded.class_names)
     return DrawingScene(view, link.version, entry, chosen, key, loaded.config, classes)
 

@@ -15,7 +15,6 @@ import streamlit as st
 from numpy.typing import NDArray
 
 from models import pictures
-from models.sampling import image_grid, to_png
 from models.view_link import G_LENGTH, View, ViewError
 from models.views import DrawingView, GenerateView, InterpolateView, Permalink, from_query
 from trainer.run_store import RunStoreError, StoredGenerator
@@ -30,7 +29,6 @@ MAX_WAITING = 6
 """Limit of the requests that wait for a slot."""
 MAX_WORK = 21e9
 """Limit of the multiply-accumulates of one request: a few seconds for the slowest generators that are shipped."""
-SPRITE_COLUMNS = 64
 T = TypeVar("T")
 
 
@@ -105,15 +103,15 @@ def _file(sha256: str, text: str, kind: str, _found: Found) -> tuple[str, bytes]
     pixels = _found.pixels()
     px = pictures.digest(pixels)
     if kind == "frames":
-        return px, to_png(image_grid(pixels, min(len(pixels), SPRITE_COLUMNS)))
+        return px, pixels.tobytes()
     note = Permalink(_found.link.view, px).text
     return px, pictures.file_of(_found.link.view, pixels, kind, note)
 
 
 def file(found: Found, kind: str) -> tuple[str, bytes]:
-    """Return the digest of a view's pixels, and its file: png, gif, webp, or frames, which are those side by side.
+    """Return the digest of a view's pixels, and its file: png, gif, webp, mp4, or frames, which are the pixels.
 
-    The frames lie in rows of at most `SPRITE_COLUMNS`. Raises `ValueError` for an animation of what does not move.
+    Raises `ValueError` for an animation of what does not move.
     """
     return _file(found.key.sha256, Permalink(found.link.view).text, kind, found)
 

@@ -38,9 +38,15 @@ KINDS = {
     "animation.gif": "gif",
     "animation.webp": "webp",
     "animation.mp4": "mp4",
-    "frames.png": "frames",
+    "frames.bin": "frames",
 }
-MEDIA = {"png": "image/png", "gif": "image/gif", "webp": "image/webp", "mp4": "video/mp4", "frames": "image/png"}
+MEDIA = {
+    "png": "image/png",
+    "gif": "image/gif",
+    "webp": "image/webp",
+    "mp4": "video/mp4",
+    "frames": "application/octet-stream",
+}
 T = TypeVar("T")
 
 
@@ -218,7 +224,7 @@ def _card(found: Found) -> tuple[str, bytes]:
 def file_name(found: Found, kind: str) -> str:
     """Return a name for a saved file, such as digit-7-seed-5.png."""
     view: DrawingView = found.link.view
-    suffix = "png" if kind == "frames" else kind
+    suffix = "bin" if kind == "frames" else kind
     if isinstance(view, InterpolateView):
         digits = [slug(found.classes.name(digit)) for digit, _ in view.stops if digit is not None]
         return f"interpolation-{'-to-'.join(digits) or view.from_seed}.{suffix}"

@@ -1,5 +1,6 @@
 """What a link shows: always the generator that it names, or a notice, and never another picture."""
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from tests.pages import address, check, html, open_app, refresh, words
+from tests.pages import address, check, open_app, refresh, words
 from tests.sample_run import STEPS_PER_EPOCH, manifest, model_config, write_checkpoint, write_epoch, write_run
 from trainer.run_store import GENERATOR_FILE, open_store
 from trainer.ship import ship
@@ -22,9 +23,9 @@ DRAWING = ("explore", "interpolate")
 
 
 def pictures(app: AppTest) -> list[str]:
-    """Return the pictures on a Generate page, or the sprite on an Interpolate page."""
-    components = "".join(str(component.proto) for component in app.get("bidi_component"))
-    return re.findall(r"data:image/png;base64,[A-Za-z0-9+/=]+", html(app) + components)
+    """Return the pictures of a page that draws; none if it draws nothing."""
+    components = [json.loads(component.proto.json) for component in app.get("bidi_component")]
+    return [component["pictures"] for component in components if component.get("pictures")]
 
 
 def forget() -> None:

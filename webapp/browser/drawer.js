@@ -49,27 +49,22 @@ export class Drawer {
   }
 
   async fetched(query, count) {
-    const response = await fetch(new URL("s/frames.png?" + query, this.base))
+    const response = await fetch(new URL("s/frames.bin?" + query, this.base))
     if (!response.ok) throw new Error(`the server cannot draw this picture now (${response.status})`)
-    return this.cut(await createImageBitmap(await response.blob()), count)
+    return this.shaped(new Uint8Array(await response.arrayBuffer()), count)
   }
 
-  // Return the pictures of a data URL or blob that has them side by side, row after row.
-  async cut(image, count) {
+  // Return the first `count` pictures that came with the page: pixels in order, deflated, in base64. They come as numbers
+  // and not as an image, because browsers may add noise to pixels that a script reads back from an image.
+  async unpacked(text, count) {
+    const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0))
+    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"))
+    return this.shaped(new Uint8Array(await new Response(stream).arrayBuffer()), count)
+  }
+
+  shaped(pixels, count) {
     const [height, width, channels] = this.size
-    const canvas = new OffscreenCanvas(image.width, image.height)
-    const context = canvas.getContext("2d", { willReadFrequently: true })
-    context.drawImage(image, 0, 0)
-    const columns = Math.floor(image.width / width)
-    const pixels = new Uint8Array(count * height * width * channels)
-    for (let k = 0; k < count; k++) {
-      const { data } = context.getImageData((k % columns) * width, Math.floor(k / columns) * height, width, height)
-      const start = k * height * width * channels
-      for (let i = 0; i < height * width; i++) {
-        for (let c = 0; c < channels; c++) pixels[start + i * channels + c] = data[4 * i + c]
-      }
-    }
-    return { pixels, count, height, width, channels }
+    return { pixels: pixels.subarray(0, count * height * width * channels), count, height, width, channels }
   }
 
   close() {

@@ -37,7 +37,7 @@ export class Explore {
     if (!isNew && !isOther) return
     this.drawer?.close()
     this.drawer = new Drawer(this.base, data)
-    if (this.isAwake) this.wake()
+    if (this.isAwake || this.root.matches(":hover, :focus-within")) this.wake()
     if (!isNew) return this.draw()
     this.version = data.version
     clearTimeout(this.timer)
@@ -50,17 +50,18 @@ export class Explore {
   // Load the generator, from the first sign on that the visitor wants to change something.
   wake() {
     this.isAwake = true
-    this.drawer.wake((text) => { this.find(".state").textContent = text })
+    this.drawer.wake((text) => {
+      this.find(".state").textContent = text
+      this.root.dataset.draws = this.drawer.isReady ? "browser" : "server"
+    })
   }
 
   // Show the pictures that came with the page. The strip is a row of the grid when the grid has it.
   async first(source) {
     if (!source) return this.draw()
-    const image = Object.assign(new Image(), { src: source })
-    await image.decode()
     const { digits, digit, count, seed } = this.state
     const rows = digits ?? [null]
-    const pictures = await this.drawer.cut(image, 1 + rows.length * count)
+    const pictures = await this.drawer.unpacked(source, 1 + rows.length * count)
     this.paintHero(pictures)
     const shape = pictures.height * pictures.width * pictures.channels
     const part = (start, number) => ({ ...pictures, count: number, pixels: pictures.pixels.subarray(start * shape, (start + number) * shape) })
@@ -110,7 +111,7 @@ export class Explore {
   // --- The visitor's side
 
   listen() {
-    for (const name of ["pointerenter", "pointerdown", "focusin"]) this.root.addEventListener(name, () => this.wake())
+    for (const name of ["pointerenter", "pointermove", "focusin"]) this.root.addEventListener(name, () => this.wake())
     this.listenToPad()
     this.find(".seed").oninput = (event) => this.typeSeed(event.target.value)
     this.find(".roll").onclick = () => this.chooseSeed(randomSeed())

@@ -41,7 +41,7 @@ export class Interpolate {
     if (!isNew && !isOther) return
     this.drawer?.close()
     this.drawer = new Drawer(this.base, data)
-    if (this.isAwake) this.wake()
+    if (this.isAwake || this.root.matches(":hover, :focus-within")) this.wake()
     if (!isNew) return this.draw()
     this.version = data.version
     clearTimeout(this.timer)
@@ -58,9 +58,7 @@ export class Interpolate {
     this.pause()
     this.index = this.state.frame ?? 0
     if (source) {
-      const image = Object.assign(new Image(), { src: source })
-      await image.decode()
-      this.paintFrames(await this.drawer.cut(image, this.number))
+      this.paintFrames(await this.drawer.unpacked(source, this.number))
       this.drawStops()
     } else this.draw()
     const still = window.matchMedia("(prefers-reduced-motion: reduce)").matches
@@ -70,7 +68,10 @@ export class Interpolate {
   // Load the generator, from the first sign on that the visitor wants to change something.
   wake() {
     this.isAwake = true
-    this.drawer.wake((text) => { this.find(".state").textContent = text })
+    this.drawer.wake((text) => {
+      this.find(".state").textContent = text
+      this.root.dataset.draws = this.drawer.isReady ? "browser" : "server"
+    })
   }
 
   // All values of the view and its generator, as text.
@@ -108,7 +109,7 @@ export class Interpolate {
   // --- The visitor's side
 
   listen() {
-    for (const name of ["pointerenter", "pointerdown", "focusin"]) this.root.addEventListener(name, () => this.wake())
+    for (const name of ["pointerenter", "pointermove", "focusin"]) this.root.addEventListener(name, () => this.wake())
     const { find } = this
     find(".frames").oninput = (event) => this.change({ frames: Number(event.target.value) }, REPORT_AFTER)
     find(".frames").onchange = () => this.commit()

@@ -1,18 +1,11 @@
-// One HTML file that plays and scrubs frames without a network. The frames lie side by side in a PNG inside it.
-
-import { paint } from "./drawer.js"
+// One HTML file that plays and scrubs frames without a network. The pixels lie inside it, in base64.
 
 // `title` and `link` are shown; `play` is how the view is played: "", "loop" or "once".
 export function standalone(pictures, { title, link, milliseconds, play }) {
-  const { count, height, width } = pictures
-  const strip = Object.assign(document.createElement("canvas"), { width: count * width, height })
-  const context = strip.getContext("2d")
-  const one = document.createElement("canvas")
-  for (let k = 0; k < count; k++) {
-    paint(one, pictures, k)
-    context.drawImage(one, k * width, 0)
-  }
-  const settings = JSON.stringify({ count, height, width, milliseconds, play })
+  const { count, height, width, channels, pixels } = pictures
+  let text = ""
+  for (let k = 0; k < pixels.length; k += 8192) text += String.fromCharCode(...pixels.subarray(k, k + 8192))
+  const settings = JSON.stringify({ count, height, width, channels, milliseconds, play })
   return `<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>${escaped(title)}</title>
 <meta name="viewport" content="width=device-width, initial-scale=1"><meta name="digitforge" content="${escaped(link)}">
@@ -27,13 +20,21 @@ p { font-size: 0.85rem; overflow-wrap: anywhere; }
 <canvas width="${width}" height="${height}" role="img" aria-label="${escaped(title)}"></canvas>
 <div><button type="button">Play</button><input type="range" min="0" max="${count - 1}" value="0" aria-label="Frame"></div>
 <p>Made with DigitForge: <a href="${escaped(link)}">${escaped(link)}</a></p>
-<img hidden alt="" src="${strip.toDataURL()}">
 <script>
-const { count, height, width, milliseconds, play } = ${settings}
-const [image, canvas, range, button] = ["img", "canvas", "input", "button"].map((name) => document.querySelector(name))
+const { count, height, width, channels, milliseconds, play } = ${settings}
+const pixels = Uint8Array.from(atob("${btoa(text)}"), (letter) => letter.charCodeAt(0))
+const [canvas, range, button] = ["canvas", "input", "button"].map((name) => document.querySelector(name))
 const context = canvas.getContext("2d")
 let timer = null, direction = 1
-const show = (k) => { range.value = k; context.drawImage(image, k * width, 0, width, height, 0, 0, width, height) }
+const show = (k) => {
+  range.value = k
+  const image = context.createImageData(width, height)
+  for (let i = 0; i < 4 * width * height; i++) {
+    const [pixel, part] = [k * width * height + (i >> 2), i & 3]
+    image.data[i] = part === 3 ? 255 : pixels[pixel * channels + (channels === 3 ? part : 0)]
+  }
+  context.putImageData(image, 0, 0)
+}
 const stop = () => { clearInterval(timer); timer = null; button.textContent = "Play" }
 const advance = () => {
   const at = Number(range.value)
@@ -49,7 +50,7 @@ button.onclick = () => {
   timer = setInterval(advance, milliseconds)
 }
 range.oninput = () => { stop(); show(Number(range.value)) }
-image.decode().then(() => show(0))
+show(0)
 </script></body></html>
 `
 }

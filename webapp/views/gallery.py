@@ -85,7 +85,7 @@ def _show(scene: Scene[GalleryView]) -> None:
         elif entry.progress.is_live:
             st.caption("The first epoch has not ended yet. Its grid will appear here.")
         else:
-            st.caption("This run stopped within its first epoch. The Generate page shows what it had learned by then.")
+            st.caption("This run stopped within its first epoch. Explore shows what it had learned by then.")
         with st.container(horizontal=True, key="actions"):
             pinned = view if view.epoch is not None else dataclasses.replace(view, epoch=epochs[-1])
             copy_link(address.relative_url(pinned), key="gallery.link")

@@ -41,7 +41,7 @@ def _fitting(view: InterpolateView, classes: Classes) -> InterpolateView:
         if any(digit is not None for digit, _ in view.stops):
             st.warning(f"This generator draws without classes, so {classes.nouns} cannot be chosen.")
     else:
-        defaults = dataclasses.replace(view, from_digit=None, to_digit=None, via=()).explicit(len(labels))
+        defaults = InterpolateView().explicit(len(labels))
         others = [defaults.from_digit, *[0] * len(view.via), defaults.to_digit]
         stops = tuple(
             (digit if digit in labels else other, seed) for (digit, seed), other in zip(view.stops, others, strict=True)

@@ -1,0 +1,312 @@
+"""The Explore and Interpolate pages in a real browser: dragging, typing, links and files of what is on the screen."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import numpy as np
+import pytest
+from playwright.sync_api import Browser, Page, WebSocket, expect
+
+from models.generator_file import load_generator
+from models.pictures import frames, read_note
+from models.views import ExploreView, GenerateView, InterpolateView, read_link
+from tests.browser import address, canvases, images, open_page, row, serve, settle
+from tests.golden import shipped_generators
+
+pytestmark = pytest.mark.slow
+
+HOLDS = (0, 80, 120, 400)
+"""Milliseconds for which a visitor holds the mouse button."""
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with serve(tmp_path_factory.mktemp("runs")) as url:
+        yield url
+
+
+@pytest.fixture
+def page(browser: Browser, site: str) -> Iterator[Page]:
+    """A page whose errors fail the test."""
+    context = browser.new_context(
+        viewport={"width": 1280, "height": 900},
+        reduced_motion="reduce",
+        permissions=["clipboard-read", "clipboard-write"],
+    )
+    context.set_default_timeout(20_000)
+    page = context.new_page()
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    yield page
+    context.close()
+    assert errors == []
+
+
+def wake(page: Page) -> None:
+    """Move the pointer over the page, and wait until the browser draws by itself."""
+    page.locator(".hero, .stage").first.hover()
+    expect(page.locator("[data-draws=browser]")).to_have_count(1)
+
+
+def view_of(url: str) -> Any:
+    return read_link(url).view
+
+
+def clipboard(page: Page) -> str:
+    return page.evaluate("navigator.clipboard.readText()")
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("action", ["Share", "Copy link", "PNG"])
+def test_what_was_typed_counts_at_once(page: Page, site: str, action: str) -> None:
+    page.goto(site)
+    wake(page)
+    field = page.get_by_label("Seed", exact=True)
+    for k in range(14):
+        seed = 1000 + 17 * k
+        page.bring_to_front()
+        field.click()
+        field.fill("")
+        page.keyboard.type(str(seed))
+        button = page.get_by_role("button", name=action, exact=True)
+        hold = HOLDS[k % len(HOLDS)]
+        if action == "PNG":
+            with page.expect_download() as download:
+                button.click(delay=hold)
+            view = view_of(read_note(Path(download.value.path()).read_bytes()))
+        elif action == "Share":
+            button.click(delay=hold)
+            expect(page.locator(".share-state")).to_contain_text("The permalink is copied")
+            view = view_of(clipboard(page))
+            page.keyboard.press("Escape")
+        else:
+            button.click(delay=hold)
+            expect(page.get_by_role("button", name="Link copied")).to_be_visible()
+            view = view_of(clipboard(page))
+            expect(page.get_by_role("button", name="Copy link")).to_be_visible()
+        assert view.seed == seed
+        assert page.locator(".grid button").first.get_attribute("aria-label") == f"A handwritten 0, seed {seed}"
+    page.wait_for_timeout(1500)
+    settle(page)
+    assert parse_qs(urlsplit(address(page)).query)["seed"] == [str(seed)]
+    loaded = load_generator(shipped_generators()["forge"])
+    assert np.array_equal(np.stack(images(page)), frames(loaded, GenerateView(seed=seed)))
+
+
+def sent(page: Page) -> list[str]:
+    """Return a list that grows with each message of the page to the server."""
+    messages: list[str] = []
+
+    def watch(socket: WebSocket) -> None:
+        socket.on("framesent", lambda _: messages.append(socket.url))
+
+    page.on("websocket", watch)
+    return messages
+
+
+# Counts the pictures that the hero or the stage shows, and how long each frame of the screen takes.
+COUNT = """(selector) => {
+  const find = (root) => root.querySelector(selector)
+    ?? [...root.querySelectorAll("*")].map((node) => node.shadowRoot && find(node.shadowRoot)).find(Boolean)
+  const context = find(document).getContext("2d")
+  const put = context.putImageData.bind(context)
+  window.drawn = []
+  context.putImageData = (...values) => { window.drawn.push(performance.now()); put(...values) }
+}"""
+
+
+@pytest.mark.timeout(200)
+@pytest.mark.parametrize("what", ["pad", "truncation", "scrubber"])
+def test_dragging_draws_in_the_browser_and_asks_the_server_at_the_end(page: Page, site: str, what: str) -> None:
+    messages = sent(page)
+    page.goto(f"{site}/{'interpolate?frames=64' if what == 'scrubber' else ''}")
+    wake(page)
+    settle(page)
+    page.wait_for_timeout(1500)
+    target, canvas = {
+        "pad": (".pad", ".hero"),
+        "truncation": ("input.truncation", ".hero"),
+        "scrubber": (".position", ".stage"),
+    }[what]
+    box = page.locator(target).bounding_box()
+    assert box
+    page.mouse.move(box["x"] + 8, box["y"] + box["height"] / 2)
+    page.mouse.down()
+    page.evaluate(COUNT, canvas)
+    before = len(messages)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    for k in range(120):
+        part = abs((k / 40) % 2 - 1)
+        page.mouse.move(box["x"] + 8 + (1 - part) * (box["width"] - 16), box["y"] + (0.3 + 0.4 * part) * box["height"])
+    page.wait_for_timeout(100)
+    drawn = page.evaluate("window.drawn")
+    polls = len(messages) - before  # the frame looks for new runs every three seconds
+    assert asked == []
+    assert polls <= 2
+    assert len(drawn) >= 60
+    page.mouse.up()
+    settle(page)
+    page.wait_for_timeout(800)
+    assert len(messages) > before
+    query = parse_qs(urlsplit(address(page)).query)
+    if what == "scrubber":
+        assert query["frame"] == [page.locator(".position").input_value()]
+    elif what == "pad":
+        assert float(query["x"][0]) > 0
+    else:
+        assert float(query["truncation"][0]) == float(page.locator("input.truncation").input_value())
+
+
+def test_the_released_picture_is_the_servers(page: Page, site: str) -> None:
+    page.goto(site)
+    wake(page)
+    box = page.locator(".pad").bounding_box()
+    assert box
+    page.mouse.move(box["x"] + 30, box["y"] + 30)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 200, box["y"] + 111, steps=5)
+    page.mouse.up()
+    page.wait_for_timeout(1000)
+    settle(page)
+    view = view_of(address(page))
+    assert isinstance(view, ExploreView)
+    assert 0 < view.x < 1
+    expected = frames(load_generator(shipped_generators()["forge"]), view)
+    assert np.array_equal(canvases(page, ".hero")[0], expected[0])
+    again = open_page(page.context, address(page))
+    images(again)
+    assert np.array_equal(canvases(again, ".hero")[0], expected[0])
+
+
+def test_a_generator_that_is_too_large_is_drawn_by_the_server(page: Page, site: str) -> None:
+    page.goto(f"{site}/?run=pretrained/conv-cgan&digits=3&count=2&seed=5")
+    settle(page)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.get_by_label("Seed", exact=True).fill("77")
+    page.wait_for_timeout(3000)
+    settle(page)
+    loaded = load_generator(shipped_generators()["conv-cgan"])
+    expected = frames(loaded, GenerateView(digits=(3,), count=2, seed=77))
+    assert np.array_equal(np.stack(images(page)), expected)
+    assert any("/s/frames.bin" in url for url in asked)
+    assert not any(".safetensors" in url for url in asked)
+
+
+def test_a_sample_opens_large_and_leads_on(page: Page, site: str) -> None:
+    page.goto(site)
+    images(page)
+    page.get_by_role("group", name="Pictures").get_by_role("button", name="A handwritten 3, seed 61").click()
+    dialog = page.get_by_role("dialog", name="A handwritten 3, seed 61")
+    expect(dialog.locator(".bar")).to_have_count(10)
+    expect(dialog.locator(".nearest figure")).to_have_count(5)
+    expect(dialog.locator(".neighbours button")).to_have_count(8)
+    expect(dialog.locator(".verdict")).to_contain_text("discriminator")
+    loaded = load_generator(shipped_generators()["forge"])
+    page.wait_for_timeout(500)
+    expected = frames(loaded, GenerateView(digits=(3,), count=1, seed=61))[0]
+    assert np.array_equal(canvases(page, ".large")[0], expected)
+    dialog.get_by_role("button", name="Link to this picture").click()
+    expect(dialog.get_by_role("button", name="Link copied")).to_be_visible()
+    link = read_link(clipboard(page))
+    assert link.view == GenerateView(run="pretrained/forge", step=9370, g="800356e6bdf1", digits=(3,), count=1, seed=61)
+    assert link.px
+    dialog.locator(".neighbours button").nth(2).click()
+    page.wait_for_timeout(1000)
+    page.get_by_role("button", name="Close", exact=True).first.click()
+    settle(page)
+    view = view_of(address(page))
+    assert (view.digit, view.x, view.corners[0]) == (3, 0.3, 61)
+    page.get_by_role("group", name="Pictures").get_by_role("button", name="A handwritten 3, seed 61").click()
+    page.get_by_role("link", name="Start a morph here").click()
+    expect(page.get_by_label("From seed")).to_have_value("61")
+
+
+def test_seeds_are_read_as_people_write_them(page: Page, site: str) -> None:
+    page.goto(site)
+    wake(page)
+    field = page.get_by_label("Seed", exact=True)
+    for text, seed in (("1,000", 1000), ("007", 7), (" 12 ", 12)):
+        field.fill(text)
+        expect(page.locator(".grid button").first).to_have_attribute("aria-label", f"A handwritten 0, seed {seed}")
+        expect(page.get_by_role("alert")).to_be_hidden()
+    for text in ("-1", "1e3", "4294967290", "x"):
+        field.fill(text)
+        expect(page.get_by_role("alert")).to_contain_text("from 0 to 4,294,967,286. Still shown: seed 12")
+    field.fill("13")
+    expect(page.get_by_role("alert")).to_be_hidden()
+
+
+def test_another_checkpoint_draws_the_same_view(page: Page, site: str) -> None:
+    page.goto(site)
+    wake(page)
+    row(page, 4)
+    page.wait_for_timeout(800)
+    settle(page)
+    page.get_by_role("combobox", name=re.compile("Run")).click()
+    page.get_by_text("mlp-cgan (shipped)", exact=True).click()
+    page.wait_for_timeout(2000)
+    settle(page)
+    view = view_of(address(page))
+    assert view.run == "pretrained/mlp-cgan"
+    expected = frames(load_generator(shipped_generators()["mlp-cgan"]), view)
+    assert np.array_equal(np.stack(images(page)), expected[1:])
+    assert np.array_equal(canvases(page, ".hero")[0], expected[0])
+
+
+def test_the_page_says_that_a_permalink_is_reproduced(page: Page, site: str) -> None:
+    query = "kind=generate&run=pretrained/forge&step=9370&g=800356e6bdf1&digits=7&count=1&seed=5&truncation=1"
+    page.goto(f"{site}/s?v=1&{query}")
+    with page.expect_navigation():
+        page.get_by_role("link", name="Open interactive").click()
+    expect(page.get_by_text("Reproduced: the same")).to_be_visible()
+    page.goto(f"{site}/interpolate?frames=5&px={'0' * 16}")
+    expect(page.get_by_text("Not reproduced")).to_be_visible()
+
+
+def test_stops_are_added_moved_and_removed(page: Page, site: str) -> None:
+    page.goto(f"{site}/interpolate?from_digit=1&from_seed=5&to_digit=2&to_seed=6&frames=6")
+    wake(page)
+    page.get_by_role("button", name="Add a stop").click()
+    page.get_by_label("To digit").select_option("9")
+    page.get_by_label("To seed").fill("77")
+    page.get_by_role("button", name="Move to left").click()
+    page.wait_for_timeout(1000)
+    settle(page)
+    view = view_of(address(page))
+    assert isinstance(view, InterpolateView)
+    assert view.stops == ((1, 5), (9, 77), (2, 6))
+    assert np.array_equal(
+        np.stack(canvases(page, ".strip canvas")), frames(load_generator(shipped_generators()["forge"]), view)
+    )
+    expect(page.locator(".distances rect")).to_have_count(10)
+    page.get_by_label("Hold the style").check()
+    page.get_by_role("button", name="Remove stop 2").click()
+    page.wait_for_timeout(1000)
+    settle(page)
+    assert view_of(address(page)).stops == ((1, 5), (2, 5))
+    for kind in ("GIF", "WebP", "PNG"):
+        with page.expect_download() as download:
+            page.get_by_role("button", name=kind, exact=True).click()
+        assert view_of(read_note(Path(download.value.path()).read_bytes())).stops == ((1, 5), (2, 5))
+
+
+def test_the_saved_page_plays_without_a_network(page: Page, site: str, tmp_path: Path) -> None:
+    page.goto(f"{site}/interpolate?frames=12")
+    wake(page)
+    with page.expect_download() as download:
+        page.get_by_role("button", name="HTML").click()
+    shown = canvases(page, ".strip canvas")
+    download.value.save_as(tmp_path / "saved.html")
+    page.context.set_offline(True)
+    page.goto((tmp_path / "saved.html").as_uri())
+    page.get_by_role("slider").fill("7")
+    page.wait_for_timeout(200)
+    assert np.array_equal(canvases(page, "canvas")[0], shown[7])
+    page.get_by_role("button", name="Play").click()
+    page.wait_for_timeout(500)
+    assert not np.array_equal(canvases(page, "canvas")[0], shown[7])
