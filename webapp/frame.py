@@ -182,8 +182,8 @@ def _drawing_scene(
         with suppress(ViewError):  # the page says what it cannot draw
             drawn = inference.frames(key, view.explicit(loaded.config.num_classes))
             grid = drawn[1:] if isinstance(view, ExploreView) else drawn  # links of a grid open the same page
-            shown = grid if pictures.digest(grid) == link.px else drawn
-            notices.reproduced(link.px, pictures.digest(shown), shown.size)
+            meant = grid if pictures.digest(grid) == link.px else drawn
+            notices.reproduced(link.px, pictures.digest(meant), meant.size)
     classes = Classes(loaded.config.num_classes, loaded.class_names)
     return DrawingScene(view, link.version, entry, chosen, key, loaded.config, classes)
 
