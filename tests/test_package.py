@@ -29,7 +29,8 @@ def requirements(name: str) -> set[str]:
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
     """The wheel that pip builds from a copy of the repository."""
     copy, out = tmp_path_factory.mktemp("copy"), tmp_path_factory.mktemp("out")
-    for name in ("pyproject.toml", "requirements.txt", "requirements-dev.txt", "README.md", "LICENSE", "NOTICE"):
+    pinned = [path.name for path in ROOT.glob("requirements*.txt")]
+    for name in ("pyproject.toml", *pinned, "README.md", "LICENSE", "NOTICE"):
         shutil.copy(ROOT / name, copy)
     for name in PACKAGES:
         shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -44,7 +45,9 @@ def test_the_package_needs_what_the_requirements_files_pin(wheel: zipfile.ZipFil
     metadata = email.message_from_bytes(wheel.read(name))
     needed = set(metadata.get_all("Requires-Dist", []))
     assert {line for line in needed if ";" not in line} == requirements("requirements.txt")
-    assert {line.partition(";")[0].strip() for line in needed if ";" in line} == requirements("requirements-dev.txt")
+    for extra in ("dev", "video"):
+        marked = {line.partition(";")[0].strip() for line in needed if f'extra == "{extra}"' in line}
+        assert marked == requirements(f"requirements-{extra}.txt")
 
 
 def test_the_package_has_every_file_of_its_three_packages(wheel: zipfile.ZipFile) -> None:

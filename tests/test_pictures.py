@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import sys
 
 import numpy as np
 import pytest
@@ -127,6 +128,28 @@ def test_an_animation_plays_as_its_view_says(play: str, number: int, loop: int) 
     picture.seek(1)
     picture.load()
     assert picture.info["duration"] == 50
+
+
+@pytest.mark.parametrize("colour", [False, True])
+def test_a_video_shows_every_frame_and_holds_its_link(colour: bool) -> None:
+    av = pytest.importorskip("av", reason="PyAV is not installed")
+    view = InterpolateView(frames=5, play="once", fps=20)
+    grey = np.linspace(0, 255, 5).astype(np.uint8)[:, None, None]
+    frames = np.broadcast_to(grey[..., None] if colour else grey, frames_of(colour).shape)
+    with av.open(io.BytesIO(pictures.file_of(view, frames, "mp4", "s?v=1"))) as video:
+        assert video.metadata["comment"] == "s?v=1"
+        assert video.streams.video[0].average_rate == 20
+        shown = [frame.to_ndarray(format="rgb24") for frame in video.decode(video=0)]
+    indices = [0, 0, 0, 0, 1, 2, 3, 4, 4, 4, 4]
+    assert len(shown) == len(indices)
+    for picture, index in zip(shown, indices, strict=True):
+        assert np.abs(picture.astype(int) - int(grey[index, 0, 0])).max() <= 3
+
+
+def test_a_video_without_pyav_is_a_value_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(ValueError, match=r"digitforge\[video\]"):
+        pictures.file_of(InterpolateView(frames=5), frames_of(), "mp4", "")
 
 
 def test_a_file_without_a_link_is_a_value_error() -> None:
