@@ -60,7 +60,7 @@ def show(scene: Scene[ArchitectureView]) -> None:
         copy_link(address.relative_url(scene.view), key="architecture.link")
     if record.about:
         _recipe(record.recipe, record.about)
-    *networks, both = st.columns([3, 3, 4], gap="large")
+    *networks, both = st.columns(3, gap="medium")
     for column, name in zip([*networks, both], DIAGRAMS, strict=True):
         title, words = WORDS[name]
         with column:
