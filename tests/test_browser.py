@@ -262,6 +262,40 @@ def test_a_picture_and_its_controls_are_both_in_view_on_a_phone(context: Browser
     expect(page.get_by_role("button", name="Play")).to_be_in_viewport()
 
 
+def test_figures_are_not_cut_on_a_phone(context: BrowserContext, site: str) -> None:
+    page = context.new_page()
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.goto(f"{site}/architecture?run=pretrained/forge")
+    figure = page.get_by_test_id("stMetricValue").get_by_text("which also reads the class")
+    expect(figure).to_be_visible()
+    settle(page)
+    assert figure.evaluate("figure => figure.scrollWidth <= figure.clientWidth")
+
+
+def test_wide_screens_are_used(context: BrowserContext, site: str) -> None:
+    page = context.new_page()
+    page.set_viewport_size({"width": 1920, "height": 1080})
+    page.goto(f"{site}/architecture?run=pretrained/forge")
+    expect(page.locator("[data-testid=stGraphVizChart] .node").first).to_be_visible()
+    settle(page)
+    assert page.evaluate("document.querySelector('[data-testid=stMain]').scrollHeight") < 1950
+    page.goto(f"{site}/training?run=pretrained/forge")
+    expect(page.locator(".js-plotly-plot")).to_have_count(6)
+    settle(page)
+    first, second = (page.locator(".js-plotly-plot").nth(number).bounding_box() for number in (0, 1))
+    assert first
+    assert second
+    assert first["y"] == second["y"]  # beside each other
+    page.goto(f"{site}/gallery?run=pretrained/forge")
+    picture, words = page.locator(".stage"), page.get_by_role("heading", level=1)
+    expect(picture).to_be_visible()
+    settle(page)
+    left, right = picture.bounding_box(), words.bounding_box()
+    assert left
+    assert right
+    assert right["x"] - (left["x"] + left["width"]) < 200  # the words are next to the picture
+
+
 def test_nothing_is_cut_off_on_a_phone(context: BrowserContext, site: str) -> None:
     page = context.new_page()
     page.set_viewport_size({"width": 390, "height": 844})

@@ -168,6 +168,19 @@ def test_a_finger_on_a_chart_scrolls_the_page(browser: Browser, site: str, runs:
     context.close()
 
 
+def test_the_first_scores_do_not_move_the_curves(page: Page, site: str, runs: Path) -> None:
+    run = write_run(runs, "scored", epochs=1, phase="training", heartbeat=time.time() + 120)
+    page.goto(f"{site}/training?run=runs/scored")
+    expect(page.locator(".js-plotly-plot")).to_have_count(3)
+    settle(page)
+    title = page.get_by_text("Losses", exact=True)
+    before = title.bounding_box()
+    write_epoch(run, 2, model_config(), scored=True)
+    expect(page.locator(".js-plotly-plot")).to_have_count(6, timeout=30_000)
+    settle(page)
+    assert title.bounding_box() == before
+
+
 def test_a_zoom_has_a_visible_way_back(page: Page, site: str, runs: Path) -> None:
     write_run(runs, "zoomed")
     page.goto(f"{site}/training?run=runs/zoomed")

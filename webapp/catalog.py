@@ -34,6 +34,7 @@ from trainer.run_store import (
     RunStoreError,
     StoredGenerator,
     open_store,
+    valid_run_name,
 )
 from webapp.classes import Classes
 from webapp.environment import ROUTES_VARIABLE, RUNS_VARIABLE, SAMPLES_ROUTE
@@ -106,6 +107,8 @@ class Listing:
 
     runs: tuple[RunEntry, ...]
     problems: tuple[str, ...]
+    damaged: tuple[str, ...] = ()
+    """Keys of the runs that cannot be listed because their run.json is damaged."""
 
     def find(self, key: str) -> RunEntry | None:
         """Return the run of this key; None if it is not listed."""
@@ -125,14 +128,17 @@ def list_runs() -> Listing:
     """List the runs of all stores: those of `runs` newest first, then the shipped ones, the best of them first."""
     found: list[RunEntry] = []
     problems: list[str] = []
+    damaged: list[str] = []
     for store, path_or_uri in stores().items():
         try:
-            found += _runs_of(store, path_or_uri)
+            entries, others = _runs_of(store, path_or_uri)
+            found += entries
+            damaged += others
         except RunStoreError as error:
             problems.append(str(error))
             _remember_failure(path_or_uri, str(error))
     found.sort(key=lambda entry: (entry.key.startswith(SHIPPED), entry.key != DEFAULT_RUN))  # a stable sort
-    return Listing(tuple(found), tuple(problems))
+    return Listing(tuple(found), tuple(problems), tuple(damaged))
 
 
 @st.cache_resource(show_spinner=False)
@@ -150,12 +156,15 @@ def _remember_failure(path_or_uri: str, problem: str) -> None:
 
 
 @st.cache_data(ttl=2, max_entries=8, show_spinner=False)
-def _runs_of(store: str, path_or_uri: str) -> list[RunEntry]:
+def _runs_of(store: str, path_or_uri: str) -> tuple[list[RunEntry], list[str]]:
+    """Return the runs of a store, newest first, and the keys of those whose run.json is damaged."""
     when, problem = _failures().get(path_or_uri, (0.0, ""))
     if time.time() - when < RETRY_SECONDS:
         raise RunStoreError(problem)
     entries = []
-    for run in _opened(path_or_uri).list_runs():
+    opened = _opened(path_or_uri)
+    runs = opened.list_runs()
+    for run in runs:
         problem = ""
         try:
             record = run.read_run()
@@ -166,7 +175,18 @@ def _runs_of(store: str, path_or_uri: str) -> list[RunEntry]:
         except RunStoreError:  # removed meanwhile, or damaged: list the others
             continue
         entries.append(RunEntry(f"{store}/{run.name}", record.recipe, record.started, progress, problem))
-    return sorted(entries, key=lambda entry: entry.started, reverse=True)
+    others = set(opened.storage.folders()) - {run.name for run in runs}
+    damaged = [f"{store}/{name}" for name in sorted(others) if valid_run_name(name) and _is_damaged(opened.run(name))]
+    return sorted(entries, key=lambda entry: entry.started, reverse=True), damaged
+
+
+def _is_damaged(run: Run) -> bool:
+    """Return whether a run has a run.json that cannot be used."""
+    try:
+        run.read_run()
+    except RunStoreError as error:
+        return isinstance(error, DamagedError) and not isinstance(error, MissingError)  # without it, it is no run
+    return False
 
 
 @st.cache_data(ttl=2, max_entries=64, show_spinner=False)

@@ -96,6 +96,8 @@ def show(page: Page, links: Links) -> None:
     for problem in listing.problems:
         text = f"Runs cannot be listed: {catalog.without_paths(problem)}"
         st.warning(plain(text), icon=":material/cloud_off:")
+    for key in listing.damaged:
+        st.caption(f":material/warning: run.json of {plain(key)} is damaged, so this run cannot be shown.")
     if not listing.runs:
         _watch(page.kind, links, _Shown(()))
         notices.no_runs(listing)

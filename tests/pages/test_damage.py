@@ -72,6 +72,16 @@ def test_a_damaged_progress_file_does_not_hide_the_run(runs: Path, kind: str) ->
     assert kind != "explore" or drawn(app)["pictures"]
 
 
+@pytest.mark.parametrize("content", ["{", "[]", '{"format": 1, "recipe": 7}'])
+def test_a_run_with_a_damaged_record_is_named(runs: Path, content: str) -> None:
+    write_run(runs)
+    Path(write_run(runs, "other").path, "run.json").write_text(content)
+    (runs / "no-run").mkdir()
+    for app in (open_app("gallery"), open_app("training", run="runs/other")):
+        assert "run.json of runs/other is damaged, so this run cannot be shown." in words(app)
+        assert "no-run" not in words(app)
+
+
 @pytest.mark.parametrize("kind", ["gallery", "training"])
 def test_storage_that_fails_gets_our_notice_without_a_server_path(runs: Path, kind: str) -> None:
     run = write_run(runs)

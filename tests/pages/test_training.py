@@ -17,7 +17,7 @@ def test_training_shows_figures_and_charts(runs: Path) -> None:
     write_run(runs, epochs=2, phase="training")
     app = open_app("training")
     assert "quick-1 is training: epoch 3 of 3" in words(app)
-    figures = {metric.label: metric.value for metric in app.metric}
+    figures = {metric.label: metric.value for metric in app.metric if metric.value != "-"}
     assert figures == {
         "Epoch": "3 of 3",
         "Step": "100 of 150",
@@ -45,7 +45,7 @@ def test_training_shows_the_scores_of_epochs_beside_those_of_real_digits(runs: P
     assert figures["Label accuracy"] == ("74.85%", "real 99.80%")
     assert figures["FID"] == ("2.310", "real 0.420")
     assert {"Precision", "Recall", "Density", "Coverage", "Diversity"} <= figures.keys()
-    assert chart_titles(app)[:3] == ["Label accuracy", "FID", "Precision, recall, density and coverage"]
+    assert chart_titles(app)[3:] == ["Label accuracy", "FID", "Precision, recall, density and coverage"]
     assert len(chart_titles(app)) == 6
     write_epoch(run, 4, model_config(), scored=True)
     assert "after epoch 4" in words(refresh(app))
@@ -55,7 +55,7 @@ def test_a_generator_without_classes_has_no_label_accuracy(runs: Path) -> None:
     write_run(runs, num_classes=0, scored=[1, 2, 3])
     app = open_app("training")
     assert "Label accuracy" not in {metric.label for metric in app.metric}
-    assert chart_titles(app)[:2] == ["FID", "Precision, recall, density and coverage"]
+    assert chart_titles(app)[3:] == ["FID", "Precision, recall, density and coverage"]
 
 
 def test_training_shows_the_evaluation_of_the_newest_checkpoint(runs: Path) -> None:
@@ -113,3 +113,20 @@ def test_a_failed_run_says_why(runs: Path) -> None:
     app = open_app("training")
     assert "The run failed" in words(app)
     assert "d_loss is not finite at step 71" in words(app)
+
+
+def test_the_places_of_the_scores_are_there_before_the_first_scores(runs: Path) -> None:
+    run = write_run(runs, epochs=1, phase="training", heartbeat=time.time() + 60)
+    app = open_app("training")
+    before = [metric.label for metric in app.metric]
+    assert "the first scores come at the end of an epoch" in words(app)
+    assert {metric.value for metric in app.metric if metric.label in ("FID", "Recall")} == {"-"}
+    write_epoch(run, 2, model_config(), scored=True)
+    app = refresh(app)
+    assert [metric.label for metric in app.metric] == before
+    assert "-" not in {metric.value for metric in app.metric}
+
+
+def test_a_run_that_has_ended_without_scores_has_no_places_for_them(runs: Path) -> None:
+    write_run(runs)
+    assert "How good the digits are" not in words(open_app("training"))

@@ -60,18 +60,18 @@ def show(scene: Scene[ArchitectureView]) -> None:
         copy_link(address.relative_url(scene.view), key="architecture.link")
     if record.about:
         _recipe(record.recipe, record.about)
-    for column, name in zip(st.columns([4, 3, 3], gap="large"), DIAGRAMS, strict=True):
+    *networks, both = st.columns(3, gap="medium")
+    for column, name in zip([*networks, both], DIAGRAMS, strict=True):
         title, words = WORDS[name]
         with column:
             st.markdown(f"**{title}**")
             st.caption(words)
             st.graphviz_chart(described.diagrams[name])
-    with st.container(key="layers"):
-        for column, (name, rows) in zip(st.columns(2, gap="large"), described.tables.items(), strict=True):
-            with column:
-                st.markdown(f"**{WORDS[name][0]}, layer by layer**")
-                st.table(rows)
-    st.caption(MMAC)
+    with both, st.container(key="layers"):  # beside the diagrams of the networks, which are much higher
+        for name, rows in described.tables.items():
+            st.markdown(f"**{WORDS[name][0]}, layer by layer**")
+            st.table(rows)
+        st.caption(MMAC)
 
 
 def _recipe(recipe: str, about: Mapping[str, str]) -> None:

@@ -56,7 +56,8 @@ def _show(scene: Scene[GalleryView]) -> None:
     summaries = catalog.readable(catalog.epoch_metrics, entry, epochs)
     if damaged := [epoch for epoch in epochs if epoch not in summaries]:
         st.warning(f"The summary of {wording.epochs(damaged)} is damaged, so its step is not known.")
-    left, right = st.columns([5, 3], gap="large")
+    with st.container(key="gallery"):
+        left, right = st.columns([5, 3], gap="large")
     classes = catalog.classes(entry.key)
     with left:
         chosen = scrubber(

@@ -16,6 +16,9 @@ POLL_SECONDS = 2
 PLOTLY = {"displaylogo": False, "modeBarButtons": [["resetScale2d"]]}
 """Settings of the charts: the only button leads back from a zoom. style.css makes charts still on touch screens."""
 
+EPOCH_SCORES = ("label_accuracy", "fid", "precision", "recall", "density", "coverage", "diversity")
+"""Scores that a training computes at the end of an epoch."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingView(View):
@@ -40,15 +43,15 @@ def _show(key: str, was_live: bool) -> None:
     _header(entry)
     epochs = catalog.epochs(key)
     scored = _scored(entry, epochs)
-    _scores(scored)
+    _scores(entry, scored)
     with st.container(key="curves"):
         left, right = st.columns([5, 3], gap="large")
     with right:
         _newest_samples(entry, epochs)
         _evaluation(entry)
     with left:
-        _quality(entry, scored)
         _charts(entry, epochs)
+        _quality(entry, scored)  # below, because the first scores come when one may be watching the curves
 
 
 def _header(entry: RunEntry) -> None:
@@ -93,23 +96,40 @@ def _scored(entry: RunEntry, epochs: list[int]) -> list[EpochSummary]:
     return [summary for summary in summaries.values() if summary.scores]
 
 
-def _scores(scored: list[EpochSummary]) -> None:
-    """Show the scores of the newest generator that has them, and those of real digits below."""
-    if not scored:
+def _scores(entry: RunEntry, scored: list[EpochSummary]) -> None:
+    """Show the scores of the newest generator that has them, and those of real digits below.
+
+    A run that will have scores has their places from its start, so that nothing moves when they come.
+    """
+    expected = () if scored else _expected_scores(entry)
+    if not scored and not expected:
         return
-    scores, reals = scored[-1].scores or {}, scored[-1].floor or {}
-    st.markdown(f"**How good the digits are** after epoch {scored[-1].epoch}, with 2,000 digits")
+    if scored:
+        scores, reals = scored[-1].scores or {}, scored[-1].floor or {}
+        st.markdown(f"**How good the digits are** after epoch {scored[-1].epoch}, with 2,000 digits")
+    else:
+        scores, reals = {}, {}
+        st.markdown("**How good the digits are**: the first scores come at the end of an epoch")
     with st.container(horizontal=True, key="scores", gap="large"):
         for name, score in SCORES.items():
             value, real = scores.get(name), reals.get(name)
-            if value is not None:
-                title, below = score.heading, None if real is None else f"real {score.show(real)}"
-                st.metric(title, score.show(value), below, "off", delta_arrow="off", help=score.help, width="content")
+            if value is not None or name in expected:
+                shown = "-" if value is None else score.show(value)
+                below = None if real is None and scored else f"real {'-' if real is None else score.show(real)}"
+                st.metric(score.heading, shown, below, "off", delta_arrow="off", help=score.help, width="content")
     st.caption(
         "Scores of 2,000 generated digits, from a digit reader. Below them, and dashed in the charts: the scores of "
         "2,000 real digits. A generator can beat real digits by drawing only typical ones; recall and diversity then "
         "show how much variety is missing."
     )
+
+
+def _expected_scores(entry: RunEntry) -> tuple[str, ...]:
+    """Return the scores that a run in training will have at the end of an epoch."""
+    every, classes = catalog.run_record(entry.key).config.get("metrics_every", 1), catalog.classes(entry.key)
+    if not entry.progress.is_live or every == 0 or classes.noun != "digit":
+        return ()
+    return EPOCH_SCORES if classes.number else EPOCH_SCORES[1:]  # without classes there is no accuracy
 
 
 def _quality(entry: RunEntry, scored: list[EpochSummary]) -> None:
@@ -185,10 +205,12 @@ def _charts(entry: RunEntry, epochs: list[int]) -> None:
     from webapp import charts  # late: Plotly is large, and only this page needs it
 
     steps_per_epoch = _steps_per_epoch(entry)
-    for name, (title, words, draw) in charts.CURVES.items():
-        st.markdown(f"**{title}**", help=words)
-        alt = f"{title} of {entry.name}. {words}"
-        st.plotly_chart(draw(curves, steps_per_epoch), key=f"training.{name}", config=PLOTLY, alt=alt)
+    with st.container(key="charts"):
+        for name, (title, words, draw) in charts.CURVES.items():
+            with st.container():
+                st.markdown(f"**{title}**", help=words)
+                alt = f"{title} of {entry.name}. {words}"
+                st.plotly_chart(draw(curves, steps_per_epoch), key=f"training.{name}", config=PLOTLY, alt=alt)
 
 
 def _steps_per_epoch(entry: RunEntry) -> int:
