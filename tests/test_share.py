@@ -5,22 +5,26 @@ import json
 import random
 import re
 import shutil
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from models.generate import main
 from models.pictures import read_note
-from models.views import read_link
+from models.views import InterpolateView, read_link
 from tests.browser import serve
 from tests.golden import shipped_generators
 from tests.sample_run import write_run
 from tests.test_webapp_routes import Client
+from webapp.card import FOOT, MARGIN, WIDTH, card
+from webapp.rendering import MAX_PER_MINUTE, ClientLimit
 
 pytestmark = pytest.mark.slow
 
@@ -134,6 +138,7 @@ def test_only_the_embedded_form_may_be_framed_elsewhere(client: Client) -> None:
 
 def test_another_run_of_the_same_name_is_never_shown(client: Client) -> None:
     write_run(client.runs, "mine", keeps_generators=True)
+    time.sleep(2.5)  # the list of runs is kept that long
     first = link_of(client, "v=1&kind=generate&run=runs/mine&step=100&digits=3&count=2&seed=1")
     path = first["url"].removeprefix(client.url)
     before = client.get(path.replace("/s?", "/s/image.png?")).content
@@ -142,11 +147,10 @@ def test_another_run_of_the_same_name_is_never_shown(client: Client) -> None:
     moved = client.get(path)
     assert (moved.status, "Reproduced" in moved.text) == (200, True)
     shutil.rmtree(client.runs / "elsewhere")
-    for _ in range(40):  # the lists of runs are kept for some seconds
-        gone = client.get(path)
-        if gone.status == 404:
-            break
-        assert "Reproduced" in gone.text
+    deadline = time.monotonic() + 60
+    while (gone := client.get(path)).status != 404 and time.monotonic() < deadline:  # what was read is kept a while
+        assert (gone.status, "Reproduced" in gone.text) == (200, True)
+        time.sleep(0.5)
     image = client.get(path.replace("/s?", "/s/image.png?"))
     assert image.status == 404 or image.content == before
 
@@ -185,6 +189,7 @@ def test_oembed_answers_for_our_links_only(client: Client) -> None:
         assert client.get(f"/oembed?{urlencode(query)}").status == status
     small = json.loads(client.get(f"/oembed?{urlencode({'url': f'{client.url}/s?{ONE}', 'maxwidth': '200'})}").content)
     assert (small["width"], 'width="200"' in small["html"]) == (200, True)
+    assert "thumbnail_url" not in small  # it would be wider
 
 
 def test_a_closer_look_reads_the_digit_and_finds_its_neighbours(client: Client) -> None:
@@ -249,6 +254,44 @@ def test_too_many_requests_at_once_are_told_to_come_back(client: Client) -> None
     assert set(statuses) <= {200, 503}
     assert 503 in statuses
     assert client.get(f"/s/image.png?{ONE}").status in (200, 503)
+
+
+def test_one_client_may_not_take_all_the_time(client: Client) -> None:
+    statuses = [client.get("/s/link?v=1&kind=x", X_Forwarded_For="203.0.113.7").status for _ in range(MAX_PER_MINUTE)]
+    assert set(statuses) == {400}
+    answer = client.get(f"/s/image.png?{ONE}", X_Forwarded_For="203.0.113.7")
+    assert (answer.status, answer.headers["Retry-After"]) == (429, "30")
+    assert client.get(f"/s/image.png?{ONE}", X_Forwarded_For="203.0.113.8").status == 200
+    assert client.get(f"/s/image.png?{ONE}").status == 200
+
+
+def test_the_window_of_a_client_slides() -> None:
+    limit = ClientLimit()
+    assert [limit.allows("203.0.113.7", 59) for _ in range(MAX_PER_MINUTE + 9)].count(True) == MAX_PER_MINUTE
+    assert not limit.allows("203.0.113.7", 60)
+    assert [limit.allows("203.0.113.7", 90) for _ in range(MAX_PER_MINUTE)].count(True) == MAX_PER_MINUTE // 2
+    assert limit.allows("203.0.113.7", 240)
+    for k in range(MAX_PER_MINUTE):
+        assert limit.allows(f"2001:db8::{k:x}", 0)
+    assert not limit.allows("2001:db8::ffff", 0)
+    assert limit.allows("2001:db8:0:1::1", 0)
+
+
+def test_links_begin_with_the_public_url(tmp_path: Path) -> None:
+    with serve(tmp_path, "--public-url", "https://lab.example/digits") as url:
+        behind = Client(url, tmp_path)
+        assert link_of(behind, ONE)["url"].startswith("https://lab.example/digits/s?v=1&kind=generate&run=")
+        meta = Tags(behind.get(f"/s?{ONE}").text).meta
+        assert meta["og:image"].startswith("https://lab.example/digits/s/image.png?")
+        query = urlencode({"url": f"https://lab.example/digits/s?{ONE}"})
+        assert behind.get(f"/oembed?{query}").status == 200
+
+
+def test_a_long_title_stays_on_its_card() -> None:
+    pixels = np.zeros((2, 28, 28), np.uint8)
+    content = card(InterpolateView(frames=2), pixels, "From an Ankle boot to a Bag over " * 20, "Drawn by forge")
+    margins = np.asarray(Image.open(io.BytesIO(content)))[-FOOT:, WIDTH - MARGIN :]
+    assert len(np.unique(margins.reshape(-1, 3), axis=0)) == 1
 
 
 PERMALINKS = [

@@ -61,6 +61,10 @@ def is_running(pid: int) -> bool:
         (["--train", "../forge"], "is not a recipe's name"),
         (["--host", "no.such.host.invalid"], "cannot serve on no.such.host.invalid"),
         (["--colour", "red"], "unrecognized arguments"),
+        (["--public-url", "lab.example"], "a public URL has a scheme"),
+        (["--public-url", "https://lab.example/?a=1"], "a public URL has a scheme"),
+        (["--public-url", "https://user@lab.example"], "a public URL has a scheme"),
+        (["--public-url", "https://lab.example:x"], "a public URL has a scheme"),
     ],
 )
 def test_bad_input_gets_one_line_and_no_traceback(arguments: list[str], message: str) -> None:

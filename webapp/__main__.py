@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import os
+import re
 import signal
 import socket
 import sys
@@ -12,18 +13,21 @@ from contextlib import contextmanager, suppress
 from ipaddress import ip_address
 from pathlib import Path
 from types import FrameType
+from urllib.parse import urlsplit
 
 import uvicorn
 
 from models.command_line import Parser
 from trainer.run_store import RunStore, RunStoreError, open_store, valid_run_name
-from webapp.environment import HOSTS_VARIABLE, RUNS_VARIABLE
+from webapp.environment import HOSTS_VARIABLE, PUBLIC_URL_VARIABLE, RUNS_VARIABLE
 from webapp.training_child import REFUSED, TrainingChild, choose_run_name, training_command
 
 ROOT = Path(__file__).resolve().parent.parent
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 GRACE_SECONDS = 2
 """Time for open connections when the server ends."""
+PUBLIC_URL = re.compile(r"https?://[A-Za-z0-9.:\[\]_-]+(/[A-Za-z0-9._~%/-]*)?")
+"""Form of a URL without a query, a user, or characters that would have to be escaped."""
 
 
 def main() -> int:
@@ -33,6 +37,7 @@ def main() -> int:
     os.environ[RUNS_VARIABLE] = runs
     names = [*os.environ.get(HOSTS_VARIABLE, "").split(","), options.host, socket.gethostname(), *options.allow_host]
     os.environ[HOSTS_VARIABLE] = ",".join(name for name in names if name)
+    os.environ[PUBLIC_URL_VARIABLE] = options.public_url
     try:
         listener = _listen(options.host, options.port)
     except OSError as error:
@@ -61,6 +66,14 @@ def _parser() -> Parser:
         help="host name to answer to besides localhost and IP addresses, such as that of a proxy; may be given again",
     )
     parser.add_argument(
+        "--public-url",
+        type=_public_url,
+        default=os.environ.get(PUBLIC_URL_VARIABLE, ""),
+        metavar="URL",
+        help="URL under which visitors reach the app, for the links that it hands out "
+        f"(default: {PUBLIC_URL_VARIABLE}, or the host name of each request)",
+    )
+    parser.add_argument(
         "--port", type=_port, default=os.environ.get("PORT", "8501"), help="default: PORT, or 8501; 0 = any free one"
     )
     parser.add_argument(
@@ -74,6 +87,20 @@ def _port(text: str) -> int:
     if not (text.isascii() and text.isdigit() and int(text) < 65536):
         raise argparse.ArgumentTypeError(f"a port is a number from 0 to 65535: got {text!r}")
     return int(text)
+
+
+def _public_url(text: str) -> str:
+    """Return a URL with a slash at its end; an empty text stays empty."""
+    try:
+        parts = urlsplit(text)
+        is_good = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:  # the port, or the brackets of an IPv6 address
+        is_good = False
+    if text and not (is_good and PUBLIC_URL.fullmatch(text)):
+        raise argparse.ArgumentTypeError(
+            f"a public URL has a scheme, a host and perhaps a path, such as https://lab.example/digits: got {text!a}"
+        )
+    return text.rstrip("/") + "/" if text else ""
 
 
 def _recipe(text: str) -> str:

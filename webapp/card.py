@@ -34,11 +34,22 @@ def card(view: DrawingView, pixels: NDArray[np.uint8], title: str, subtitle: str
         columns = len(pixels) // rows if rows > 1 else _columns(len(pixels), room)
         _paste(image, pixels, columns, (MARGIN, MARGIN, *room))
     draw = ImageDraw.Draw(image)
-    draw.text((MARGIN, HEIGHT - FOOT + 14), title, TEXT, ImageFont.load_default(30))
-    draw.text((MARGIN, HEIGHT - FOOT + 54), subtitle, QUIET, ImageFont.load_default(20))
+    for text, top, colour, size in ((title, 14, TEXT, 30), (subtitle, 54, QUIET, 20)):
+        font = ImageFont.load_default(size)
+        draw.text((MARGIN, HEIGHT - FOOT + top), _shortened(draw, text, font), colour, font)
     buffer = io.BytesIO()
     image.save(buffer, format="PNG")
     return buffer.getvalue()
+
+
+def _shortened(draw: ImageDraw.ImageDraw, text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
+    """Return as much of a text as fits into one line of the card, with `...` in place of the rest."""
+    text = " ".join(text.split())[:300]
+    if draw.textlength(text, font) <= WIDTH - 2 * MARGIN:
+        return text
+    while text and draw.textlength(f"{text}...", font) > WIDTH - 2 * MARGIN:
+        text = text[:-1]
+    return f"{text.rstrip(' ,')}..."
 
 
 def _columns(number: int, room: tuple[int, int]) -> int:

@@ -4,8 +4,11 @@ The pages of the app draw in fragments of Streamlit; these functions draw for an
 """
 
 import dataclasses
+import time
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from ipaddress import ip_address, ip_network
 from typing import TypeVar
 
 import anyio
@@ -29,6 +32,10 @@ MAX_WAITING = 6
 """Limit of the requests that wait for a slot."""
 MAX_WORK = 21e9
 """Limit of the multiply-accumulates of one request: a few seconds for the slowest generators that are shipped."""
+MAX_PER_MINUTE = 300
+"""Limit of the requests of one client in a minute. A page needs two to four, and a class may share one address."""
+MAX_CLIENTS = 10_000
+"""Limit of the clients that are remembered; those that asked least recently are forgotten."""
 T = TypeVar("T")
 
 
@@ -98,7 +105,7 @@ def locate(view: View) -> tuple[RunEntry, StoredGenerator]:
     raise NotHereError(f"{where}, step {view.step if view.step is not None else 'newest'}, is not here")
 
 
-@st.cache_data(max_entries=64, show_spinner=False)
+@st.cache_data(max_size="64MB", show_spinner=False)
 def _file(sha256: str, text: str, kind: str, _found: Found) -> tuple[str, bytes]:
     pixels = _found.pixels()
     px = pictures.digest(pixels)
@@ -139,3 +146,41 @@ class Limited:
             return await anyio.to_thread.run_sync(function, limiter=self._limiter)
         finally:
             self._waiting -= 1
+
+
+class ClientLimit:
+    """Counts the requests of each client, over a window of one minute that slides.
+
+    Requests from this machine itself are not counted: a proxy may stand there for all visitors. A proxy that names them
+    (`X-Forwarded-For`) is believed by uvicorn, and then they are counted.
+    """
+
+    def __init__(self) -> None:
+        self._counts: OrderedDict[str, tuple[int, int, int]] = OrderedDict()
+        """Client -> a minute, the requests in it, and those in the minute before."""
+
+    def allows(self, host: str, now: float | None = None) -> bool:
+        """Count a request of a client, and return whether it may be answered. `now` is a time in seconds."""
+        if (client := _network(host)) is None:
+            return True
+        now = time.monotonic() if now is None else now
+        minute, share = int(now // 60), now % 60 / 60
+        then, count, before = self._counts.pop(client, (minute, 0, 0))
+        if then != minute:
+            count, before = 0, count if then == minute - 1 else 0
+        is_allowed = before * (1 - share) + count < MAX_PER_MINUTE
+        self._counts[client] = (minute, count + is_allowed, before)
+        if len(self._counts) > MAX_CLIENTS:
+            self._counts.popitem(last=False)
+        return is_allowed
+
+
+def _network(host: str) -> str | None:
+    """Return what identifies a client: its IPv4 address, or its /64 network; None for this machine."""
+    try:
+        address = ip_address(host.partition("%")[0])
+    except ValueError:  # a proxy may name its visitors in another way
+        return host[:64]
+    if address.is_loopback:
+        return None
+    return str(address) if address.version == 4 else str(ip_network((address, 64), strict=False))

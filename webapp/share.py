@@ -18,11 +18,11 @@ from models.view_link import ViewError, encode
 from models.views import DrawingView, ExploreView, GenerateView, InterpolateView, Permalink
 from trainer.run_store import RunStoreError
 from webapp import catalog, rendering, share_page, wording
-from webapp.card import card
+from webapp.card import HEIGHT, WIDTH, card
 from webapp.classes import slug
 from webapp.environment import PUBLIC_URL_VARIABLE
 from webapp.look import look
-from webapp.rendering import BusyError, Found, Limited, NotHereError
+from webapp.rendering import BusyError, ClientLimit, Found, Limited, NotHereError
 
 MAX_QUERY = 4000
 """Limit of the characters of a query."""
@@ -47,6 +47,8 @@ MEDIA = {
     "mp4": "video/mp4",
     "frames": "application/octet-stream",
 }
+RETRY_SECONDS = {429: "30", 503: "5"}
+"""Status -> seconds after which a client may ask again."""
 T = TypeVar("T")
 
 
@@ -55,8 +57,7 @@ def base_url(request: Request) -> str:
 
     The middleware has checked the host of the request.
     """
-    public = os.environ.get(PUBLIC_URL_VARIABLE, "")
-    if public:
+    if public := os.environ.get(PUBLIC_URL_VARIABLE):
         return public.rstrip("/") + "/"
     return f"{request.url.scheme}://{request.headers.get('host', 'localhost')}{request.scope.get('root_path', '')}/"
 
@@ -70,10 +71,11 @@ class RefusalError(Exception):
 
 
 class Routes:
-    """The routes; they share the limit of what is drawn at the same time."""
+    """The routes; they share the limits of what is drawn at the same time and for one client."""
 
     def __init__(self) -> None:
         self.limited = Limited()
+        self.clients = ClientLimit()
 
     @property
     def routes(self) -> list[Route]:
@@ -91,7 +93,7 @@ class Routes:
         """Answer with the page of a permalink."""
         base = base_url(request)
         try:
-            found, _ = await self._found(request.url.query)
+            found, _ = await self._found(request, request.url.query)
             px, number = await self._run(lambda: rendering.digest(found))
             text = await self._run(lambda: share_page.page(found, px, number, base))
         except RefusalError as refusal:
@@ -101,7 +103,7 @@ class Routes:
     async def embed(self, request: Request) -> Response:
         """Answer with the pictures alone, for a frame on any page."""
         try:
-            found, _ = await self._found(request.url.query)
+            found, _ = await self._found(request, request.url.query)
             px, _ = await self._run(lambda: rendering.digest(found))
         except RefusalError as refusal:
             return _html(share_page.refusal(refusal.message), refusal.status, frames="*")
@@ -110,7 +112,7 @@ class Routes:
     async def file(self, request: Request, kind: str) -> Response:
         """Answer with pictures as a file; `card=1` asks for a card, `download=1` for a file to save."""
         try:
-            found, own = await self._found(request.url.query)
+            found, own = await self._found(request, request.url.query)
             if own.get("card") == "1" and kind == "png":
                 px, content = await self._run(lambda: _card(found))
             else:
@@ -128,7 +130,7 @@ class Routes:
         """Answer with the permalink of a view, as JSON: with every value, the generator, and the digest."""
         base = base_url(request)
         try:
-            found, _ = await self._found(request.url.query)
+            found, _ = await self._found(request, request.url.query)
             px, number = await self._run(lambda: rendering.digest(found))
         except RefusalError as refusal:
             return JSONResponse({"error": refusal.message}, refusal.status, headers=_retry(refusal.status))
@@ -149,7 +151,7 @@ class Routes:
     async def look(self, request: Request) -> Response:
         """Answer with what the digit reader and the discriminator make of the first picture of a view, as JSON."""
         try:
-            found, _ = await self._found(request.url.query)
+            found, _ = await self._found(request, request.url.query)
             judged = await self._run(lambda: look(found.key, found.link.view))
         except RefusalError as refusal:
             return JSONResponse({"error": refusal.message}, refusal.status, headers=_retry(refusal.status))
@@ -165,7 +167,7 @@ class Routes:
         if len(url) > MAX_QUERY or not url.startswith((base + "s?", base + "embed?")):
             return PlainTextResponse("url must be a permalink of this app.", 404)
         try:
-            found, _ = await self._found(urlsplit(url).query)
+            found, _ = await self._found(request, urlsplit(url).query)
             px, _ = await self._run(lambda: rendering.digest(found))
         except RefusalError as refusal:
             return _text(RefusalError(404 if refusal.status == 400 else refusal.status, refusal.message))
@@ -181,14 +183,16 @@ class Routes:
             "html": share_page.embed_code(found, link, base, width, height),
             "width": width,
             "height": height,
-            "thumbnail_url": f"{base}s/image.png?{link.query}&card=1",
-            "thumbnail_width": 1200,
-            "thumbnail_height": 630,
         }
+        if _size(query.get("maxwidth"), WIDTH) == WIDTH and _size(query.get("maxheight"), HEIGHT) == HEIGHT:
+            answer["thumbnail_url"] = f"{base}s/image.png?{link.query}&card=1"
+            answer |= {"thumbnail_width": WIDTH, "thumbnail_height": HEIGHT}  # both must respect the limits, too
         return JSONResponse(answer, headers={"Cache-Control": MOVING})
 
-    async def _found(self, query: str) -> tuple[Found, dict[str, str]]:
+    async def _found(self, request: Request, query: str) -> tuple[Found, dict[str, str]]:
         """Return what a query names, and those of its values that are only for the route."""
+        if request.client and not self.clients.allows(request.client.host):
+            raise RefusalError(429, "Your address has asked for many pictures in the last minute. Wait for a minute.")
         if len(query) > MAX_QUERY:
             raise RefusalError(400, f"A link has at most {MAX_QUERY} characters.")
         try:
@@ -239,7 +243,7 @@ def _caching(found: Found, px: str) -> dict[str, str]:
 
 
 def _retry(status: int) -> dict[str, str]:
-    return {"Retry-After": "5"} if status == 503 else {}
+    return {"Retry-After": RETRY_SECONDS[status]} if status in RETRY_SECONDS else {}
 
 
 def _text(refusal: RefusalError) -> Response:
@@ -252,4 +256,6 @@ def _html(text: str, status: int = 200, headers: dict[str, str] | None = None, f
 
 
 def _size(text: str | None, limit: int) -> int:
-    return min(int(text), limit) if text and text.isascii() and text.isdigit() and 0 < len(text) < 6 else limit
+    """Return a size that an oEmbed request asks for, at most `limit`; a text that is no size means `limit`."""
+    is_size = text and text.isascii() and text.isdigit() and len(text) < 6 and int(text)
+    return min(int(text), limit) if text and is_size else limit

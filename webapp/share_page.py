@@ -106,11 +106,12 @@ def page(found: Found, px: str, number: int, base: str) -> str:
         ("name", "twitter:image:alt", heading),
     ]
     tags = "\n".join(f'<meta {kind}="{name}" content="{_quoted(value)}">' for kind, name, value in meta)
-    is_good = found.link.px in ("", px)
+    mark = "" if not found.link.px else " good" if found.link.px == px else " bad"
     rows = "".join(f"<dt>{name}</dt><dd>{_quoted(value)}</dd>" for name, value in details(found))
     saved = [("PNG", "s/image.png")] + ([("GIF", "s/animation.gif"), ("WebP", "s/animation.webp")] if moves else [])
     downloads = "".join(
-        f'<li><a href="{_quoted(f"{path}?{link.query}&download=1")}">{name}</a></li>' for name, path in saved
+        f'<li><a href="{_quoted(f"{path}?{link.query}&download=1")}" download>Save {name}</a></li>'
+        for name, path in saved
     )
     fields = "".join(
         f'<label for="{name}">{label}</label><input id="{name}" readonly value="{_quoted(value)}">'
@@ -136,7 +137,7 @@ def page(found: Found, px: str, number: int, base: str) -> str:
 <h1>{_quoted(heading)}</h1>
 <p class="quiet">A neural network drew this from random numbers. Nobody wrote it.</p>
 {_picture(found, link)}
-<p class="quiet {"good" if is_good else "bad"}">{_quoted(wording.reproduced(found.link.px, px, number))}</p>
+<p class="quiet{mark}">{_quoted(wording.reproduced(found.link.px, px, number))}</p>
 <ul class="actions"><li><a class="first" href="{_quoted(_interactive(link))}">Open interactive</a></li>{downloads}</ul>
 <dl>{rows}</dl>
 <details><summary>Share</summary>{fields}</details>

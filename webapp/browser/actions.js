@@ -82,19 +82,18 @@ export class Actions {
     find(".share-state").textContent = "Asking the server for the digest of these pixels ..."
     for (const copy of this.dialog.querySelectorAll(".copy")) copy.textContent = "Copy"
     if (!this.dialog.open) this.dialog.showModal()
+    const asked = permalink(url)
+    const copying = copiedLater(asked.then((answer) => answer.url))
     try {
-      const response = await fetch(url)
-      const answer = await response.json()
-      if (!response.ok) throw new Error(answer.error)
+      const answer = await asked
       for (const [name] of FIELDS) find(`input[data-name=${name}]`).value = answer[name]
       find(".share-digest").textContent = `The link holds the digest of ${answer.pixels.toLocaleString("en-US")} pixels, ${answer.px}: whoever opens it is told whether theirs are the same.`
       find(".open").href = answer.url
       find(".share-fields").hidden = false
-      const isCopied = await copied(answer.url)
-      find(".share-state").textContent = isCopied ? "The permalink is copied. It shows exactly this picture." : "The permalink shows exactly this picture."
+      find(".share-state").textContent = (await copying) ? "The permalink is copied. It shows exactly this picture." : "The permalink shows exactly this picture."
       find("input[data-name=url]").select()
     } catch (error) {
-      find(".share-state").textContent = `There is no permalink yet. ${error.message || "The server does not answer; try again."}`
+      find(".share-state").textContent = `There is no permalink yet. ${error.message}`
     }
   }
 
@@ -117,6 +116,31 @@ export class Actions {
     link.href = new URL(`${path}?${this.options.query()}&download=1`, this.options.base).href
     link.download = ""
     link.click()
+  }
+}
+
+// Return the server's answer; the message of an error says what went wrong and what to do.
+async function permalink(url) {
+  let response
+  try {
+    response = await fetch(url, { signal: AbortSignal.timeout(30_000) })
+  } catch {
+    throw new Error("The server does not answer. Close this and try again in a moment.")
+  }
+  const answer = await response.json().catch(() => ({})) // a proxy may answer with a page of its own
+  if (response.ok && answer.url) return answer
+  throw new Error(answer.error || `The server answered with status ${response.status}. Close this and try again in a moment.`)
+}
+
+// Copy a text that is not known yet. Safari and Firefox permit copying only while they handle a click, so they are given
+// the promise of the text at once.
+async function copiedLater(promise) {
+  try {
+    const blob = promise.then((text) => new Blob([text], { type: "text/plain" }))
+    await navigator.clipboard.write([new ClipboardItem({ "text/plain": blob })])
+    return true
+  } catch {
+    return promise.then(copied, () => false)
   }
 }
 
