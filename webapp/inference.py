@@ -77,7 +77,7 @@ def _listed(key: GeneratorKey) -> list[str]:
     return [path for each in catalog.generators(key.run) if each.sha256 == key.sha256 for path in each.paths]
 
 
-@st.cache_data(max_entries=256, show_spinner=False, hash_funcs=KEYED_BY_CONTENT)
+@st.cache_data(max_size="128MB", show_spinner=False, hash_funcs=KEYED_BY_CONTENT)
 def frames(key: GeneratorKey, view: DrawingView) -> NDArray[np.uint8]:
     """Draw a view; see `models.pictures.frames`."""
     return pictures.frames(load(key), view)
