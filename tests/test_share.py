@@ -235,16 +235,17 @@ def test_hostile_values_are_refused_without_an_error_of_ours(client: Client) -> 
         base = dict(parse_qsl(choose.choice([ONE, WAY, HERO])))
         changed = base | {choose.choice(NAMES): choose.choice(HOSTILE) for _ in range(choose.randrange(1, 3))}
         answer = client.get(f"{ROUTES[k % len(ROUTES)]}?{urlencode(changed)}")
-        assert answer.status in (200, 304, 400, 404, 503), (changed, answer.text)
-        assert answer.status != 503 or "Too many" in answer.text
-        assert "Traceback" not in answer.text
-        assert "<script" not in answer.text or answer.headers["Content-Type"] != "text/html; charset=utf-8"
+        text = answer.content.decode("latin-1")  # may be pixels
+        assert answer.status in (200, 304, 400, 404, 503), (changed, text)
+        assert answer.status != 503 or "Too many" in text
+        assert "Traceback" not in text
+        assert "<script" not in text or answer.headers["Content-Type"] != "text/html; charset=utf-8"
         assert "Set-Cookie" not in answer.headers
 
 
 def test_too_many_requests_at_once_are_told_to_come_back(client: Client) -> None:
     def ask(seed: int) -> int:
-        query = f"v=1&kind=interpolate&run=pretrained/conv-cgan&from_seed={seed}&frames=64&via=1.1_2.2"
+        query = f"v=1&kind=interpolate&run=pretrained/conv-cgan&from_seed={seed}&frames=16"
         answer = client.get(f"/s/frames.bin?{query}")
         assert answer.status != 503 or answer.headers["Retry-After"] == "5"
         return answer.status
