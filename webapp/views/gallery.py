@@ -69,8 +69,6 @@ def _show(scene: Scene[GalleryView]) -> None:
             interval=TIMELAPSE_MILLISECONDS,
             index=epochs.index(scene.view.epoch) if scene.view.epoch in epochs else None,
             rows=[classes.name(label) for label in classes.labels],
-            follow=True,
-            reports=True,
         )
     epoch = _epoch_to_link(scene, epochs, chosen)
     view = dataclasses.replace(scene.view, epoch=epoch)

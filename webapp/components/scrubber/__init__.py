@@ -17,11 +17,11 @@ _mount = st.components.v2.component(
 
 @dataclass(frozen=True)
 class Frame:
-    """One picture: the caption below it, its alternative text, and its URL unless it is in a sprite."""
+    """One picture: the caption below it, its alternative text, and its URL."""
 
     label: str
     alt: str
-    url: str = ""
+    url: str
 
 
 def scrubber(
@@ -33,21 +33,13 @@ def scrubber(
     stage: int,
     interval: int,
     index: int | None = None,
-    sprite: str = "",
-    width: int = 0,
     rows: Sequence[str] = (),
-    strip: bool = False,
-    bounce: bool = False,
-    autoplay: bool = False,
-    follow: bool = False,
-    reports: bool = False,
 ) -> int | None:
     """Draw a player, `stage` pixels wide. When `version` changes, it starts at `index` (None: the last frame).
 
-    Frames have their own URLs, or lie side by side in one `sprite`, each `width` pixels wide. Playing takes `interval`
-    milliseconds per frame and stops at the end, or turns back there with `bounce`. With `follow`, the player moves on
-    to a frame that is added while the last one is shown. Returns the index that the visitor chose last (-1: the last
-    frame, to be followed), or None without `reports` or before a choice.
+    Playing takes `interval` milliseconds per frame and stops at the end. If a frame is added while the last one is
+    shown, the player moves on to it. Returns the index that the visitor chose last (-1: the last frame, to be
+    followed), or None before a choice.
     """
     state = _mount(
         key=key,
@@ -58,14 +50,7 @@ def scrubber(
             "stage": stage,
             "interval": interval,
             "index": index,
-            "sprite": sprite,
-            "width": width,
             "rows": list(rows),
-            "strip": strip,
-            "bounce": bounce,
-            "autoplay": autoplay,
-            "follow": follow,
-            "reports": reports,
         },
         on_index_change=lambda: None,
     )

@@ -21,11 +21,9 @@ class Scrubber {
     this.stage = find("stage")
     this.range = find("position")
     this.caption = find("caption")
-    this.strip = find("strip")
     this.rows = find("rows")
     this.playButton = find("play")
     this.index = 0
-    this.direction = 1
     this.version = null
     this.data = { frames: [] }
     this.images = new Map() // url -> Image
@@ -57,25 +55,13 @@ class Scrubber {
     if (data.version !== this.version) {
       this.version = data.version
       this.pause()
-      this.direction = 1
       this.index = data.index === null ? last : data.index
-      this.drawStrip()
-      const still = window.matchMedia("(prefers-reduced-motion: reduce)").matches
-      if (data.autoplay && !still && last > 0) this.play()
-    } else if (wasLast && data.follow && !this.timer) {
+    } else if (wasLast && !this.timer) {
       this.index = last
     }
     this.show(Math.min(this.index, last))
     this.preload()
     this.labelPlay()
-  }
-
-  // Return the image of a frame and the position of the frame in it; null until the image is loaded.
-  source(index) {
-    const { sprite, width, frames } = this.data
-    const image = this.load(sprite || frames[index].url)
-    if (!image.complete || !image.naturalWidth) return null
-    return { image, x: sprite ? index * width : 0, width: sprite ? width : image.naturalWidth, height: image.naturalHeight }
   }
 
   load(url) {
@@ -90,14 +76,12 @@ class Scrubber {
   }
 
   loaded(url) {
-    if (this.data.sprite === url) this.drawStrip()
-    if ((this.data.sprite || this.data.frames[this.index]?.url) === url) this.show(this.index)
+    if (this.data.frames[this.index]?.url === url) this.show(this.index)
   }
 
   // Load all frames, those nearest to the shown frame first.
   preload() {
-    const { sprite, frames } = this.data
-    if (sprite) return
+    const { frames } = this.data
     const order = frames.map((_, index) => index).sort((a, b) => Math.abs(a - this.index) - Math.abs(b - this.index))
     for (const index of order) this.load(frames[index].url)
   }
@@ -109,37 +93,11 @@ class Scrubber {
     this.range.setAttribute("aria-valuetext", frame.label)
     this.caption.textContent = frame.label
     this.stage.setAttribute("aria-label", frame.alt)
-    for (const [k, button] of [...this.strip.children].entries()) button.setAttribute("aria-current", String(k === index))
-    const source = this.source(index)
-    const failed = this.failed(index)
+    const image = this.load(frame.url)
+    const failed = image.complete && !image.naturalWidth
     this.root.classList.toggle("failed", failed)
     if (failed) this.caption.textContent = frame.label + " - this picture is damaged or cannot be loaded"
-    else if (source) draw(this.stage, source)
-  }
-
-  // Return whether the image of a frame has been asked for in vain.
-  failed(index) {
-    const { sprite, frames } = this.data
-    const image = this.load(sprite || frames[index].url)
-    return image.complete && !image.naturalWidth
-  }
-
-  drawStrip() {
-    if (!this.data.strip) return
-    this.root.classList.add("with-strip")
-    this.strip.setAttribute("aria-label", "All frames")
-    this.strip.replaceChildren(...this.data.frames.map((frame, index) => {
-      const button = document.createElement("button")
-      button.type = "button"
-      button.title = frame.label
-      button.setAttribute("aria-label", frame.alt)
-      const canvas = document.createElement("canvas")
-      const source = this.source(index)
-      if (source) draw(canvas, source)
-      button.append(canvas)
-      button.onclick = () => { this.pause(); this.show(index); this.commit() }
-      return button
-    }))
+    else if (image.complete) draw(this.stage, image)
   }
 
   step(move) {
@@ -150,7 +108,7 @@ class Scrubber {
 
   play() {
     const last = this.data.frames.length - 1
-    if (!this.data.bounce && this.index === last) this.show(0)
+    if (this.index === last) this.show(0)
     this.timer = setInterval(() => this.advance(), this.data.interval)
     this.labelPlay()
   }
@@ -158,15 +116,8 @@ class Scrubber {
   advance() {
     const last = this.data.frames.length - 1
     if (last < 1) return this.pause()
-    if (this.data.bounce) {
-      if (this.index >= last) this.direction = -1
-      if (this.index <= 0) this.direction = 1
-      this.show(this.index + this.direction)
-    } else if (this.index < last) {
-      this.show(this.index + 1)
-    } else {
-      this.pauseAndCommit()
-    }
+    if (this.index < last) this.show(this.index + 1)
+    else this.pauseAndCommit()
   }
 
   pause() {
@@ -189,13 +140,13 @@ class Scrubber {
 
   // Report the position to the server at the end of an interaction; -1 means: follow the last frame.
   commit() {
-    const follows = this.data.follow && this.index === this.data.frames.length - 1
-    if (this.data.reports) this.setStateValue("index", follows ? -1 : this.index)
+    this.setStateValue("index", this.index === this.data.frames.length - 1 ? -1 : this.index)
   }
 }
 
-function draw(canvas, { image, x, width, height }) {
+function draw(canvas, image) {
+  const { naturalWidth: width, naturalHeight: height } = image
   if (canvas.width !== width) canvas.width = width
   if (canvas.height !== height) canvas.height = height
-  canvas.getContext("2d").drawImage(image, x, 0, width, height, 0, 0, width, height)
+  canvas.getContext("2d").drawImage(image, 0, 0)
 }
