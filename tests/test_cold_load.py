@@ -117,7 +117,8 @@ def test_the_page_shows_a_picture_before_its_scripts_have_loaded(browser: Browse
     url = shell.first_picture_url(GenerateView(), "run=runs/a&digits=7&seed=3")
     assert url == "./s/image.png?v=1&kind=generate&run=runs/a&digits=7&count=10&seed=3&truncation=1"
     text = shell.shell("Page", "Words", url)
-    assert f'<img src="{url.replace("&", "&amp;")}" alt="">' in text
+    assert f'<img src="{url.replace("&", "&amp;")}" alt="" fetchpriority="high">' in text
+    assert text.index(f'fetchpriority="high" href="{url.replace("&", "&amp;")}"') < text.index("<script")
     page = browser.new_page(color_scheme="dark")
     page.set_content(re.sub("<(script|link).*?>", "", text))
     loading = page.get_by_role("status")

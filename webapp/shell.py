@@ -58,8 +58,12 @@ def shell(page: str, description: str, picture: str | None = None) -> str:
     """Return the HTML of a page, which loads Streamlit's front end; until then it shows a picture, if there is one."""
     title, description = html.escape(title_of(page)), html.escape(description)
     head = f'<title>{title}</title>\n    <meta name="description" content="{description}">'
+    image = ""
+    if picture:  # asked for before the scripts, or a slow connection would bring it after them
+        source = html.escape(picture)
+        head = f'<link rel="preload" as="image" fetchpriority="high" href="{source}">\n    {head}'
+        image = f'<img src="{source}" alt="" fetchpriority="high">'
     text = TITLE.sub(lambda _: head, _shell(), count=1)
-    image = f'<img src="{html.escape(picture)}" alt="">' if picture else ""
     first = f'<div class="df-first">{image}<span role="status">Loading {APP} ...</span></div>\n  </body>'
     return text.replace("</body>", first, 1)
 
