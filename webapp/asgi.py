@@ -224,19 +224,15 @@ async def lifespan(app: st.App) -> AsyncIterator[dict[str, Any]]:
 
 
 def _warm_up() -> None:
+    from models.view_link import pairs
     from trainer.run_store import RunStoreError
-    from webapp import catalog, charts, frame, inference  # noqa: F401 (frame loads the modules of all pages)
+    from webapp import charts, frame, rendering  # noqa: F401 (frame loads the modules of all pages)
     from webapp.views import explore
 
     # Streamlit and Plotly import it when they need it. Two visitors at once would see it half imported.
     importlib.import_module("pandas")
-    entry = catalog.list_runs().default()
-    if entry is None:
-        return
-    try:
-        for newest in catalog.generators(entry.key)[-1:]:
-            key = inference.GeneratorKey(entry.key, newest.step, newest.sha256)
-            inference.frames(key, explore.START.explicit(inference.load(key).config.num_classes))
+    try:  # what the home page shows first, for its component and as the picture before that is loaded
+        rendering.file(rendering.find([("kind", explore.START.kind), *pairs(explore.START)]), "png")
     except (RunStoreError, ValueError):  # the page will show the error
         return
 

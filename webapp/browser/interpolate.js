@@ -398,7 +398,8 @@ export class Interpolate {
       const add = iconButton("add", "Add a stop", () => this.addStop())
       add.className = "add"
       add.append("Add a stop")
-      list.replaceChildren(...stops.map((_, k) => this.makeStop(k)), ...(stops.length < MAX_STOPS ? [add] : []))
+      list.replaceChildren(...stops.map((_, k) => this.makeStop(k)))
+      this.find(".add-place").replaceChildren(...(stops.length < MAX_STOPS ? [add] : []))
     }
     list.querySelectorAll(".stop").forEach((card, k) => {
       const { digit, seed } = stops[k]
