@@ -190,6 +190,32 @@ def test_latents_are_numpys(page: Page, site: str, distribution: str) -> None:
     assert found == sampling.latents(seeds, config).tolist()
 
 
+def test_points_between_latents_are_the_servers(page: Page, site: str) -> None:
+    """Also where no arc is defined: for zero, equal, opposite and nearly parallel latents."""
+    config = load_generator(shipped_generators()["forge"]).config
+    a, b, c, d = sampling.latents([1, 2, 3, MAX_SEED], config)
+    nearly = a + 1e-6 * b
+    pairs = [(a, b), (c, d), (a, a), (a, -a), (a, 2 * a), (a, nearly), (a * 0, b), (a, b * 0), (a * 0, b * 0)]
+    planes = [(a, b, c, d), (a, a, a, a), (a, -a, a, -a), (a * 0, a * 0, a * 0, a * 0)]
+    places = [(0.0, 0.0), (1.0, 0.0), (0.0, 1.0), (1.0, 1.0), (0.5, 0.5), (0.125, 0.7)]
+    shares = [0.0, 0.001, 0.25, 0.5, 0.7, 1.0]
+    script = """async ([scripts, pairs, planes, places, shares]) => {
+      const { lerp, plane, slerp, truncate } = await import(scripts + "latents.js")
+      const doubles = (rows) => rows.map((row) => Float64Array.from(row))
+      return [
+        ...pairs.flatMap((pair) => shares.flatMap((t) => [slerp(...doubles(pair), t), lerp(...doubles(pair), t)])),
+        ...planes.flatMap((corners) => places.map(([x, y]) => plane(doubles(corners), x, y))),
+        ...shares.map((t) => truncate(Float64Array.from(pairs[0][0]), t)),
+      ].map((z) => [...z])
+    }"""
+    wanted = [between(*pair, t) for pair in pairs for t in shares for between in (sampling.slerp, sampling.lerp)]
+    wanted += [sampling.plane(torch.stack(corners), x, y) for corners in planes for x, y in places]
+    wanted += [sampling.truncate(a, t) for t in shares]
+    values = [[[z.tolist() for z in group] for group in groups] for groups in (pairs, planes)]
+    found = page.evaluate(script, [f"{site}/{delivery.scripts_url()}", *values, places, shares])
+    torch.testing.assert_close(torch.tensor(found, dtype=torch.float64), torch.stack(wanted), rtol=0, atol=1e-13)
+
+
 SEVENS = "const sevens = (count, seed) => Array.from({ length: count }, (_, k) => ({ digit: 7, seed: seed + k }))"
 
 
