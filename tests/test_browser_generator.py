@@ -5,6 +5,7 @@ import hashlib
 import random
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,11 +34,9 @@ SMALL = [
 ]
 """Shipped generators that the browser draws itself."""
 
-# Makes window.draw(job), which returns the pixels of a job in base64. `source` is a URL, or a file in base64.
-START = """async ([scripts, source]) => {
+# Makes window.draw(job), which returns the pixels of a job in base64.
+START = """async ([scripts, url]) => {
   const { Artist } = await import(scripts + "artist.js")
-  const url = source.startsWith("http") ? source
-    : URL.createObjectURL(new Blob([Uint8Array.from(atob(source), (letter) => letter.charCodeAt(0))]))
   window.artist?.close()
   window.artist = new Artist(url)
   await window.artist.ready
@@ -64,9 +63,27 @@ def page(browser: Browser, site: str) -> Iterator[Page]:
     page.close()
 
 
-def start(page: Page, site: str, source: str) -> None:
-    """Load a generator in the page, from its URL or from its file in base64."""
-    page.evaluate(START, [f"{site}/{delivery.scripts_url()}", source])
+def start(page: Page, site: str, url: str) -> None:
+    """Load a generator in the page."""
+    page.evaluate(START, [f"{site}/{delivery.scripts_url()}", url])
+
+
+def start_shipped(page: Page, site: str, name: str) -> None:
+    """Load a shipped generator in the page, from the server."""
+    start(page, site, f"{site}/{delivery.weights_url(_sha256(shipped_generators()[name]))}")
+
+
+def start_with(page: Page, site: str, content: bytes, url: str = "test.safetensors") -> None:
+    """Load a generator in the page from this content, which takes the place of the server's answer."""
+    page.route(f"{site}/{url}", lambda route: route.fulfill(body=content))
+    try:
+        start(page, site, f"{site}/{url}")
+    finally:
+        page.unroute(f"{site}/{url}")
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def draw(page: Page, job: dict[str, Any]) -> NDArray[np.uint8]:
@@ -84,9 +101,8 @@ def stop(digit: int | None, seed: int) -> dict[str, int | None]:
 
 @pytest.mark.parametrize("name", SMALL)
 def test_a_shipped_generator_draws_the_servers_pixels(page: Page, site: str, name: str) -> None:
-    path = shipped_generators()[name]
-    loaded = load_generator(path)
-    start(page, site, f"{site}/{delivery.weights_url(hashlib.sha256(path.read_bytes()).hexdigest())}")
+    loaded = load_generator(shipped_generators()[name])
+    start_shipped(page, site, name)
     choose = random.Random(name)
     classes = loaded.config.num_classes
     digits = [choose.randrange(classes) if classes else None for _ in range(200)]
@@ -153,7 +169,7 @@ def test_networks_of_other_shapes_draw_the_same_pixels(page: Page, site: str, fi
             buffer.uniform_(0.5, 1.5)
     content = generator_bytes(generator, config, {"run": "test"})
     loaded = read_generator(content, "a file")
-    start(page, site, base64.b64encode(content).decode())
+    start_with(page, site, content)
     digits = (0, 3) if config.num_classes else None
     view = GenerateView(digits=digits, count=3, seed=5, truncation=0.85)
     shown = [stop(digit, 5 + k) for digit in digits or (None,) for k in range(3)]
@@ -174,49 +190,113 @@ def test_latents_are_numpys(page: Page, site: str, distribution: str) -> None:
     assert found == sampling.latents(seeds, config).tolist()
 
 
+def test_points_between_latents_are_the_servers(page: Page, site: str) -> None:
+    """Also where no arc is defined: for zero, equal, opposite and nearly parallel latents."""
+    config = load_generator(shipped_generators()["forge"]).config
+    a, b, c, d = sampling.latents([1, 2, 3, MAX_SEED], config)
+    nearly = a + 1e-6 * b
+    pairs = [(a, b), (c, d), (a, a), (a, -a), (a, 2 * a), (a, nearly), (a * 0, b), (a, b * 0), (a * 0, b * 0)]
+    planes = [(a, b, c, d), (a, a, a, a), (a, -a, a, -a), (a * 0, a * 0, a * 0, a * 0)]
+    places = [(0.0, 0.0), (1.0, 0.0), (0.0, 1.0), (1.0, 1.0), (0.5, 0.5), (0.125, 0.7)]
+    shares = [0.0, 0.001, 0.25, 0.5, 0.7, 1.0]
+    script = """async ([scripts, pairs, planes, places, shares]) => {
+      const { lerp, plane, slerp, truncate } = await import(scripts + "latents.js")
+      const doubles = (rows) => rows.map((row) => Float64Array.from(row))
+      return [
+        ...pairs.flatMap((pair) => shares.flatMap((t) => [slerp(...doubles(pair), t), lerp(...doubles(pair), t)])),
+        ...planes.flatMap((corners) => places.map(([x, y]) => plane(doubles(corners), x, y))),
+        ...shares.map((t) => truncate(Float64Array.from(pairs[0][0]), t)),
+      ].map((z) => [...z])
+    }"""
+    wanted = [between(*pair, t) for pair in pairs for t in shares for between in (sampling.slerp, sampling.lerp)]
+    wanted += [sampling.plane(torch.stack(corners), x, y) for corners in planes for x, y in places]
+    wanted += [sampling.truncate(a, t) for t in shares]
+    values = [[[z.tolist() for z in group] for group in groups] for groups in (pairs, planes)]
+    found = page.evaluate(script, [f"{site}/{delivery.scripts_url()}", *values, places, shares])
+    torch.testing.assert_close(torch.tensor(found, dtype=torch.float64), torch.stack(wanted), rtol=0, atol=1e-13)
+
+
+SEVENS = "const sevens = (count, seed) => Array.from({ length: count }, (_, k) => ({ digit: 7, seed: seed + k }))"
+
+
 def test_a_later_job_of_a_lane_replaces_the_one_before(page: Page, site: str) -> None:
-    path = shipped_generators()["forge"]
-    start(page, site, f"{site}/{delivery.weights_url(hashlib.sha256(path.read_bytes()).hexdigest())}")
-    script = """async () => {
-      const sevens = (seed) => Array.from({ length: 100 }, (_, k) => ({ digit: 7, seed: seed + k }))
-      const many = (seed) => artist.draw({ pictures: sevens(seed), truncation: 1 }, "grid")
+    start_shipped(page, site, "forge")
+    script = f"""async () => {{
+      {SEVENS}
+      const many = (seed) => artist.draw({{ pictures: sevens(100, seed), truncation: 1 }}, "grid")
       const order = []
       const note = (name) => (pictures) => order.push(pictures ? name : name + " replaced")
       const jobs = [many(0).then(note("first grid")), many(9).then(note("grid"))]
       await new Promise((resolve) => setTimeout(resolve, 30))
-      const plane = { digit: 7, corners: [1, 2, 3, 4], x: 0.5, y: 0.5 }
-      jobs.push(artist.draw({ plane, truncation: 1 }, "hero").then(note("hero")))
+      const plane = {{ digit: 7, corners: [1, 2, 3, 4], x: 0.5, y: 0.5 }}
+      jobs.push(artist.draw({{ plane, truncation: 1 }}, "hero").then(note("hero")))
       await Promise.all(jobs)
       return order
-    }"""
+    }}"""
     assert page.evaluate(script) == ["first grid replaced", "hero", "grid"]
+
+
+def test_jobs_may_come_before_the_generator_and_end_with_the_thread(page: Page, site: str) -> None:
+    script = f"""async ([scripts, url]) => {{
+      {SEVENS}
+      const {{ Artist }} = await import(scripts + "artist.js")
+      const artist = new Artist(url)
+      const first = await artist.draw({{ pictures: sevens(2, 5), truncation: 1 }}, "strip")
+      const grid = artist.draw({{ pictures: sevens(100, 0), truncation: 1 }}, "grid")
+      await new Promise((resolve) => setTimeout(resolve, 30))
+      artist.close()
+      const late = artist.draw({{ pictures: sevens(1, 0), truncation: 1 }}, "late")
+      return [first.count, first.pixels.length, await grid, await late]
+    }}"""
+    url = f"{site}/{delivery.weights_url(_sha256(shipped_generators()['forge']))}"
+    assert page.evaluate(script, [f"{site}/{delivery.scripts_url()}", url]) == [2, 2 * 28 * 28, None, None]
+
+
+@pytest.mark.parametrize(
+    ("job", "message"),
+    [
+        ({"pictures": [stop(7, 2**32)], "truncation": 1}, "seed must be between 0 and 4294967295"),
+        ({"pictures": [stop(7, -1)], "truncation": 1}, "seed must be"),
+        ({"pictures": [stop(10, 5)], "truncation": 1}, "class must be between 0 and 9: got 10"),
+        ({"pictures": [stop(None, 5)], "truncation": 1}, "class must be"),
+        ({"pictures": [stop(7, 5)], "truncation": 1.01}, "truncation must be between 0 and 1"),
+        ({"pictures": [stop(7, 5)]}, "truncation must be"),
+    ],
+)
+def test_a_job_that_cannot_be_drawn_fails_and_the_next_one_is_drawn(
+    page: Page, site: str, job: dict[str, Any], message: str
+) -> None:
+    start_shipped(page, site, "forge")
+    with pytest.raises(Exception, match=message):
+        draw(page, job)
+    assert len(draw(page, {"pictures": [stop(7, 5)], "truncation": 1})) == 28 * 28
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda content: content[:100], "damaged"),
-        (lambda content: b"", "damaged"),
+        (lambda content: content[:100], "no safetensors file, or a damaged one"),
+        (lambda content: b"", "no safetensors file, or a damaged one"),
+        (lambda content: b"\xff" * 1000, "no safetensors file, or a damaged one"),
         (lambda content: content[:-1000], "cut off"),
         (lambda content: content.replace(b"digitforge-generator-1", b"digitforge-generator-9"), "no generator file"),
+        (lambda content: content.replace(b'"conv1.bias"', b'"conv9.bias"'), "has no tensor conv1.bias"),
+        (lambda content: content.replace(b'\\"forge\\"', b'\\"other\\"'), "family other"),
+        (lambda content: content.replace(b'z_dim\\": 64', b'z_dim\\": 63'), "numbers where"),
     ],
+    ids=("header", "empty", "noise", "end", "format", "tensor", "family", "size"),
 )
 def test_a_file_that_cannot_be_used_is_named(page: Page, site: str, change: Any, message: str) -> None:
-    content = change(shipped_generators()["forge"].read_bytes())
+    content = shipped_generators()["forge"].read_bytes()
+    assert change(content) != content
     with pytest.raises(Exception, match=message):
-        start(page, site, base64.b64encode(content).decode())
+        start_with(page, site, change(content))
 
 
 def test_a_generator_that_is_damaged_on_its_way_is_refused(page: Page, site: str) -> None:
-    url = f"{site}/{delivery.weights_url('0' * 64)}"
     with pytest.raises(Exception, match="404"):
-        start(page, site, url)
+        start(page, site, f"{site}/{delivery.weights_url('0' * 64)}")
     path = shipped_generators()["forge"]
     content = path.read_bytes()
-    other = f"{site}/{delivery.weights_url(hashlib.sha256(content).hexdigest())}"
-    page.route(other, lambda route: route.fulfill(body=content[:-1] + bytes([content[-1] ^ 1])))
-    try:
-        with pytest.raises(Exception, match="damaged on its way"):
-            start(page, site, other)
-    finally:
-        page.unroute(other)
+    with pytest.raises(Exception, match="damaged on its way"):
+        start_with(page, site, content[:-1] + bytes([content[-1] ^ 1]), delivery.weights_url(_sha256(path)))

@@ -1,5 +1,7 @@
 """What the server answers over HTTP: pages before Streamlit has loaded, unknown paths, host names, compression."""
 
+import gzip
+import hashlib
 import http.client
 import io
 import re
@@ -13,8 +15,9 @@ import pytest
 from PIL import Image
 
 from tests.browser import serve
+from tests.golden import shipped_generators
 from tests.sample_run import write_run
-from webapp import frame, shell
+from webapp import delivery, frame, shell
 from webapp.asgi import is_allowed_host
 from webapp.environment import HOSTS_VARIABLE, SAMPLES_ROUTE
 
@@ -43,9 +46,13 @@ class Client:
 
     def get(self, path: str, **headers: str) -> Answer:
         """Ask once, without following redirects; `_` in the name of a header stands for `-`."""
+        return self.ask("GET", path, **headers)
+
+    def ask(self, method: str, path: str, **headers: str) -> Answer:
+        """Ask as `get` does, with another method."""
         connection = http.client.HTTPConnection(urlsplit(self.url).netloc, timeout=20)
         try:
-            connection.request("GET", path, headers={name.replace("_", "-"): text for name, text in headers.items()})
+            connection.request(method, path, headers={name.replace("_", "-"): text for name, text in headers.items()})
             answer = connection.getresponse()
             return Answer(answer.status, answer.headers, answer.read())
         finally:
@@ -93,6 +100,62 @@ def test_robots_and_icon_are_real(client: Client) -> None:
     assert client.get("/robots.txt").text.startswith("User-agent: *\n")
     assert Image.open(io.BytesIO(client.get("/favicon.ico").content)).format == "ICO"
     assert './favicon.ico"' in client.get("/").text
+
+
+def test_a_generator_file_is_sent_as_it_is_and_kept_for_good(client: Client) -> None:
+    content = shipped_generators()["forge"].read_bytes()
+    path = f"/{delivery.weights_url(hashlib.sha256(content).hexdigest())}"
+    answer = client.get(path, accept_encoding="gzip, br, zstd")
+    assert (answer.status, answer.content) == (200, content)
+    assert answer.headers["cache-control"] == "public, max-age=31536000, immutable"
+    assert answer.headers["content-type"] == "application/octet-stream"
+    assert "content-encoding" not in answer.headers
+    head = client.ask("HEAD", path)
+    assert (head.status, head.headers["content-length"], head.content) == (200, str(len(content)), b"")
+    assert client.ask("POST", path).status == 405
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in delivery.FOLDER.glob("*.js")))
+def test_a_script_is_compressed_and_kept_for_good(client: Client, name: str) -> None:
+    answer = client.get(f"/{delivery.scripts_url()}{name}", accept_encoding="gzip")
+    assert (answer.status, gzip.decompress(answer.content)) == (200, (delivery.FOLDER / name).read_bytes())
+    assert answer.headers["cache-control"] == "public, max-age=31536000, immutable"
+    assert answer.headers["content-type"] == "text/javascript; charset=utf-8"
+    assert client.ask("HEAD", f"/{delivery.scripts_url()}{name}").status == 200
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        f"/{delivery.weights_url('0' * 64)}",
+        f"/{delivery.weights_url('A' * 64)}",
+        f"/{delivery.weights_url('0' * 63)}",
+        f"/{delivery.weights_url('0' * 100_000)}"[:60_000],
+        f"/{delivery.weights_url('..%2f' * 3)}",
+        f"/{delivery.weights_url('%00')}",
+        f"/{delivery.GENERATORS}",
+        f"/{delivery.scripts_url()}"[:-1],
+        f"/{delivery.scripts_url()}none.js",
+        f"/{delivery.scripts_url()}..%2fasgi.py",
+        f"/{delivery.SCRIPTS}/{'0' * 16}/artist.js",
+    ],
+    ids=range(11),
+)
+def test_what_the_browser_cannot_draw_with_is_not_found(client: Client, path: str) -> None:
+    answer = client.get(path)
+    assert answer.status in ((400, 404) if "%" in path else (404,))  # Streamlit refuses some paths itself
+    assert "immutable" not in (answer.headers["cache-control"] or "")
+
+
+def test_a_store_that_cannot_be_searched_is_no_missing_generator(tmp_path: Path) -> None:
+    (tmp_path / "runs").write_text("no folder")
+    with serve(tmp_path / "runs") as url:
+        client = Client(url, tmp_path)
+        answer = client.get(f"/{delivery.weights_url('0' * 64)}")
+        assert answer.status == 503
+        assert str(tmp_path) not in answer.text
+        known = hashlib.sha256(shipped_generators()["forge"].read_bytes()).hexdigest()
+        assert client.get(f"/{delivery.weights_url(known)}").status == 200
 
 
 GOOD_HOSTS = [

@@ -30,7 +30,6 @@ ICONS = SCRIPT.with_name("icons.woff2")
 FAVICON = SCRIPT.with_name("favicon.ico")
 HIDDEN = ("_stcore/metrics",)
 """Paths of Streamlit that visitors have no use for: it tells of all sessions and caches."""
-IMMUTABLE = "public, max-age=31536000, immutable"
 
 ROBOTS = "User-agent: *\nDisallow: /_stcore/\nDisallow: /api/\n"
 
@@ -210,7 +209,7 @@ def _samples(run: str, started: str, epoch: str) -> Response:
         return PlainTextResponse("The picture of this epoch is damaged.", 404)
     except RunStoreError as error:
         return PlainTextResponse(catalog.without_paths(str(error)), 503)
-    return Response(png, media_type="image/png", headers={"Cache-Control": IMMUTABLE})
+    return Response(png, media_type="image/png", headers={"Cache-Control": delivery.IMMUTABLE})
 
 
 @asynccontextmanager

@@ -13,8 +13,8 @@ export class Generator {
   constructor(content) {
     const { metadata, tensor } = readSafetensors(content)
     if (metadata.format !== FORMAT) throw new Error(`this is no generator file of this version (${metadata.format})`)
-    this.config = JSON.parse(metadata.model)
-    const build = FAMILIES[this.config.architecture]
+    this.config = readConfig(metadata.model)
+    const build = FAMILIES.get(this.config.architecture)
     if (!build) throw new Error(`networks of the family ${this.config.architecture} are not known here`)
     this.forward = build(this.config, tensor)
     this.known = new Map()
@@ -92,14 +92,24 @@ function readSafetensors(content) {
     if (entry.dtype !== "F32") throw new Error(`the tensor ${name} is ${entry.dtype}, not F32`)
     const [from, to] = entry.data_offsets
     if (start + to > content.byteLength) throw new Error("the file is cut off")
+    const length = entry.shape.reduce((product, side) => product * side, 1)
+    if (to - from !== 4 * length) throw new Error(`the tensor ${name} has ${to - from} bytes, not ${4 * length}`)
     return Float64Array.from(new Float32Array(content.slice(start + from, start + to)))
   }
-  return { metadata: header.__metadata__ ?? {}, tensor }
+  return { metadata: header?.__metadata__ ?? {}, tensor }
+}
+
+function readConfig(text) {
+  try {
+    return JSON.parse(text)
+  } catch {
+    throw new Error("the file does not say what network its weights belong to")
+  }
 }
 
 // --- Families: the forward passes of models/*.py. Each returns a function (z, c) -> image (C, H, W) in [-1, 1].
 
-const FAMILIES = { forge, mlp, dcgan, dropout_gan: dropoutGan, conv_cgan: convCgan }
+const FAMILIES = new Map(Object.entries({ forge, mlp, dcgan, dropout_gan: dropoutGan, conv_cgan: convCgan }))
 
 function forge({ z_dim: zDim, num_classes: classes, img_size: size, img_channels: channels, g_widths: [wide, narrow] }, w) {
   const base = size / 4

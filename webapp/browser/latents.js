@@ -1,6 +1,7 @@
 // Between latents: the functions of models/sampling.py in the same numbers.
 
 export function truncate(z, truncation) {
+  if (!(truncation >= 0 && truncation <= 1)) throw new Error(`truncation must be between 0 and 1: got ${truncation}`)
   return z.map((value) => value * truncation)
 }
 
@@ -37,7 +38,11 @@ export function plane(corners, x, y) {
 // Return the class row of a digit; `digit` is null for a generator without classes.
 export function oneHot(digit, classes) {
   const row = new Float64Array(classes)
-  if (classes) row[digit] = 1
+  if (!classes) return row
+  if (!Number.isInteger(digit) || digit < 0 || digit >= classes) {
+    throw new Error(`class must be between 0 and ${classes - 1}: got ${digit}`)
+  }
+  row[digit] = 1
   return row
 }
 

@@ -1,14 +1,32 @@
 // Layers of the generators, in doubles. Each function makes a layer from its weights and returns a function that writes
 // into a buffer of its own: nothing is allocated while drawing. Images are (C, H, W) in one array, as in PyTorch.
 
-// y = W x + b, W (outputs, inputs).
+// y = W x + b, W (outputs, inputs). Four outputs are summed at a time, because one sum has to wait for each addition.
 export function dense(weight, bias, inputs, outputs) {
+  check(weight, outputs * inputs)
+  const start = bias ?? new Float64Array(outputs)
+  check(start, outputs)
   const y = new Float64Array(outputs)
   return (x) => {
-    for (let o = 0; o < outputs; o++) {
-      const row = o * inputs
-      let sum = bias ? bias[o] : 0
-      for (let i = 0; i < inputs; i++) sum += weight[row + i] * x[i]
+    let o = 0
+    for (; o + 4 <= outputs; o += 4) {
+      let [a, b, c, d] = [start[o], start[o + 1], start[o + 2], start[o + 3]]
+      let m = o * inputs
+      for (let i = 0; i < inputs; i++, m++) {
+        const value = x[i]
+        a += weight[m] * value
+        b += weight[m + inputs] * value
+        c += weight[m + 2 * inputs] * value
+        d += weight[m + 3 * inputs] * value
+      }
+      y[o] = a
+      y[o + 1] = b
+      y[o + 2] = c
+      y[o + 3] = d
+    }
+    for (; o < outputs; o++) {
+      let sum = start[o]
+      for (let i = 0; i < inputs; i++) sum += weight[o * inputs + i] * x[i]
       y[o] = sum
     }
     return y
@@ -20,8 +38,9 @@ export function dense(weight, bias, inputs, outputs) {
 export function conv(weight, bias, inputs, outputs, size, kernel, before = (kernel - 1) >> 1) {
   const taps = []
   for (let i = 0; i < kernel; i++) for (let j = 0; j < kernel; j++) taps.push([i - before, j - before, i * kernel + j])
-  const places = [{ taps, step: 1, row: 0, column: 0 }]
-  return gathered(reordered(weight, inputs, outputs, kernel, false), bias, inputs, outputs, size, size, places)
+  const at = (o, i, tap) => (o * inputs + i) * kernel ** 2 + tap
+  check(weight, outputs * inputs * kernel ** 2)
+  return gathered(weight, at, bias, inputs, outputs, size, size, [{ taps, step: 1, row: 0, column: 0 }])
 }
 
 // Transposed convolution to `stride` times the size; weight (inputs, outputs, kernel, kernel); `crop` pixels are cut off
@@ -42,41 +61,32 @@ export function convTranspose(weight, bias, inputs, outputs, size, kernel, strid
       places.push({ taps, step: stride, row, column })
     }
   }
-  const flipped = reordered(weight, inputs, outputs, kernel, true)
-  return gathered(flipped, bias, inputs, outputs, size, size * stride, places)
+  const at = (o, i, tap) => (i * outputs + o) * kernel ** 2 + tap
+  check(weight, outputs * inputs * kernel ** 2)
+  return gathered(weight, at, bias, inputs, outputs, size, size * stride, places)
 }
 
-// Return weights as (kernel * kernel, inputs, outputs): the innermost loop runs over outputs.
-function reordered(weight, inputs, outputs, kernel, isTransposed) {
-  const area = kernel * kernel
-  const found = new Float64Array(area * inputs * outputs)
-  for (let i = 0; i < inputs; i++) {
-    for (let o = 0; o < outputs; o++) {
-      const from = (isTransposed ? i * outputs + o : o * inputs + i) * area
-      for (let tap = 0; tap < area; tap++) found[(tap * inputs + i) * outputs + o] = weight[from + tap]
-    }
-  }
-  return found
-}
-
-// For each output pixel, sum over taps and input channels. The image is padded once and turned to (H, W, C), so that all
-// inner loops run over neighbouring numbers without a branch. Four output channels are summed at a time.
-function gathered(weight, bias, inputs, outputs, size, outSize, places) {
+// For each output pixel, sum over taps and input channels; `at` gives the place of a weight. The image is padded once
+// and turned to (H, W, C), so that the innermost loops run over neighbouring numbers without a branch.
+function gathered(weight, at, bias, inputs, outputs, size, outSize, places) {
+  const start = bias ?? new Float64Array(outputs)
+  check(start, outputs)
   const reach = Math.max(...places.flatMap(({ taps }) => taps.flatMap(([i, j]) => [Math.abs(i), Math.abs(j)])))
   const width = size + 2 * reach
   const padded = new Float64Array(width * width * inputs)
   const y = new Float64Array(outputs * outSize * outSize)
   const plan = places.map(({ taps, step, row, column }) => {
-    // One dense matrix for each place: (outputs, taps * inputs).
-    const length = taps.length * inputs
-    const matrix = new Float64Array(outputs * length)
-    taps.forEach(([, , tap], t) => {
-      for (let i = 0; i < inputs; i++) {
-        for (let o = 0; o < outputs; o++) matrix[o * length + t * inputs + i] = weight[(tap * inputs + i) * outputs + o]
+    const from = [] // where the window of each pixel begins in `padded`
+    const to = [] // where the pixel of the first channel lies in `y`
+    for (let r = 0; r < size; r++) {
+      for (let c = 0; c < size; c++) {
+        from.push((r * width + c) * inputs)
+        to.push((r * step + row) * outSize + c * step + column)
       }
-    })
+    }
     const offsets = taps.map(([i, j]) => ((i + reach) * width + (j + reach)) * inputs)
-    return { matrix, length, offsets, step, row, column, patch: new Float64Array(length) }
+    const matrix = inFours(weight, at, taps, inputs, outputs)
+    return [matrix, start, Int32Array.from(offsets), Int32Array.from(from), Int32Array.from(to)]
   })
   return (x) => {
     for (let i = 0; i < inputs; i++) {
@@ -86,50 +96,77 @@ function gathered(weight, bias, inputs, outputs, size, outSize, places) {
         for (let c = 0; c < size; c++, to += inputs) padded[to] = x[from++]
       }
     }
-    for (const { matrix, length, offsets, step, row, column, patch } of plan) {
-      for (let r = 0; r < size; r++) {
-        for (let c = 0; c < size; c++) {
-          const start = (r * width + c) * inputs
-          let p = 0
-          for (let t = 0; t < offsets.length; t++) {
-            const from = start + offsets[t]
-            for (let i = 0; i < inputs; i++) patch[p++] = padded[from + i]
-          }
-          const at = (r * step + row) * outSize + c * step + column
-          multiply(matrix, patch, length, outputs, bias, y, at, outSize * outSize)
-        }
-      }
+    for (const [matrix, start, offsets, from, to] of plan) {
+      multiply(matrix, start, offsets, from, to, padded, y, inputs, outputs, outSize * outSize)
     }
     return y
   }
 }
 
-// Write matrix (outputs, length) times patch, plus bias, to y[at], y[at + stride], ...
-function multiply(matrix, patch, length, outputs, bias, y, at, stride) {
+// Return the weights of some taps in the order in which `multiply` reads them: (outputs / 4, taps, inputs, 4), and the
+// outputs that are left as (outputs, taps, inputs).
+function inFours(weight, at, taps, inputs, outputs) {
+  const found = new Float64Array(outputs * taps.length * inputs)
+  let k = 0
+  for (let o = 0; o < outputs;) {
+    const number = o + 4 <= outputs ? 4 : 1
+    for (const [, , tap] of taps) {
+      for (let i = 0; i < inputs; i++) for (let n = 0; n < number; n++) found[k++] = weight[at(o + n, i, tap)]
+    }
+    o += number
+  }
+  return found
+}
+
+// Nearly all the time is spent here. Two pixels and four channels are summed at a time: each weight that is read serves
+// two sums, each value four, and no sum waits for another. The last pixel of an odd number is drawn twice.
+function multiply(matrix, start, offsets, from, to, x, y, inputs, outputs, area) {
   let o = 0
   for (; o + 4 <= outputs; o += 4) {
-    let a = bias ? bias[o] : 0
-    let b = bias ? bias[o + 1] : 0
-    let c = bias ? bias[o + 2] : 0
-    let d = bias ? bias[o + 3] : 0
-    let m = o * length
-    for (let k = 0; k < length; k++, m++) {
-      const value = patch[k]
-      a += matrix[m] * value
-      b += matrix[m + length] * value
-      c += matrix[m + 2 * length] * value
-      d += matrix[m + 3 * length] * value
+    for (let pixel = 0; pixel < from.length; pixel += 2) {
+      const other = Math.min(pixel + 1, from.length - 1)
+      const apart = from[other] - from[pixel]
+      let a = start[o], b = start[o + 1], c = start[o + 2], d = start[o + 3]
+      let e = a, f = b, g = c, h = d
+      let m = o * offsets.length * inputs
+      for (let t = 0; t < offsets.length; t++) {
+        const first = from[pixel] + offsets[t]
+        for (let k = first; k < first + inputs; k++, m += 4) {
+          const one = x[k]
+          const two = x[k + apart]
+          const p = matrix[m], q = matrix[m + 1], r = matrix[m + 2], s = matrix[m + 3]
+          a += p * one
+          b += q * one
+          c += r * one
+          d += s * one
+          e += p * two
+          f += q * two
+          g += r * two
+          h += s * two
+        }
+      }
+      let k = to[pixel] + o * area
+      y[k] = a
+      y[k + area] = b
+      y[k + 2 * area] = c
+      y[k + 3 * area] = d
+      k = to[other] + o * area
+      y[k] = e
+      y[k + area] = f
+      y[k + 2 * area] = g
+      y[k + 3 * area] = h
     }
-    y[at + o * stride] = a
-    y[at + (o + 1) * stride] = b
-    y[at + (o + 2) * stride] = c
-    y[at + (o + 3) * stride] = d
   }
   for (; o < outputs; o++) {
-    let sum = bias ? bias[o] : 0
-    const m = o * length
-    for (let k = 0; k < length; k++) sum += matrix[m + k] * patch[k]
-    y[at + o * stride] = sum
+    for (let pixel = 0; pixel < from.length; pixel++) {
+      let sum = start[o]
+      let m = o * offsets.length * inputs
+      for (let t = 0; t < offsets.length; t++) {
+        const first = from[pixel] + offsets[t]
+        for (let k = first; k < first + inputs; k++, m++) sum += matrix[m] * x[k]
+      }
+      y[to[pixel] + o * area] = sum
+    }
   }
 }
 
@@ -190,4 +227,8 @@ export function tanh(x) {
 export function wideSigmoid(x) {
   for (let k = 0; k < x.length; k++) x[k] = (1 / (1 + Math.exp(-x[k]))) * 2 - 1
   return x
+}
+
+function check(numbers, length) {
+  if (numbers.length !== length) throw new Error(`a layer has ${numbers.length} numbers where ${length} are needed`)
 }

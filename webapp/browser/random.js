@@ -1,6 +1,8 @@
 // The random numbers of numpy.random.RandomState, whose stream is frozen (NEP 19): MT19937 by Matsumoto and Nishimura
 // (1998), and the polar method for normal numbers. They make the same latents as models/sampling.py.
 
+import { MAX_SEED } from "./values.js"
+
 const N = 624
 const M = 397
 
@@ -71,6 +73,9 @@ export function roundHalfEven(value) {
 // Return the latent of a seed: `length` numbers, normal or uniform in [-1, 1], in multiples of 2^-12. The rounding hides
 // differences in the last bits between logarithms.
 export function latent(seed, length, distribution) {
+  if (!Number.isInteger(seed) || seed < 0 || seed > MAX_SEED) {
+    throw new Error(`seed must be between 0 and ${MAX_SEED}: got ${seed}`)
+  }
   const random = new RandomState(seed)
   const z = new Float64Array(length)
   for (let k = 0; k < length; k++) {

@@ -1,5 +1,5 @@
 // The thread that draws. Jobs of a lane replace each other, and lanes with a lower number go first: a page stays smooth
-// while a large grid is drawn.
+// while a large grid is drawn. The answer to a message has its id, and `found` or `failed`.
 
 import { Generator } from "./generator.js"
 
@@ -10,21 +10,21 @@ const lanes = new Map() // lane -> { id, order, steps, done, pixels }
 const channel = new MessageChannel() // continues without the delay of a timer
 let isRunning = false
 
-self.onmessage = async ({ data }) => {
-  if (data.url) await load(data.url)
+self.onmessage = ({ data }) => {
+  if (data.url) load(data)
   else enter(data)
 }
 
-async function load(url) {
+async function load({ id, url }) {
   try {
     const response = await fetch(url)
     if (!response.ok) throw new Error(`the server answers ${response.status} for the generator`)
     const content = await response.arrayBuffer()
     await check(content, url)
     generator = new Generator(content)
-    self.postMessage({ ready: true, config: generator.config })
+    self.postMessage({ id, found: generator.config })
   } catch (error) {
-    self.postMessage({ failed: error.message })
+    self.postMessage({ id, failed: error.message })
   }
 }
 
@@ -39,12 +39,12 @@ async function check(content, url) {
 
 function enter({ id, lane, order, job }) {
   const old = lanes.get(lane)
-  if (old) self.postMessage({ id: old.id, replaced: true })
+  lanes.delete(lane)
+  if (old) self.postMessage({ id: old.id, found: null })
   try {
     const steps = generator.plan(job)
     lanes.set(lane, { id, order, steps, done: 0, pixels: new Uint8Array(steps.length * generator.bytes) })
   } catch (error) {
-    lanes.delete(lane)
     return self.postMessage({ id, failed: error.message })
   }
   if (!isRunning) {
@@ -63,9 +63,14 @@ channel.port1.onmessage = () => {
 // Draw one picture of the first lane.
 function advance() {
   const [name, lane] = [...lanes].reduce((first, next) => (next[1].order < first[1].order ? next : first))
-  lane.steps[lane.done++](lane.pixels)
-  if (lane.done < lane.steps.length) return
+  const { id, steps, pixels } = lane
+  try {
+    steps[lane.done++](pixels)
+  } catch (error) { // such as a seed that does not exist
+    lanes.delete(name)
+    return self.postMessage({ id, failed: error.message })
+  }
+  if (lane.done < steps.length) return
   lanes.delete(name)
-  const { pixels } = lane
-  self.postMessage({ id: lane.id, pixels, count: lane.steps.length, ...generator.shape }, [pixels.buffer])
+  self.postMessage({ id, found: { pixels, count: steps.length, ...generator.shape } }, [pixels.buffer])
 }
