@@ -49,21 +49,21 @@ def digest(pictures: Pixels) -> str:
 
 
 def _grid(loaded: LoadedGenerator, view: GenerateView) -> Pixels:
-    z = truncate(latents(range(view.seed, view.seed + view.count), loaded.config), view.truncation)
+    z = truncate(latents(range(view.seed, view.seed + view.count), loaded.config).double(), view.truncation)
     digits = view.digits or (0,)
     labels = [digit for digit in digits for _ in range(view.count)]
     return draw(loaded.generator, z.repeat(len(digits), 1), one_hot(labels, loaded.config.num_classes))
 
 
 def _hero(loaded: LoadedGenerator, view: ExploreView) -> Pixels:
-    z = truncate(plane(latents(view.corners or (), loaded.config), view.x, view.y), view.truncation)
+    z = truncate(plane(latents(view.corners or (), loaded.config).double(), view.x, view.y), view.truncation)
     return draw(loaded.generator, z[None], one_hot([view.digit or 0], loaded.config.num_classes))
 
 
 def _way(loaded: LoadedGenerator, view: InterpolateView) -> Pixels:
     """Latents follow `view.path`; class rows are mixed linearly."""
     between = slerp if view.path == "slerp" else lerp
-    ends = [latent(seed, loaded.config) for _, seed in view.stops]
+    ends = [latent(seed, loaded.config).double() for _, seed in view.stops]
     rows = one_hot([digit or 0 for digit, _ in view.stops], loaded.config.num_classes).double()
     z: list[Tensor] = [ends[0]]
     c: list[Tensor] = [rows[0]]

@@ -40,6 +40,7 @@ def scene_data(scene: DrawingScene[V], view: V, *, with_pictures: bool) -> dict[
         "scope": dict(pairs(View(run=view.run, step=view.step, g=view.g))),
         "noun": classes.noun,
         "nouns": classes.nouns,
+        "has_names": bool(classes.names),
         "classes": [
             {"name": classes.name(label), "one": classes.one(label), "picture": classes.picture(label)}
             for label in classes.labels

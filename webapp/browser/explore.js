@@ -8,6 +8,7 @@ import { MAX_SEED, digits as digitsText, query, randomSeed, seed as readSeed, sh
 
 const STRIP = 10 // styles in the strip
 const REPORT_AFTER = 400 // milliseconds after the last key, before the server hears of it
+const NEVER = Infinity // while a slider is dragged: its release reports
 
 export class Explore {
   constructor(parent, base) {
@@ -44,6 +45,7 @@ export class Explore {
     this.state = { ...data.view }
     this.build()
     this.show()
+    this.root.dataset.isReady = ""
     this.first(data.pictures)
   }
 
@@ -99,7 +101,7 @@ export class Explore {
   commit(delay = 0) {
     clearTimeout(this.timer)
     const send = () => this.report({ version: this.version, text: query(this.pinned()) })
-    this.timer = setTimeout(send, delay)
+    if (delay !== NEVER) this.timer = setTimeout(send, delay)
     this.find(".words").textContent = this.words()
   }
 
@@ -115,11 +117,11 @@ export class Explore {
     this.listenToPad()
     this.find(".seed").oninput = (event) => this.typeSeed(event.target.value)
     this.find(".roll").onclick = () => this.chooseSeed(randomSeed())
-    this.find(".truncation").oninput = (event) => this.change({ truncation: Number(event.target.value) }, REPORT_AFTER)
+    this.find(".truncation").oninput = (event) => this.change({ truncation: Number(event.target.value) }, NEVER)
     this.find(".truncation").onchange = () => this.commit()
     this.find(".count").oninput = (event) => {
       const count = Number(event.target.value)
-      this.change({ count, seed: Math.min(this.state.seed, MAX_SEED + 1 - count) }, REPORT_AFTER)
+      this.change({ count, seed: Math.min(this.state.seed, MAX_SEED + 1 - count) }, NEVER)
     }
     this.find(".count").onchange = () => this.commit()
     this.find(".roll-corners").onclick = () => {
@@ -401,11 +403,11 @@ export class Explore {
   }
 
   listed(digits) {
-    const { classes, noun, nouns } = this.data
+    const { classes, noun, nouns, has_names: hasNames } = this.data
     if (digits.length === classes.length && digits.length > 1) return `all ${digits.length} ${nouns}`
     const names = digits.map((digit) => classes[digit].name)
     const joined = names.length > 1 ? `${names.slice(0, -1).join(", ")} and ${names.at(-1)}` : names[0]
-    return `${digits.length === 1 ? noun : nouns} ${joined}`
+    return hasNames ? joined : `${digits.length === 1 ? noun : nouns} ${joined}`
   }
 }
 

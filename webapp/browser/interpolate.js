@@ -11,6 +11,7 @@ const MAX_ALL_FRAMES = 192
 const FPS = 12
 const HOLD = 4 // times as long as the others, the ends stay
 const REPORT_AFTER = 400 // milliseconds after the last key, before the server hears of it
+const NEVER = Infinity // while a slider is dragged: its release reports
 const ICONS = {
   dice: '<path d="M5 5h14v14H5zM9 9h.01M15 9h.01M12 12h.01M9 15h.01M15 15h.01"/>',
   left: '<path d="M15 5 8 12l7 7"/>',
@@ -50,6 +51,7 @@ export class Interpolate {
     this.root.classList.toggle("without-classes", !data.classes.length)
     this.makeActions()
     this.show()
+    this.root.dataset.isReady = ""
     this.first(data.pictures)
   }
 
@@ -97,7 +99,8 @@ export class Interpolate {
   // Tell the server after `delay` milliseconds without a change.
   commit(delay = 0) {
     clearTimeout(this.timer)
-    this.timer = setTimeout(() => this.report({ version: this.version, text: query(this.pinned()) }), delay)
+    const send = () => this.report({ version: this.version, text: query(this.pinned()) })
+    if (delay !== NEVER) this.timer = setTimeout(send, delay)
   }
 
   close() {
@@ -111,7 +114,7 @@ export class Interpolate {
   listen() {
     for (const name of ["pointerenter", "pointermove", "focusin"]) this.root.addEventListener(name, () => this.wake())
     const { find } = this
-    find(".frames").oninput = (event) => this.change({ frames: Number(event.target.value) }, REPORT_AFTER)
+    find(".frames").oninput = (event) => this.change({ frames: Number(event.target.value) }, NEVER)
     find(".frames").onchange = () => this.commit()
     for (const button of this.root.querySelectorAll(".path button")) {
       button.onclick = () => this.change({ path: button.dataset.path })
@@ -121,8 +124,8 @@ export class Interpolate {
       this.state.fps = Number(event.target.value)
       this.showOptions()
       if (this.isPlaying) this.schedule()
-      this.commit(REPORT_AFTER)
     }
+    find(".fps").onchange = () => this.commit()
     find(".hold").onchange = (event) => this.hold(event.target.checked)
     find(".smooth").onchange = (event) => this.root.classList.toggle("is-smooth", event.target.checked)
     find(".previous").onclick = () => this.step(-1)
