@@ -35,8 +35,8 @@ NOT_MNIST = "The digit reader reads MNIST's digits only, and this generator draw
 def look(key: inference.GeneratorKey, view: DrawingView) -> dict[str, Any]:
     """Judge the first picture of a view; return plain values for JSON.
 
-    `probabilities` are those of the ten digits, or [] where the reader cannot read; `nearest` are the training images
-    at the smallest L2 distance, with black = 0 and white = 1.
+    `probabilities` are those of the ten digits, or [] where the reader cannot read, and `reader` says why; `nearest`
+    are the training images at the smallest L2 distance, with black = 0 and white = 1.
     """
     loaded = inference.load(key)
     view = view.explicit(loaded.config.num_classes)
@@ -45,8 +45,7 @@ def look(key: inference.GeneratorKey, view: DrawingView) -> dict[str, Any]:
     answer = {"probabilities": [], "reader": NOT_MNIST, "nearest": [], "nearest_help": ""}
     if _draws_mnist(loaded):
         _, logits = read_digits(_reader(), picture)
-        answer["probabilities"] = torch.softmax(logits[0].double(), 0).tolist()
-        answer |= _nearest(picture[0])
+        answer |= {"probabilities": torch.softmax(logits[0].double(), 0).tolist(), "reader": ""} | _nearest(picture[0])
     return answer | {"verdict": _verdict(key, loaded, picture, label), "px": pictures.digest(picture)}
 
 
