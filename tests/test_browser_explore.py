@@ -85,9 +85,9 @@ def test_what_was_typed_counts_at_once(page: Page, site: str, action: str) -> No
         else:
             page.evaluate("navigator.clipboard.writeText('nothing')")
             button.click(delay=hold)
-            expect(page.get_by_role("button", name="Link copied")).to_be_visible()
             while (link := clipboard(page)) == "nothing":
                 page.wait_for_timeout(20)
+            expect(page.get_by_role("button", name="Link copied")).to_be_visible()
             view = view_of(link)
         assert view.seed == seed
         assert page.locator(".grid button").first.get_attribute("aria-label") == f"A handwritten 0, seed {seed}"

@@ -193,7 +193,7 @@ def test_latents_are_numpys(page: Page, site: str, distribution: str) -> None:
 def test_points_between_latents_are_the_servers(page: Page, site: str) -> None:
     """Also where no arc is defined: for zero, equal, opposite and nearly parallel latents."""
     config = load_generator(shipped_generators()["forge"]).config
-    a, b, c, d = sampling.latents([1, 2, 3, MAX_SEED], config)
+    a, b, c, d = sampling.latents([1, 2, 3, MAX_SEED], config).double()
     nearly = a + 1e-6 * b
     pairs = [(a, b), (c, d), (a, a), (a, -a), (a, 2 * a), (a, nearly), (a * 0, b), (a, b * 0), (a * 0, b * 0)]
     planes = [(a, b, c, d), (a, a, a, a), (a, -a, a, -a), (a * 0, a * 0, a * 0, a * 0)]

@@ -103,7 +103,8 @@ export class Actions {
     this.linkButton.dataset.link = this.address.value = link
     if (await copied(link)) {
       text.textContent = "Link copied"
-      setTimeout(() => { text.textContent = "Copy link" }, 4000)
+      clearTimeout(this.relabelling)
+      this.relabelling = setTimeout(() => { text.textContent = "Copy link" }, 4000)
     } else { // not permitted, or neither https nor localhost: show and select the link, for copying by hand
       this.address.hidden = false
       this.address.select()
