@@ -6,6 +6,7 @@ A view names every value of its pictures, so that together with a generator it d
 
 import dataclasses
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
@@ -29,19 +30,19 @@ MAX_FPS = 30
 PATHS = ("slerp", "lerp")
 """Ways between two latents: along the arc, or along the straight line. Functions of `models.sampling`."""
 PLAYS = ("", "loop", "once")
-"""How an interpolation is played: there and back, from the start again, or once."""
+"""Ways to play an interpolation: there and back (an empty text), in a loop from its start, or once."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class DrawingView(View):
+class DrawingView(View, ABC):
     """A view that a generator draws."""
 
+    @abstractmethod
     def explicit(self, num_classes: int) -> Self:
         """Return the view with each digit named, for a generator of `num_classes` classes (0: without classes).
 
         Raises `ViewError` for a digit that the generator cannot draw.
         """
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,7 +205,7 @@ DRAWING_VIEWS: dict[str, type[DrawingView]] = {view.kind: view for view in (Gene
 # --- Permalinks
 
 VERSION = "1"
-"""What a permalink of today means: how latents are drawn, and the default of each value that a link leaves out."""
+"""Version of permalinks. It fixes how latents are drawn, and the default of each value that a link leaves out."""
 PX_LENGTH = 16
 """Hex digits of the SHA-256 of the pixels in a permalink."""
 PX = re.compile(rf"[0-9a-f]{{{PX_LENGTH}}}")

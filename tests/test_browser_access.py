@@ -1,4 +1,4 @@
-"""Whether everyone can use the app: axe-core finds no violation on any page, in both themes and on a phone."""
+"""Accessibility: axe-core finds no violation on any page, in both themes and on a phone."""
 
 from collections.abc import Iterator
 from importlib.resources import files

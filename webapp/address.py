@@ -50,7 +50,7 @@ class _Memory:
     opened: View | None = None
     """As in `Link`."""
     px: str = ""
-    """As in `Link`."""
+    """Digest of the pixels, as in `Link`."""
     views: dict[str, View] = dataclasses.field(default_factory=dict)
     """The last view of each kind."""
     known: list[tuple[str, tuple[tuple[str, str], ...]]] = dataclasses.field(default_factory=list)

@@ -1,4 +1,4 @@
-"""What the pages that draw in the browser get from the server, and what they report."""
+"""Data that the server gives to the pages that draw in the browser, and the reports that it reads from them."""
 
 import base64
 import functools

@@ -1,4 +1,4 @@
-"""What a link shows, drawn for routes: found by its hash, bounded in work, and one file for each kind.
+"""Drawing for routes: find the generator of a link, limit the work, and make one file of each kind.
 
 The pages of the app draw in fragments of Streamlit; these functions draw for an HTTP request without one.
 """

@@ -15,18 +15,16 @@ from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Route
 
 from models.view_link import ViewError, encode
-from models.views import DrawingView, ExploreView, GenerateView, InterpolateView, Permalink
+from models.views import MAX_LINK, DrawingView, ExploreView, GenerateView, InterpolateView, Permalink
 from trainer.run_store import RunStoreError
 from webapp import catalog, rendering, share_page, wording
 from webapp.card import HEIGHT, WIDTH, card
 from webapp.classes import slug
+from webapp.delivery import IMMUTABLE
 from webapp.environment import PUBLIC_URL_VARIABLE
 from webapp.look import look
 from webapp.rendering import BusyError, ClientLimit, Found, Limited, NotHereError
 
-MAX_QUERY = 4000
-"""Limit of the characters of a query."""
-PINNED = "public, max-age=31536000, immutable"
 MOVING = "public, max-age=60"
 """Caching of what a link shows that does not name its generator: it may show another one later."""
 NO_SCRIPT = (
@@ -164,7 +162,7 @@ class Routes:
         url = query.get("url", "")
         if query.get("format", "json") != "json":
             return PlainTextResponse("Only format=json is offered.", 501)
-        if len(url) > MAX_QUERY or not url.startswith((base + "s?", base + "embed?")):
+        if len(url) > MAX_LINK or not url.startswith((base + "s?", base + "embed?")):
             return PlainTextResponse("url must be a permalink of this app.", 404)
         try:
             found, _ = await self._found(request, urlsplit(url).query)
@@ -193,8 +191,8 @@ class Routes:
         """Return what a query names, and those of its values that are only for the route."""
         if request.client and not self.clients.allows(request.client.host):
             raise RefusalError(429, "Your address has asked for many pictures in the last minute. Wait for a minute.")
-        if len(query) > MAX_QUERY:
-            raise RefusalError(400, f"A link has at most {MAX_QUERY} characters.")
+        if len(query) > MAX_LINK:
+            raise RefusalError(400, f"A link has at most {MAX_LINK} characters.")
         try:
             items = parse_qsl(query, keep_blank_values=True, max_num_fields=50)
         except ValueError:
@@ -239,7 +237,7 @@ def file_name(found: Found, kind: str) -> str:
 
 
 def _caching(found: Found, px: str) -> dict[str, str]:
-    return {"Cache-Control": PINNED if found.is_pinned else MOVING, "ETag": f'"{px}"'}
+    return {"Cache-Control": IMMUTABLE if found.is_pinned else MOVING, "ETag": f'"{px}"'}
 
 
 def _retry(status: int) -> dict[str, str]:

@@ -4,7 +4,7 @@
 import { Actions } from "./actions.js"
 import { Drawer, paint } from "./drawer.js"
 import { Look } from "./look.js"
-import { MAX_SEED, digits as digitsText, query, randomSeed, seed as readSeed, share } from "./values.js"
+import { MAX_SEED, digits as digitsText, following, query, randomSeed, seed as readSeed, share } from "./values.js"
 
 const STRIP = 10 // styles in the strip
 const REPORT_AFTER = 400 // milliseconds after the last key, before the server hears of it
@@ -409,11 +409,6 @@ export class Explore {
     const joined = names.length > 1 ? `${names.slice(0, -1).join(", ")} and ${names.at(-1)}` : names[0]
     return hasNames ? joined : `${digits.length === 1 ? noun : nouns} ${joined}`
   }
-}
-
-// Return four seeds that follow each other, the last seed being followed by 0.
-function following(seed) {
-  return [0, 1, 2, 3].map((k) => (seed + k) % (MAX_SEED + 1))
 }
 
 // Write a seed into a field, unless the visitor has typed the same seed in another way.

@@ -2,7 +2,7 @@
 // can go from it. A picture is that of a digit and a seed, or a point of the plane.
 
 import { paint } from "./drawer.js"
-import { MAX_SEED, query, share } from "./values.js"
+import { MAX_SEED, following, query, share } from "./values.js"
 
 const NEIGHBOURS = 8
 const STEP = 0.3 // of the way to the seed of a neighbour
@@ -22,7 +22,7 @@ export class Look {
   // Open the picture of a digit and a seed, { digit, seed }, or the hero: { digit, corners, x, y }.
   open(picture) {
     this.picture = picture
-    this.point = picture.corners ? picture : { digit: picture.digit, corners: after(picture.seed), x: 0, y: 0 }
+    this.point = picture.corners ? picture : { digit: picture.digit, corners: following(picture.seed), x: 0, y: 0 }
     this.text = this.linkQuery()
     const { page } = this
     const words = picture.corners ? page.words() : `${page.name(picture.digit)}, seed ${picture.seed}`
@@ -124,7 +124,7 @@ export class Look {
     const { digit, corners, x, y } = this.point
     if (!this.picture.corners) {
       return Array.from({ length: NEIGHBOURS }, (_, k) => {
-        const [b, c, d] = after(corners[0] + 101 * (k + 1))
+        const [b, c, d] = following(corners[0] + 101 * (k + 1))
         return { digit, corners: [corners[0], b, c, d], x: STEP, y: 0 }
       })
     }
@@ -159,8 +159,4 @@ export class Look {
       button.textContent = `No link: ${error.message}`
     }
   }
-}
-
-function after(seed) {
-  return [0, 1, 2, 3].map((k) => (seed + k) % (MAX_SEED + 1))
 }

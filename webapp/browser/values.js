@@ -33,6 +33,11 @@ export function seed(text, max = MAX_SEED) {
   return value <= max ? value : null
 }
 
+// Return four seeds that follow each other, the last seed being followed by 0.
+export function following(seed) {
+  return [0, 1, 2, 3].map((k) => (seed + k) % (MAX_SEED + 1))
+}
+
 export function randomSeed() {
   return Math.floor(Math.random() * 100000)
 }
