@@ -5,7 +5,6 @@ import os
 import re
 import secrets
 import shlex
-import shutil
 import socket
 import subprocess
 import sys
@@ -13,7 +12,6 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-import zipfile
 from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import dataclass
@@ -25,7 +23,6 @@ import psutil
 import pytest
 import streamlit as st
 import yaml
-from ray._private.runtime_env.packaging import create_package
 from ray.autoscaler._private.util import prepare_config, validate_config
 from streamlit.testing.v1 import AppTest
 
@@ -102,20 +99,6 @@ def test_a_training_asks_for_gpus_that_the_cluster_can_add(
     assert choose_resources({"CPU": 8}, 2, 64, is_own=True) == Resources(2, False, 4)
     assert choose_resources({"CPU": 16}, None, 5, is_own=False) == Resources(5, False, 1)
     assert not capsys.readouterr().out
-
-
-def test_a_job_is_sent_the_data_but_no_secrets_and_no_large_files(tmp_path: Path) -> None:
-    project, package = tmp_path / "project", tmp_path / "package.zip"
-    travels = {"trainer/launch.py", "data/mnist/train-images-idx3-ubyte.gz", "webapp/views/runs.py"}
-    stays = {".env", ".venv/bin/python", "runs/quick-1/run.json", "pretrained/forge/run.json", "models/__pycache__/x"}
-    for name in travels | stays:
-        (project / name).parent.mkdir(parents=True, exist_ok=True)
-        (project / name).write_text(name)
-    for name in (".gitignore", ".rayignore"):
-        shutil.copy(ROOT / name, project)
-    create_package(str(project), package, include_gitignore=True)
-    packed = {name for name in zipfile.ZipFile(package).namelist() if not name.endswith("/")}
-    assert packed == travels | {".gitignore", ".rayignore"}
 
 
 @dataclass(frozen=True)

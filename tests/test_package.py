@@ -1,4 +1,4 @@
-"""The package and the files for contributors: metadata, changelog and citation agree, and settings are valid."""
+"""The package, what travels with a job, and the files for contributors: they agree, and settings are valid."""
 
 import email
 import re
@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
+from ray._private.runtime_env.packaging import create_package
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("models", "trainer", "webapp")
@@ -54,6 +55,40 @@ def test_the_package_has_every_file_of_its_three_packages(wheel: zipfile.ZipFile
     files = {path.relative_to(ROOT).as_posix() for name in PACKAGES for path in (ROOT / name).rglob("*")}
     wanted = {name for name in files if (ROOT / name).is_file() and "__pycache__" not in name}
     assert {name for name in wheel.namelist() if ".dist-info/" not in name} == wanted
+
+
+TRAVELLING_SUFFIXES = {".py", ".safetensors", ".gz", ".md"}
+"""What the tracked files of models/, trainer/ and data/ end in, all of which travel with a job."""
+STAYING = """
+    id_rsa server.pem credentials.json .aws/credentials .ssh/id_ed25519 .netrc .kaggle/kaggle.json .ray/auth_token
+    auth_token .env .env.local .envrc secrets.toml .streamlit/secrets.toml terraform.tfstate ray_cluster.local.yaml
+    nohup.out core.1234 big.bin .git/config .venv/bin/python venv/bin/python env/bin/python my-runs/forge/run.json
+    runs/forge/run.json pretrained/forge/run.json wandb/run.log notebooks/tour.ipynb deploy/token __pycache__/x.pyc
+    trainer/.env trainer/auth_token trainer/core.1 trainer/.aws/credentials trainer/key.pem trainer/secrets.toml
+    trainer/own.safetensors trainer/__pycache__/launch.pyc models/id_rsa models/.netrc models/.ssh/id_ed25519
+    models/venv/lib/x.py data/secret.key data/huge.npz data/id_rsa data/auth_token.gz data/own/id_rsa
+    data/own/train-images-idx3-ubyte.gz data/mnist/id_rsa data/mnist/.env data/mnist/keys.gz data/mnist/x/id_rsa
+    data/fashion/id_rsa
+""".split()
+"""Secrets, environments, runs and large files as they lie about in a working copy."""
+FETCHED = {"data/fashion/train-images-idx3-ubyte.gz", "data/fashion/classes.txt", "data/usps/t10k-labels-idx1-ubyte"}
+"""Files of `python -m trainer fetch`, which .gitignore names."""
+
+
+@pytest.mark.parametrize("obeys_gitignore", [True, False])
+def test_a_job_takes_along_the_code_and_the_data_and_nothing_else(tmp_path: Path, obeys_gitignore: bool) -> None:
+    project, package = tmp_path / "project", tmp_path / "package.zip"
+    folders = ("models", "trainer", "data/mnist")
+    files = {path.relative_to(ROOT).as_posix() for folder in folders for path in (ROOT / folder).rglob("*.*")}
+    travelling = {name for name in files if Path(name).suffix in TRAVELLING_SUFFIXES} | {"requirements.txt"}
+    for name in {*travelling, *STAYING, *FETCHED}:
+        (project / name).parent.mkdir(parents=True, exist_ok=True)
+        (project / name).write_text(name)
+    for name in (".gitignore", ".rayignore"):
+        shutil.copy(ROOT / name, project)
+    create_package(str(project), package, include_gitignore=obeys_gitignore)  # what `ray job submit` calls
+    packed = {name for name in zipfile.ZipFile(package).namelist() if not name.endswith("/")}
+    assert packed == (travelling if obeys_gitignore else travelling | FETCHED)
 
 
 @pytest.mark.parametrize("name", PROJECT["scripts"])
