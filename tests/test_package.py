@@ -59,17 +59,18 @@ def test_the_package_has_every_file_of_its_three_packages(wheel: zipfile.ZipFile
 
 TRAVELLING_SUFFIXES = {".py", ".safetensors", ".gz", ".md"}
 """What the tracked files of models/, trainer/ and data/ end in, all of which travel with a job."""
-STAYING = """
-    id_rsa server.pem credentials.json .aws/credentials .ssh/id_ed25519 .netrc .kaggle/kaggle.json .ray/auth_token
-    auth_token .env .env.local .envrc secrets.toml .streamlit/secrets.toml terraform.tfstate ray_cluster.local.yaml
-    nohup.out core.1234 big.bin .git/config .venv/bin/python venv/bin/python env/bin/python my-runs/forge/run.json
-    runs/forge/run.json pretrained/forge/run.json wandb/run.log notebooks/tour.ipynb deploy/token __pycache__/x.pyc
-    trainer/.env trainer/auth_token trainer/core.1 trainer/.aws/credentials trainer/key.pem trainer/secrets.toml
-    trainer/own.safetensors trainer/__pycache__/launch.pyc models/id_rsa models/.netrc models/.ssh/id_ed25519
-    models/venv/lib/x.py data/secret.key data/huge.npz data/id_rsa data/auth_token.gz data/own/id_rsa
-    data/own/train-images-idx3-ubyte.gz data/mnist/id_rsa data/mnist/.env data/mnist/keys.gz data/mnist/x/id_rsa
-    data/fashion/id_rsa
-""".split()
+STAYING = {
+    "id_rsa", "server.pem", "credentials.json", ".aws/credentials", ".ssh/id_ed25519", ".netrc",
+    ".kaggle/kaggle.json", ".ray/auth_token", "auth_token", ".env", ".env.local", ".envrc", "secrets.toml",
+    ".streamlit/secrets.toml", "terraform.tfstate", "ray_cluster.local.yaml", "nohup.out", "core.1234", "big.bin",
+    ".git/config", ".venv/bin/python", "venv/bin/python", "env/bin/python", "my-runs/forge/run.json",
+    "runs/forge/run.json", "pretrained/forge/run.json", "wandb/run.log", "notebooks/tour.ipynb", "deploy/token",
+    "__pycache__/x.pyc", "trainer/.env", "trainer/auth_token", "trainer/core.1", "trainer/.aws/credentials",
+    "trainer/key.pem", "trainer/secrets.toml", "trainer/own.safetensors", "trainer/__pycache__/launch.pyc",
+    "models/id_rsa", "models/.netrc", "models/.ssh/id_ed25519", "models/venv/lib/x.py", "data/secret.key",
+    "data/huge.npz", "data/id_rsa", "data/auth_token.gz", "data/own/id_rsa", "data/own/train-images-idx3-ubyte.gz",
+    "data/mnist/id_rsa", "data/mnist/.env", "data/mnist/keys.gz", "data/mnist/x/id_rsa", "data/fashion/id_rsa",
+}  # fmt: skip
 """Secrets, environments, runs and large files as they lie about in a working copy."""
 FETCHED = {"data/fashion/train-images-idx3-ubyte.gz", "data/fashion/classes.txt", "data/usps/t10k-labels-idx1-ubyte"}
 """Files of `python -m trainer fetch`, which .gitignore names."""
