@@ -316,8 +316,9 @@ def test_a_spot_notice_drains_the_ray_node(tmp_path: Path) -> None:
         finally:
             for process in processes:
                 with contextlib.suppress(psutil.NoSuchProcess):
-                    for member in [*psutil.Process(process.pid).children(recursive=True), process]:
+                    for member in psutil.Process(process.pid).children(recursive=True):
                         member.kill()
+                process.kill()
                 process.wait()
 
 

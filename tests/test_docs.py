@@ -64,7 +64,7 @@ def test_the_map_has_every_module_once(package: str) -> None:
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=name)
 def test_files_that_a_document_names_exist(document: Path) -> None:
-    folders = "models|trainer|webapp|tests|tools|benchmarks|docs|pretrained|data|notebooks"
+    folders = "models|trainer|webapp|tests|tools|benchmarks|docs|pretrained|data|notebooks|deploy"
     paths = re.findall(rf"(?<![\w./-])(?:{folders})/[\w./-]*\w/?|(?<![\w./-])\.github/[\w./-]*\w", document.read_text())
     missing = {path for path in paths if not path.startswith((*WRITTEN, *EXAMPLES)) and not (ROOT / path).exists()}
     assert missing == set()
