@@ -24,10 +24,13 @@ def run(main: Callable[[list[str]], int]) -> NoReturn:
     """Call `main` with the process's arguments and exit with the status that it returns.
 
     When the reader of a pipe has closed it, as `head` does, exit with status 0: nobody wants the rest of the output.
+    Ctrl-C ends the process with status 130, without a traceback.
     """
     try:
         status = main(sys.argv[1:])
         sys.stdout.flush()
+    except KeyboardInterrupt:
+        status = 130
     except BrokenPipeError:
         # Python flushes stdout again when it exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -49,6 +49,25 @@ def own_main_module() -> Iterator[None]:
     sys.modules["__main__"] = main
 
 
+@pytest.fixture(scope="module")
+def s3_uri() -> Iterator[str]:
+    """The URI of a bucket on a local S3 server, with `{prefix}` to fill in."""
+    from moto.server import ThreadedMotoServer
+    from pyarrow.fs import S3FileSystem
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")  # otherwise the client sends requests outside
+        patch.setenv("AWS_ACCESS_KEY_ID", "test")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+        server = ThreadedMotoServer("127.0.0.1", 0)
+        server.start()
+        host, port = server.get_host_and_port()
+        options = {"scheme": "http", "endpoint_override": f"{host}:{port}", "region": "us-east-1"}
+        S3FileSystem(**options, allow_bucket_creation=True).create_dir("digits")
+        yield "s3://digits/{prefix}?" + "&".join(f"{key}={value}" for key, value in options.items())
+        server.stop()
+
+
 @pytest.fixture(scope="session")
 def chromium_path() -> str:
     """The path of the browser for tests."""

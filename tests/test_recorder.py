@@ -75,7 +75,7 @@ def test_an_error_in_the_training_is_recorded(run: Run) -> None:
     with pytest.raises(ZeroDivisionError), recorder:
         raise ZeroDivisionError("first line\nsecond line")
     progress = run.read_progress()
-    assert (progress.phase, progress.message, progress.step) == ("failed", "ZeroDivisionError: first line", 7)
+    assert (progress.phase, progress.message, progress.step) == ("restarting", "ZeroDivisionError: first line", 7)
 
 
 def test_only_a_request_to_stop_this_launch_is_noticed(run: Run) -> None:

@@ -12,13 +12,13 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pyarrow.fs import FileSelector, S3FileSystem
+from pyarrow.fs import FileSelector
 
 from tests.sample_run import evaluation, run_record
 from trainer import run_store, storage
@@ -54,24 +54,6 @@ def manifest(step: int, **fields: Any) -> Manifest:
 def summary(epoch: int, **fields: Any) -> EpochSummary:
     """Return the summary of an epoch."""
     return EpochSummary(epoch=epoch, step=epoch * 10, nimg=epoch * 640, time=5.0, **fields)
-
-
-@pytest.fixture(scope="module")
-def s3_uri() -> Iterator[str]:
-    """The URI of a bucket on a local S3 server, with `{prefix}` to fill in."""
-    from moto.server import ThreadedMotoServer
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")  # otherwise the client sends requests outside
-        patch.setenv("AWS_ACCESS_KEY_ID", "test")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-        server = ThreadedMotoServer("127.0.0.1", 0)
-        server.start()
-        host, port = server.get_host_and_port()
-        options = {"scheme": "http", "endpoint_override": f"{host}:{port}", "region": "us-east-1"}
-        S3FileSystem(**options, allow_bucket_creation=True).create_dir("digits")
-        yield "s3://digits/{prefix}?" + "&".join(f"{key}={value}" for key, value in options.items())
-        server.stop()
 
 
 @pytest.fixture(params=["local", pytest.param("s3", marks=pytest.mark.slow)])

@@ -294,7 +294,6 @@ def test_a_loss_that_is_not_finite_stops_the_run_with_step_and_name(tmp_path: Pa
     with pytest.raises(NotFiniteError, match=r"(d_loss|g_loss|penalty) is not finite at step \d+"):
         train_on(1, (forge_config(g_lr=1e30, d_lr=1e30), tmp_path / "runs"))
     progress = json.loads((tmp_path / "runs" / "run" / "progress.json").read_bytes())
-    assert progress["phase"] == "failed"
     assert "not finite" in progress["message"]
 
 

@@ -1,6 +1,7 @@
 """`python -m trainer` before a training starts: its output, and its one-line messages for invalid input."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -8,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from tests.sample_run import being_trained, manifest, run_record
+from tests.sample_run import manifest, run_record
 from trainer import launch
 from trainer.__main__ import main, parse
 from trainer.config import TrainConfig, Upkeep
 from trainer.data import load_dataset
+from trainer.lease import take_lease
 from trainer.recipes import RECIPES
 from trainer.run_store import GENERATOR_FILE, Run, open_store
 
@@ -189,9 +191,13 @@ def test_a_run_that_has_used_its_cpu_minutes_starts_nothing(
 
 
 def test_a_run_that_trains_now_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with being_trained(existing_run(tmp_path, RECIPES["forge"].config)):
-        assert main(["forge", "--runs", str(tmp_path)]) == 2
-    assert "is being trained by another process now" in capsys.readouterr().err
+    run = existing_run(tmp_path, RECIPES["forge"].config)
+    held = take_lease(run, "another launch", print)
+    assert main(["forge", "--runs", str(tmp_path)]) == 2
+    held.release()
+    error = capsys.readouterr().err
+    assert error.startswith(f"trainer: run forge is being trained by process {os.getpid()} on ")
+    assert error.count("\n") == 1
 
 
 @pytest.mark.parametrize(

@@ -75,11 +75,13 @@ class Bookkeeper:
         """Return this worker's clocks (3,), to be summed over the workers.
 
         They are: 1 if a stop is requested, the seconds since the last checkpoint (both 0 except on rank 0), and the
-        seconds of processor time since the last `look`.
+        seconds of processor time since the last `look`. Raises `LeaseLostError` on rank 0 if the run's lease is lost.
         """
         self.cpu_now = time.process_time()
         asked, since_saved = (0.0, 0.0)
         if self.recorder:
+            if self.recorder.lease_lost:
+                raise self.recorder.lease_lost
             asked, since_saved = float(self.recorder.stop_requested), time.monotonic() - self.saved
         return like.new_tensor([asked, since_saved, self.cpu_now - self.cpu_looked])
 

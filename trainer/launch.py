@@ -22,6 +22,7 @@ from trainer import data
 from trainer.cluster import Resources, connect, in_job
 from trainer.config import TrainConfig, Upkeep
 from trainer.draws import load_images
+from trainer.lease import Lease, fenced, take_lease
 from trainer.ray_worker import Settings, train_on_worker
 from trainer.recipes import RECIPES
 from trainer.run_store import (
@@ -69,14 +70,38 @@ def launch(
     run = open_store(runs).run(name)
     check_job(config, run, runs)
     dataset = load_images(config)
+    _, total_steps = plan(config, len(dataset.images))
+    if run.exists():
+        check_same_run(config, dataset, run, extend)
+        if reason := why_complete(run.latest_checkpoint(), name, total_steps, cpu_minutes):
+            print(reason)
+            return 0
+    launch_id = secrets.token_hex(8)
+    lease = take_lease(run, launch_id, lambda line: print(line, flush=True))
+    try:
+        return launch_leased(config, upkeep, workers, dataset, fenced(run, lease.token), extend, cpu_minutes, lease)
+    finally:
+        lease.release()
+
+
+def launch_leased(
+    config: TrainConfig,
+    upkeep: Upkeep,
+    workers: int | None,
+    dataset: data.Dataset,
+    run: Run,
+    extend: bool,
+    cpu_minutes: float,
+    lease: Lease,
+) -> int:
+    """Start or resume a run under its lease; return the process's exit status."""
+    name = run.name
     steps_per_epoch, total_steps = plan(config, len(dataset.images))
     is_new = not run.exists()
     if not is_new:
-        check_same_run(config, dataset, run, extend)
-        if run.is_being_trained():
-            raise ValueError(f"run {name} is being trained by another process now: choose another --name")
+        check_same_run(config, dataset, run, extend)  # again: another launch may have written to it meanwhile
     checkpoint = run.latest_checkpoint()
-    if checkpoint and (reason := why_complete(checkpoint, name, total_steps, cpu_minutes)):
+    if reason := why_complete(checkpoint, name, total_steps, cpu_minutes):
         print(reason)
         return 0
     resources = connect(config, workers)
@@ -91,7 +116,7 @@ def launch(
     kind = "GPU" if resources.gpu else f"{resources.cpus_per_worker} CPU"
     print(f"{resources.workers} worker(s) with {kind} each; the run is in {run.store.root}/{name}.", flush=True)
     first_step = checkpoint.step if checkpoint else 0
-    return Training(config, upkeep, run, resources, first_step, total_steps, cpu_minutes).wait()
+    return Training(config, upkeep, run, resources, first_step, total_steps, cpu_minutes, lease).wait()
 
 
 def check_job(config: TrainConfig, run: Run, runs: str) -> None:
@@ -126,8 +151,10 @@ def check_same_run(config: TrainConfig, dataset: data.Dataset, run: Run, extend:
         raise ValueError(f"run {run.name} was trained on other data: choose another --name, or restore its dataset")
 
 
-def why_complete(checkpoint: Checkpoint, name: str, total_steps: int, cpu_minutes: float) -> str:
+def why_complete(checkpoint: Checkpoint | None, name: str, total_steps: int, cpu_minutes: float) -> str:
     """Return why training is complete after a checkpoint; an empty string if it is not."""
+    if checkpoint is None:
+        return ""
     if checkpoint.step >= total_steps:
         return f"Run {name} is finished ({checkpoint.step} steps). --extend --epochs N lengthens it."
     if checkpoint.manifest.cpu_seconds >= 60 * cpu_minutes:
@@ -171,10 +198,12 @@ class Training:
         step: int,
         total_steps: int,
         cpu_minutes: float,
+        lease: Lease,
     ) -> None:
+        self.lease = lease
         self.config, self.upkeep, self.run, self.resources = config, upkeep, run, resources
         self.total_steps, self.cpu_minutes = total_steps, cpu_minutes
-        self.launch_id = secrets.token_hex(8)
+        self.launch_id = lease.record.launch_id
         self.starting = Progress(
             launch_id=self.launch_id,
             step=step,
@@ -197,7 +226,7 @@ class Training:
         with tqdm(total=self.total_steps, unit="step", desc="starting", disable=not sys.stderr.isatty()) as bar:
             shown = max(self.run.epochs(), default=-1)
             asked = False
-            while thread.is_alive() and len(self.signals) < 2:
+            while thread.is_alive() and len(self.signals) < 2 and not self.lease.lost_to():
                 thread.join(POLL_SECONDS)
                 if self.signals and not asked:
                     asked = self._ask_to_stop(bar)
@@ -241,6 +270,11 @@ class Training:
     def _outcome(self, aborted: bool) -> int:
         progress = self.run.read_progress()
         again = shlex.join([Path(sys.executable).name, "-m", "trainer", *sys.argv[1:]])
+        if holder := self.lease.lost_to():
+            print(
+                f"Run {self.run.name} has passed to {holder}; this launch has written nothing since.", file=sys.stderr
+            )
+            return 1
         if aborted:
             print(f"Aborted. The same command resumes from the last checkpoint: {again}")
         elif self.error is not None:

@@ -1,6 +1,6 @@
 """The recorder writes a run's progress, curves and epochs in the background, and checks for a request to stop.
 
-Slow or failing storage never stalls or ends a training: failed writes are repeated, in order.
+Slow or failing storage never stalls or ends a training: failed writes are repeated, in order. A lost lease ends it.
 """
 
 import math
@@ -13,6 +13,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
+from trainer.lease import LeaseLostError
 from trainer.run_store import Curve, DamagedError, EpochSummary, Progress, Run, RunStoreError
 
 INTERVAL = 1.0
@@ -30,6 +31,7 @@ class Recorder:
 
     def __init__(self, run: Run, launch_id: str, keep_generators: int = 0) -> None:
         self.stop_requested = False
+        self.lease_lost: LeaseLostError | None = None
         self.progress = Progress(launch_id=launch_id)
         self._run, self._launch_id, self._keep_generators = run, launch_id, keep_generators
         self._curve: tuple[int, Curve] | None = None
@@ -47,9 +49,9 @@ class Recorder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is not None:
+        if error is not None:  # the launcher starts the workers again, or reports that the training failed
             message = f"{type(error).__name__}: {error}".splitlines()[0]
-            self.progress = replace(self.progress, phase="failed", message=message)
+            self.progress = replace(self.progress, phase="restarting", message=message)
         self.flush()
         self._closing = True
         self._flushes.put(threading.Event())  # wakes the thread
@@ -72,7 +74,9 @@ class Recorder:
         """Wait until everything recorded is written, at most `PATIENCE` seconds."""
         written = threading.Event()
         self._flushes.put(written)
-        written.wait(PATIENCE)
+        deadline = time.monotonic() + PATIENCE
+        while self._thread.is_alive() and time.monotonic() < deadline and not written.wait(0.1):
+            pass
 
     def _work(self) -> None:
         flushes: list[threading.Event] = []
@@ -87,6 +91,9 @@ class Recorder:
                 if not is_failing:
                     print(f"recorder: {error}; will try again", flush=True)
                 is_failing = True
+            except LeaseLostError as error:
+                self.lease_lost = error
+                return
             else:
                 is_failing = False
                 for written in flushes:

@@ -15,7 +15,8 @@ trained again after an interruption, or when another run replaces its run.
 
 An epoch is complete once its metrics.json exists, and a checkpoint once its manifest exists: each is written last.
 
-A run has one writer, which publishes checkpoints in ascending steps, and any number of readers. On a disk, files and
+A run has one writer at a time, which publishes checkpoints in ascending steps, and any number of readers. A training
+writes under a lease (`trainer.lease`), whose token is in its records. On a disk, files and
 checkpoints are written under a temporary name, synced and renamed. A bucket cannot rename, but each upload is atomic,
 and the manifest is uploaded last.
 """
@@ -95,8 +96,9 @@ STEP_FOLDER = re.compile(r"step_([0-9]{8}|[1-9][0-9]{8,})")
 STAGE_FOLDER = re.compile(r"\.stage-step_([0-9]+)-.*")
 ARCHIVED_FILE = re.compile(r"([0-9a-f]{64})\.safetensors")
 
-Phase = Literal["starting", "training", "stopped", "finished", "failed"]
-"""State of a run. `stopped`: ended before the last step, on request or because its processor time was used up."""
+Phase = Literal["starting", "training", "restarting", "stopped", "finished", "failed"]
+"""State of a run. `restarting`: the workers failed and start again. `stopped`: ended before the last step, on request
+or because its processor time was used up."""
 
 Curve: TypeAlias = dict[str, list[float | None]]
 """Curve of an epoch: name of a column -> one value per step. None: not finite, or not measured.
@@ -200,6 +202,8 @@ class Progress(Record):
     """When this was written, in seconds since 1970."""
     cpu_seconds: float | None = None
     """Processor time of all workers over the whole run. Written when a launch ends."""
+    token: int | None = None
+    """Token of the writer's lease. The run sets it, as in the next two records."""
 
     @property
     def age(self) -> float | None:
@@ -260,6 +264,7 @@ class EpochSummary(Record):
     """Scores of the same number of real images, for comparison."""
     generator_sha256: str | None = None
     """SHA-256 of the epoch's generator file. The file may have been removed since (`Upkeep.keep_generators`)."""
+    token: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -281,6 +286,7 @@ class Manifest(Record):
     """FID of the generator, if it was scored at this step."""
     files: Mapping[str, FileEntry] = field(default_factory=dict)
     """Entry of each file, by its name. `Run.publish_checkpoint` sets it."""
+    token: int | None = None
     format: int = FORMAT
 
 
@@ -414,7 +420,7 @@ class Run:
 
     def write_progress(self, progress: Progress) -> None:
         """Replace progress.json."""
-        self._write(PROGRESS_FILE, progress)
+        self._write(PROGRESS_FILE, replace(progress, token=self.storage.token))
 
     def read_progress(self) -> Progress:
         """Return the content of progress.json, or the defaults if it does not exist."""
@@ -441,6 +447,10 @@ class Run:
     def request_stop(self, launch_id: str) -> None:
         """Ask this launch to stop after a checkpoint. Other launches ignore the request."""
         self.storage.write(f"{self.name}/{STOP_FILE}", _encode({"launch_id": launch_id}))
+
+    def withdraw_stop(self) -> None:
+        """Remove the request to stop."""
+        self.storage.remove_file(f"{self.name}/{STOP_FILE}")
 
     def stop_requested(self, launch_id: str) -> bool:
         """Return whether this launch was asked to stop."""
@@ -481,6 +491,7 @@ class Run:
 
     def write_epoch_metrics(self, summary: EpochSummary) -> None:
         """Write the summary of an epoch, after its other files: this makes the epoch complete."""
+        summary = replace(summary, token=self.storage.token)
         self.storage.write(self._epoch_file(summary.epoch, METRICS_FILE), _encode(summary.to_json()))
 
     def read_epoch_metrics(self, epoch: int) -> EpochSummary:
@@ -589,11 +600,15 @@ class Run:
             return None
 
     def checkpoints(self) -> list["Checkpoint"]:
-        """Return the checkpoints with a readable manifest, ascending by step, without verifying their files."""
+        """Return the checkpoints with a readable manifest, ascending by step, without verifying their files.
+
+        A checkpoint does not count if an older one has a higher token: a training that had lost its lease wrote it.
+        """
         found, steps = [], None
         while steps != (listed := self._steps()):  # list again if a checkpoint was published or removed meanwhile
             found, steps = [checkpoint for step in listed if (checkpoint := self.checkpoint(step))], listed
-        return found
+        tokens = [checkpoint.manifest.token or 0 for checkpoint in found]
+        return [each for index, each in enumerate(found) if tokens[index] == max(tokens[: index + 1])]
 
     def checkpoint(self, step: int) -> "Checkpoint | None":
         """Return a step's checkpoint; None without a readable manifest. Raises `RunStoreError` for a newer format."""
@@ -624,14 +639,14 @@ class Run:
     def publish_checkpoint(self, manifest: Manifest, files: Mapping[str, bytes | Path]) -> "Checkpoint":
         """Publish a checkpoint: its files, by name, and its manifest, in which this sets `files`.
 
-        If the step already has an intact checkpoint, it is kept and returned; a damaged one is set aside. After an
-        error nothing is published, and the call may be repeated.
+        If the step already has an intact checkpoint, it is kept and returned; a damaged one, and one of an earlier
+        lease, are set aside. After an error nothing is published, and the call may be repeated.
         """
         name = checkpoint_name(manifest.step)
         final = f"{self.name}/{name}"
         _check_files(files, f"{self.path}/{name}")
         if existing := self.checkpoint(manifest.step):
-            if existing.is_intact():
+            if (existing.manifest.token or 0) >= (self.storage.token or 0) and existing.is_intact():
                 return existing
             self.set_aside(existing)
         self._remove_checkpoint(name)  # a folder without a manifest, left in a bucket by a killed writer
@@ -640,7 +655,7 @@ class Run:
         stage = f"{self.name}/.stage-{name}-{uuid.uuid4().hex}" if local else final
         try:
             entries = {filename: self.storage.put(f"{stage}/{filename}", source) for filename, source in files.items()}
-            content = _encode(replace(manifest, files=entries, format=FORMAT).to_json())
+            content = _encode(replace(manifest, files=entries, token=self.storage.token, format=FORMAT).to_json())
             self.storage.put(f"{stage}/{MANIFEST_FILE}", content)
             if local:
                 self.storage.rename(stage, final)
@@ -652,7 +667,7 @@ class Run:
         return Checkpoint(self, Manifest.from_json(json.loads(content), f"{self.path}/{name}/{MANIFEST_FILE}"))
 
     def set_aside(self, checkpoint: "Checkpoint") -> None:
-        """Take a damaged checkpoint out of the list: rename it on a disk, remove it in a bucket."""
+        """Take a checkpoint that is damaged or void out of the list: rename it on a disk, remove it in a bucket."""
         if self.storage.is_local:
             aside = f"set-aside-{checkpoint.name}-{uuid.uuid4().hex}"
             self.storage.rename(f"{self.name}/{checkpoint.name}", f"{self.name}/{aside}")

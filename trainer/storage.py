@@ -55,6 +55,8 @@ class Storage:
 
     fs: FileSystem = field(hash=False)  # pyarrow's filesystems have no hash
     root: str
+    token: int | None = None
+    """Token of the lease under which this writes (`trainer.lease`); None without one."""
 
     @property
     def is_local(self) -> bool:
@@ -106,14 +108,13 @@ class Storage:
         On a disk a reader may see a part of the file: write it into a folder that readers ignore, then rename the
         folder.
         """
-        full = self.full_path(path)
-        with self._errors(full, "written"):
-            return self._put(full, source)
+        with self.writing(path):
+            return self._put(self.full_path(path), source)
 
     def write(self, path: str, data: bytes) -> None:
         """Write or replace a file. Readers get the old bytes or the new ones, never a mixture."""
         full = self.full_path(path)
-        with self._errors(full, "written"):
+        with self.writing(path):
             if not self.is_local:
                 self._put(full, data)
                 return
@@ -128,27 +129,30 @@ class Storage:
 
         A file at the new path is replaced; a folder with files in it is not.
         """
-        new_full = self.full_path(new_path)
-        with self._errors(new_full, "written"):
-            _rename(self.full_path(path), new_full)
+        with self.writing(new_path):
+            _rename(self.full_path(path), self.full_path(new_path))
 
     def remove_file(self, path: str) -> None:
         """Delete a file, if it exists."""
-        full = self.full_path(path)
-        with self._errors(full, "removed"), suppress(FileNotFoundError):
-            self.fs.delete_file(full)
+        with self.writing(path), suppress(FileNotFoundError):
+            self.fs.delete_file(self.full_path(path))
 
     def remove_folder(self, path: str) -> None:
         """Delete a folder with its content, if it exists."""
-        full = self.full_path(path)
-        with self._errors(full, "removed"), suppress(FileNotFoundError):
-            self.fs.delete_dir(full)
+        with self.writing(path), suppress(FileNotFoundError):
+            self.fs.delete_dir(self.full_path(path))
 
     def check_bucket(self) -> None:
         """Raise `RunStoreError` if the bucket does not exist. Listing a missing bucket returns nothing instead."""
         bucket = self.root.split("/")[0]
         if not self.is_local and not self._is_there(bucket):
             raise RunStoreError(f"{self.root}: there is no bucket {bucket!r}; create it or correct its name")
+
+    @contextmanager
+    def writing(self, path: str) -> Iterator[None]:
+        """Turn errors of a write or removal at a path into `RunStoreError`."""
+        with self._errors(self.full_path(path), "written"):
+            yield
 
     @contextmanager
     def _errors(self, path: str, verb: str) -> Iterator[None]:

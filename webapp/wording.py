@@ -8,6 +8,7 @@ from webapp.catalog import SHIPPED, RunEntry
 PHASES: dict[Phase, str] = {
     "starting": "is starting",
     "training": "is training",
+    "restarting": "is restarting its workers",
     "stopped": "was stopped",
     "finished": "has finished",
     "failed": "failed",

@@ -1,0 +1,340 @@
+"""The lease of a run: at most one launch at a time writes a run.
+
+    <run>/lease.json    the token of the lease, and the launch that has it
+    <run>/.lock         on a disk: locked by the launcher that has the lease, as long as its process lives
+    <run>/.fence        on a disk: locked during each write, and while the lease passes to another launch
+
+A launch takes the lease before it starts Ray. Each lease has a token, one higher than that of the lease before. All
+writes to the run check it, so a training that was cut off from the storage, and comes back after another launch has
+taken over, cannot write over its successor.
+
+On a disk, `flock` makes this exact. A bucket has no locks: there the launcher renews lease.json by conditional writes,
+and a launch may take the lease over when it was not renewed for `LEASE_SECONDS`. A write that was checked just before
+may still arrive just after. Records carry the token, so readers can tell: see `Run.checkpoints`.
+"""
+
+import errno
+import fcntl
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, cast
+
+from trainer.run_store import Run, RunStoreError
+from trainer.storage import JSON, DamagedError, MissingError, Storage
+
+if TYPE_CHECKING:
+    from obstore.store import GCSStore, RetryConfig, S3Config, S3Store
+
+LEASE_FILE, LOCK_FILE, FENCE_FILE = "lease.json", ".lock", ".fence"
+
+RENEW_SECONDS = 3.0
+"""Seconds between two renewals in a bucket."""
+LEASE_SECONDS = 15.0
+"""Seconds without a renewal after which another launch may take the lease over in a bucket."""
+FENCE_SECONDS = 20.0
+"""Maximum seconds to wait for a write of the last lease that has not returned."""
+
+
+class RunBusyError(ValueError):
+    """Another launch has the lease of the run."""
+
+
+class LeaseLostError(RuntimeError):
+    """The lease has passed to another launch; nothing more may be written."""
+
+
+@dataclass(frozen=True)
+class LeaseRecord:
+    """lease.json: who has the lease."""
+
+    token: int
+    launch_id: str
+    holder: str
+    """The process, for people: `process 71 on host`."""
+    renewed: float
+    """Seconds since 1970, by the holder's clock."""
+    is_released: bool = False
+
+    @classmethod
+    def from_json(cls, values: JSON) -> Self:
+        """Return the record with these values. Damaged ones count as a released lease with a token above all others."""
+        token = values.get("token")
+        return cls(
+            token=token if isinstance(token, int) else int(time.time()),
+            launch_id=str(values.get("launch_id", "")),
+            holder=str(values.get("holder", "another process")),
+            renewed=float(values.get("renewed", 0)),
+            is_released=bool(values.get("is_released", True)),
+        )
+
+
+NEVER = LeaseRecord(0, "", "nobody", 0.0, True)
+"""The lease of a run that nobody has trained yet."""
+
+
+@dataclass(frozen=True)
+class FencedStorage(Storage):
+    """A storage that writes only while a run's lease has this token. Else it raises `LeaseLostError`."""
+
+    folder: str = ""
+    """Folder of the run, relative to the root."""
+
+    @contextmanager
+    def writing(self, path: str) -> Iterator[None]:
+        """Check the lease, and on a disk keep others from taking it until the write has returned."""
+        with super().writing(path):
+            if not self.is_local:
+                self._check()
+                yield
+                return
+            handle = os.open(self.full_path(f"{self.folder}/{FENCE_FILE}"), os.O_RDONLY)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_SH)
+                self._check()
+                yield
+            finally:
+                os.close(handle)
+
+    def _check(self) -> None:
+        found = read_lease(self, self.folder)
+        if found.token != self.token:
+            raise LeaseLostError(f"run {self.folder} has passed to {found.holder}")
+
+
+def fenced(run: Run, token: int) -> Run:
+    """Return the run for a writer that has the lease with this token."""
+    storage = FencedStorage(run.storage.fs, run.storage.root, token=token, folder=run.name)
+    return replace(run, store=replace(run.store, storage=storage))
+
+
+def read_lease(storage: Storage, folder: str) -> LeaseRecord:
+    """Return the lease of the run in a folder of the storage; raises `MissingError` if there is none."""
+    return LeaseRecord.from_json(storage.read_json(f"{folder}/{LEASE_FILE}"))
+
+
+def take_lease(run: Run, launch_id: str, say: Callable[[str], None]) -> "Lease":
+    """Take the lease of a run, which need not exist yet; raise `RunBusyError` if another launch has it.
+
+    `say` shows a line to the user when this has to wait.
+    """
+    record = LeaseRecord(0, launch_id, f"process {os.getpid()} on {socket.gethostname()}", time.time())
+    return DiskLease(run, record) if run.storage.is_local else BucketLease(run, record, say)
+
+
+class Lease:
+    """The lease of a run, from `take_lease` to `release`."""
+
+    record: LeaseRecord
+
+    @property
+    def token(self) -> int:
+        """Number of this lease."""
+        return self.record.token
+
+    def lost_to(self) -> str:
+        """Return the holder that has taken the lease over; an empty string if nobody has."""
+        return ""
+
+    def release(self) -> None:
+        """Give the lease back, so that the next launch need not wait."""
+        raise NotImplementedError
+
+
+class DiskLease(Lease):
+    """The lease of a run on a disk: the lock of a file, which the system releases when this process ends."""
+
+    def __init__(self, run: Run, record: LeaseRecord) -> None:
+        folder = Path(run.path)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._lock = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o666)
+            os.close(os.open(folder / FENCE_FILE, os.O_RDWR | os.O_CREAT, 0o666))
+        except OSError as error:
+            raise ValueError(
+                f"{folder}: cannot be written ({error.strerror}); check the disk and its rights"
+            ) from error
+        try:
+            if not _lock_within(self._lock, 0):
+                raise RunBusyError(_busy(run, _last_lease(run)))
+            fence = os.open(folder / FENCE_FILE, os.O_RDONLY)
+            try:
+                if not _lock_within(fence, FENCE_SECONDS):
+                    raise RunBusyError(
+                        f"run {run.name}: a process of its last training hangs in a write; end it, then try again"
+                    )
+                self.record = replace(record, token=_last_lease(run).token + 1)
+                run.storage.write(f"{run.name}/{LEASE_FILE}", _encode(self.record))
+            finally:
+                os.close(fence)
+        except BaseException:
+            os.close(self._lock)
+            raise
+
+    def release(self) -> None:
+        """Unlock the file."""
+        os.close(self._lock)
+
+
+class BucketLease(Lease):
+    """The lease of a run in a bucket: an object that a thread renews by conditional writes."""
+
+    def __init__(self, run: Run, record: LeaseRecord, say: Callable[[str], None]) -> None:
+        self._run, self._lost_to = run, ""
+        self._bucket, self._key = open_bucket(run.storage, f"{run.name}/{LEASE_FILE}")
+        found, tag = self._get()
+        if not found.is_released:
+            say(f"The last lease of run {run.name} was not released; watching it for up to {LEASE_SECONDS:.0f} s ...")
+            deadline = time.monotonic() + LEASE_SECONDS
+            while time.monotonic() < deadline:
+                time.sleep(0.5)
+                now, new_tag = self._get()
+                if now.is_released:
+                    found, tag = now, new_tag
+                    break
+                if new_tag != tag:
+                    raise RunBusyError(_busy(run, now))
+        self.record = replace(record, token=found.token + 1)
+        self._tag = tag
+        if not self._put(self.record):
+            raise RunBusyError(_busy(run, self._get()[0]))
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
+        self._thread.start()
+
+    def lost_to(self) -> str:
+        """Return the holder that has taken the lease over; an empty string if nobody has."""
+        return self._lost_to
+
+    def release(self) -> None:
+        """End the renewals, and mark the lease as released if the storage answers."""
+        self._ended.set()
+        self._thread.join(RENEW_SECONDS)
+        with suppress(RunStoreError):
+            if not self._lost_to:
+                self._put(replace(self.record, renewed=time.time(), is_released=True))
+
+    def _renew(self) -> None:
+        while not self._ended.wait(RENEW_SECONDS):
+            with suppress(RunStoreError):  # the storage does not answer: nobody can take the lease there either
+                if not self._put(replace(self.record, renewed=time.time())):
+                    found, tag = self._get()
+                    if found.launch_id != self.record.launch_id:
+                        self._lost_to = found.holder
+                        return
+                    self._tag = tag  # the write before arrived, but not its answer
+
+    def _get(self) -> tuple[LeaseRecord, str | None]:
+        """Return the lease in the bucket and the tag of its object."""
+        import obstore
+        from obstore.exceptions import BaseError, NotFoundError
+
+        try:
+            answer = obstore.get(self._bucket, self._key)
+            values, tag = json.loads(bytes(answer.bytes())), answer.meta["e_tag"]
+        except (FileNotFoundError, NotFoundError):
+            return NEVER, None
+        except ValueError:  # not JSON
+            return LeaseRecord.from_json({}), answer.meta["e_tag"]
+        except BaseError as error:
+            raise _unanswered(self._run, error) from error
+        return LeaseRecord.from_json(values if isinstance(values, dict) else {}), tag
+
+    def _put(self, record: LeaseRecord) -> bool:
+        """Write the lease if it is still the one that was seen last; return whether it was."""
+        import obstore
+        from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
+
+        try:
+            answer = obstore.put(
+                self._bucket, self._key, _encode(record), mode={"e_tag": self._tag} if self._tag else "create"
+            )
+        except (AlreadyExistsError, PreconditionError):
+            return False
+        except BaseError as error:
+            raise _unanswered(self._run, error) from error
+        self._tag = answer["e_tag"]
+        return True
+
+
+def open_bucket(storage: Storage, path: str) -> "tuple[S3Store | GCSStore, str]":
+    """Return the bucket of a storage, for conditional writes, and the key of a path; pyarrow has no such writes."""
+    from datetime import timedelta
+
+    from obstore.store import GCSStore, S3Store
+
+    bucket, _, key = storage.full_path(path).partition("/")
+    retries: RetryConfig = {"max_retries": 2, "retry_timeout": timedelta(seconds=10)}
+    if storage.fs.type_name == "gcs":
+        return GCSStore(bucket, retry_config=retries), key
+    if storage.fs.type_name != "s3":
+        raise ValueError(f"{storage.root}: a training needs a local path, s3:// or gs://")
+    _, (options,) = storage.fs.__reduce__()  # as pickle does it: pyarrow has no other way to read the options
+    settings: dict[str, Any] = {"region": options["region"], "access_key_id": options["access_key"]}
+    settings |= {"secret_access_key": options["secret_key"], "session_token": options["session_token"]}
+    if options["endpoint_override"]:
+        settings["endpoint"] = f"{options['scheme']}://{options['endpoint_override']}"
+    return S3Store(
+        bucket,
+        config=cast("S3Config", {name: value for name, value in settings.items() if value}),
+        client_options={"allow_http": options["scheme"] == "http", "timeout": timedelta(seconds=5)},
+        retry_config=retries,
+        credential_provider=None if options["access_key"] else _boto3_credentials(),
+    ), key
+
+
+def _boto3_credentials() -> Any:
+    """Return boto3's credentials, which know profiles, if it is installed; else the environment or the instance."""
+    try:
+        from obstore.auth.boto3 import Boto3CredentialProvider
+
+        return Boto3CredentialProvider()
+    except (ImportError, ValueError):
+        return None
+
+
+def _lock_within(handle: int, seconds: float) -> bool:
+    """Lock a file for this process alone; return False if another process still has it locked after this time."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except OSError as error:
+            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+                raise ValueError(
+                    f"the disk of --runs has no file locks ({error.strerror}); choose another place, or a bucket"
+                ) from error
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(0.05)
+
+
+def _last_lease(run: Run) -> LeaseRecord:
+    try:
+        return read_lease(run.storage, run.name)
+    except MissingError:
+        return NEVER
+    except DamagedError:
+        return LeaseRecord.from_json({})
+
+
+def _busy(run: Run, record: LeaseRecord) -> str:
+    return f"run {run.name} is being trained by {record.holder}: stop that one, or choose another --name"
+
+
+def _unanswered(run: Run, error: Exception) -> RunStoreError:
+    first = str(error).split("\n", 1)[0][:200]
+    return RunStoreError(
+        f"{run.path}/{LEASE_FILE}: the bucket does not answer ({first}); check it and the access rights"
+    )
+
+
+def _encode(record: LeaseRecord) -> bytes:
+    return json.dumps(asdict(record)).encode()
