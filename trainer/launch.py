@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 import time
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import FrameType
@@ -22,7 +23,7 @@ from trainer import data
 from trainer.cluster import Resources, connect, in_job
 from trainer.config import TrainConfig, Upkeep
 from trainer.draws import load_images
-from trainer.lease import Lease, fenced, take_lease
+from trainer.lease import Lease, LeaseLostError, fenced, take_lease
 from trainer.ray_worker import Settings, train_on_worker
 from trainer.recipes import RECIPES
 from trainer.run_store import (
@@ -242,7 +243,7 @@ class Training:
         bar.write("Stopping after a checkpoint at the next step; once more aborts at once.", file=sys.stdout)
         try:
             self.run.request_stop(self.launch_id)
-        except RunStoreError as error:
+        except (RunStoreError, LeaseLostError) as error:
             bar.write(f"The request to stop could not be stored: {error}", file=sys.stdout)
             return False
         return True
@@ -258,7 +259,7 @@ class Training:
                     for line in epoch_lines(self.run, epoch, self.config.epochs, self.upkeep):
                         bar.write(line, file=sys.stdout)
                     shown = epoch
-        except RunStoreError:
+        except (RunStoreError, LeaseLostError):
             return shown  # the storage may be slow; the next read may succeed
         sys.stdout.flush()
         if progress.launch_id == self.launch_id:
@@ -278,6 +279,10 @@ class Training:
         if aborted:
             print(f"Aborted. The same command resumes from the last checkpoint: {again}")
         elif self.error is not None:
+            message = str(self.error).strip().splitlines()[-1:]
+            with suppress(RunStoreError, LeaseLostError):  # the workers wrote that they restart
+                ended = replace(progress, phase="failed", message="".join(message), heartbeat=time.time())
+                self.run.write_progress(ended)
             print(f"Training failed: {self.error}", file=sys.stderr)
             print(f"The same command resumes from the last checkpoint: {again}", file=sys.stderr)
         elif progress.phase == "failed":
