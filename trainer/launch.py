@@ -82,6 +82,8 @@ def launch(
     try:
         return launch_leased(config, upkeep, workers, dataset, fenced(run, lease.token), extend, cpu_minutes, lease)
     finally:
+        if not run.exists():
+            lease.forget()
         lease.release()
 
 

@@ -146,12 +146,15 @@ class Lease:
         """Give the lease back, so that the next launch need not wait."""
         raise NotImplementedError
 
+    def forget(self) -> None:
+        """Remove the traces of a launch that has created no run."""
+
 
 class DiskLease(Lease):
     """The lease of a run on a disk: the lock of a file, which the system releases when this process ends."""
 
     def __init__(self, run: Run, record: LeaseRecord) -> None:
-        folder = Path(run.path)
+        folder = self._folder = Path(run.path)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._lock = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o666)
@@ -180,6 +183,13 @@ class DiskLease(Lease):
     def release(self) -> None:
         """Unlock the file."""
         os.close(self._lock)
+
+    def forget(self) -> None:
+        """Remove the lease's files, and the folder if nothing else is in it."""
+        with suppress(OSError):
+            for name in (LEASE_FILE, FENCE_FILE, LOCK_FILE):
+                (self._folder / name).unlink()
+            self._folder.rmdir()
 
 
 class BucketLease(Lease):
