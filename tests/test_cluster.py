@@ -306,9 +306,11 @@ def test_without_the_token_or_the_right_address_there_is_one_clear_line(head: He
         "requires its token: put it into RAY_AUTH_TOKEN": head.run(*submit, RAY_AUTH_TOKEN=None),
         "refuses the token: the cluster's own must be in RAY_AUTH_TOKEN": head.run(*submit, RAY_AUTH_TOKEN="ab" * 32),
         f"nobody answers at {closed}": head.run(*submit, "--address", closed),
-        "no authentication token was found": head.run(*train, RAY_ADDRESS=head.address, RAY_AUTH_TOKEN=None),
-        f"RAY_ADDRESS={head.dashboard} is a dashboard": head.run(*train, RAY_ADDRESS=head.dashboard),
-        f"127.0.0.1:{nobody} cannot be reached": head.run(*train, RAY_ADDRESS=f"127.0.0.1:{nobody}"),
+        "no authentication token was found": head.run(
+            *train, "--name", "one", RAY_ADDRESS=head.address, RAY_AUTH_TOKEN=None
+        ),
+        f"RAY_ADDRESS={head.dashboard} is a dashboard": head.run(*train, "--name", "two", RAY_ADDRESS=head.dashboard),
+        f"127.0.0.1:{nobody} cannot be reached": head.run(*train, "--name", "three", RAY_ADDRESS=f"127.0.0.1:{nobody}"),
     }
     for message, process in processes.items():
         output, _ = process.communicate(timeout=120)
