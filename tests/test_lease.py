@@ -2,6 +2,8 @@
 
 import json
 import os
+import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -12,18 +14,24 @@ from pathlib import Path
 import pytest
 
 from tests.sample_run import run_record
+from tests.training import forge_config, train_here
 from trainer import lease
 from trainer.lease import LeaseLostError, RunBusyError, fenced, read_lease, take_lease
 from trainer.run_store import Manifest, Progress, Run, RunStore, RunStoreError, open_store
 
 HOLD = """
 import sys, time
-from trainer.lease import take_lease
+from trainer import lease
 from trainer.run_store import open_store
-held = take_lease(open_store(sys.argv[1]).run("forge"), "first", print)
+lease.RENEW_SECONDS = 0.2
+held = lease.take_lease(open_store(sys.argv[1]).run("forge"), "first", print)
 print(held.token, flush=True)
-time.sleep(600)
+while not held.lost_to():
+    time.sleep(0.1)
+held.release()
+print(held.lost_to(), flush=True)
 """
+"""A process that takes the lease of a run, prints its token, and ends when another launch has taken it over."""
 
 
 def quiet(line: str) -> None:
@@ -99,25 +107,25 @@ def test_a_lease_ends_with_its_process(run: Run, tmp_path: Path) -> None:
 def test_a_lease_in_a_bucket_passes_on_when_it_is_not_renewed(s3_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lease, "RENEW_SECONDS", 0.2)
     monkeypatch.setattr(lease, "LEASE_SECONDS", 2.0)
-    run = open_store(s3_uri.format(prefix=f"{uuid.uuid4().hex}/runs")).run("forge")
-    first = take_lease(run, "first", quiet)
-    assert isinstance(first, lease.BucketLease)
-    time.sleep(1)
-    before = read_lease(run.storage, "forge").renewed
-    with pytest.raises(RunBusyError):
-        take_lease(run, "second", quiet)
-    assert read_lease(run.storage, "forge").renewed > before
+    uri = s3_uri.format(prefix=f"{uuid.uuid4().hex}/runs")
+    run = open_store(uri).run("forge")
+    command = [sys.executable, "-c", HOLD, uri]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as first:
+        assert first.stdout
+        assert first.stdout.readline().strip() == "1"
+        before = read_lease(run.storage, "forge").renewed
+        with pytest.raises(RunBusyError, match=f"process {first.pid} on"):
+            take_lease(run, "second", quiet)
+        assert read_lease(run.storage, "forge").renewed > before
 
-    first._ended.set()
-    said: list[str] = []
-    second = take_lease(run, "second", said.append)
-    assert second.token == 2
-    assert "was not released" in said[0]
+        first.send_signal(signal.SIGSTOP)  # as if it were cut off
+        said: list[str] = []
+        second = take_lease(run, "second", said.append)
+        assert second.token == 2
+        assert "was not released" in said[0]
 
-    first._ended.clear()
-    first._renew()
-    assert first.lost_to() == f"process {os.getpid()} on {lease.socket.gethostname()}"
-    first.release()
+        first.send_signal(signal.SIGCONT)
+        assert first.stdout.readline().strip() == f"process {os.getpid()} on {socket.gethostname()}"
     assert read_lease(run.storage, "forge").launch_id == "second"
     second.release()
 
@@ -137,7 +145,6 @@ def test_a_writer_that_has_lost_its_lease_writes_nothing(run: Run) -> None:
         lambda: old.publish_checkpoint(Manifest(step=6, epoch=0, nimg=1, world_size=1), {"file": b"x"}),
         lambda: old.write_losses(1, {"step": [1]}),
         lambda: old.request_stop("first"),
-        old.withdraw_stop,
     ):
         with pytest.raises(LeaseLostError, match="run forge has passed to process"):
             write()
@@ -170,6 +177,45 @@ def test_records_carry_the_token_and_a_late_checkpoint_does_not_count(run: Run) 
     assert latest
     assert latest.read("file") == b"2"
     second.release()
+
+
+def test_checkpoints_count_also_after_the_lease_was_removed(run: Run) -> None:
+    first = take_lease(run, "first", quiet)
+    writer = fenced(run, first.token)
+    writer.publish_checkpoint(Manifest(step=10, epoch=0, nimg=1, world_size=1), {"file": b"x"})
+    first.release()
+    for _ in range(2):  # a copy of a run may lack its lease
+        run.storage.remove_file("forge/lease.json")
+        second = take_lease(run, "second", quiet)
+        step = 10 * second.token
+        fenced(run, second.token).publish_checkpoint(Manifest(step=step, epoch=0, nimg=1, world_size=1), {"file": b"x"})
+        second.release()
+    assert [(each.step, each.manifest.token) for each in run.checkpoints()] == [(10, 1), (20, 2), (30, 3)]
+
+
+def test_a_training_ends_when_its_lease_is_lost(tmp_path: Path) -> None:
+    run = open_store(tmp_path).run("run")
+    first = take_lease(run, "first", quiet)
+    trained = fenced(run, first.token)
+
+    def take_over() -> None:
+        while run.read_progress().phase != "training":
+            time.sleep(0.05)
+        first.release()
+        take_lease(run, "second", quiet).release()
+
+    thread = threading.Thread(target=take_over)
+    thread.start()
+    with pytest.raises(LeaseLostError, match="run run has passed to process"):
+        train_here(forge_config(epochs=1, steps_per_epoch=20_000), trained)
+    thread.join()
+    assert run.checkpoints() == []
+
+
+def test_a_launch_without_a_run_leaves_nothing_on_a_disk(tmp_path: Path) -> None:
+    for _ in range(2):
+        take_lease(open_store(tmp_path / "runs").run("forge"), "first", quiet).release(forget=True)
+        assert list((tmp_path / "runs").iterdir()) == []
 
 
 def test_a_lease_waits_for_a_write_of_the_last_one(run: Run) -> None:

@@ -58,7 +58,7 @@ def test_the_package_has_every_file_of_its_three_packages(wheel: zipfile.ZipFile
 
 
 TRAVELLING_SUFFIXES = {".py", ".safetensors", ".gz", ".md"}
-"""What the tracked files of models/, trainer/ and data/ end in, all of which travel with a job."""
+"""Suffixes of the tracked files of models/, trainer/ and data/, all of which travel with a job."""
 STAYING = {
     "id_rsa", "server.pem", "credentials.json", ".aws/credentials", ".ssh/id_ed25519", ".netrc",
     ".kaggle/kaggle.json", ".ray/auth_token", "auth_token", ".env", ".env.local", ".envrc", "secrets.toml",

@@ -82,9 +82,10 @@ def launch(
     try:
         return launch_leased(config, upkeep, workers, dataset, fenced(run, lease.token), extend, cpu_minutes, lease)
     finally:
-        if not run.exists():
-            lease.forget()
-        lease.release()
+        created = True
+        with suppress(RunStoreError):  # if the storage does not answer, nothing is removed
+            created = run.exists()
+        lease.release(forget=not created)
 
 
 def launch_leased(

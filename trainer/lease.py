@@ -20,6 +20,7 @@ import os
 import socket
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
@@ -43,7 +44,7 @@ FENCE_SECONDS = 20.0
 
 
 class RunBusyError(ValueError):
-    """Another launch has the lease of the run."""
+    """The lease of the run belongs to another launch."""
 
 
 class LeaseLostError(RuntimeError):
@@ -61,6 +62,7 @@ class LeaseRecord:
     renewed: float
     """Seconds since 1970, by the holder's clock."""
     is_released: bool = False
+    """Whether the holder has given the lease back. On a disk it stays False, since the lock says that."""
 
     @classmethod
     def from_json(cls, values: JSON) -> Self:
@@ -87,9 +89,9 @@ class FencedStorage(Storage):
     """Folder of the run, relative to the root."""
 
     @contextmanager
-    def writing(self, path: str) -> Iterator[None]:
+    def writing(self, path: str, verb: str = "written") -> Iterator[None]:
         """Check the lease, and on a disk keep others from taking it until the write has returned."""
-        with super().writing(path):
+        with super().writing(path, verb):
             if not self.is_local:
                 self._check()
                 yield
@@ -128,7 +130,7 @@ def take_lease(run: Run, launch_id: str, say: Callable[[str], None]) -> "Lease":
     return DiskLease(run, record) if run.storage.is_local else BucketLease(run, record, say)
 
 
-class Lease:
+class Lease(ABC):
     """The lease of a run, from `take_lease` to `release`."""
 
     record: LeaseRecord
@@ -142,37 +144,32 @@ class Lease:
         """Return the holder that has taken the lease over; an empty string if nobody has."""
         return ""
 
-    def release(self) -> None:
-        """Give the lease back, so that the next launch need not wait."""
-        raise NotImplementedError
+    @abstractmethod
+    def release(self, forget: bool = False) -> None:
+        """Give the lease back, so that the next launch need not wait.
 
-    def forget(self) -> None:
-        """Remove the traces of a launch that has created no run."""
+        With `forget`, no run was created: on a disk, the files of the lease are removed too.
+        """
 
 
 class DiskLease(Lease):
     """The lease of a run on a disk: the lock of a file, which the system releases when this process ends."""
 
     def __init__(self, run: Run, record: LeaseRecord) -> None:
-        folder = self._folder = Path(run.path)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._lock = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o666)
-            os.close(os.open(folder / FENCE_FILE, os.O_RDWR | os.O_CREAT, 0o666))
-        except OSError as error:
-            raise ValueError(
-                f"{folder}: cannot be written ({error.strerror}); check the disk and its rights"
-            ) from error
+        self._folder = Path(run.path)
+        self._lock = self._open(LOCK_FILE)
         try:
             if not _lock_within(self._lock, 0):
                 raise RunBusyError(_busy(run, _last_lease(run)))
-            fence = os.open(folder / FENCE_FILE, os.O_RDONLY)
+            if not self._is_in_place():  # a launch that created no run has removed it meanwhile
+                raise RunBusyError(f"run {run.name}: another launch of it has just ended; try again")
+            fence = self._open(FENCE_FILE)
             try:
                 if not _lock_within(fence, FENCE_SECONDS):
                     raise RunBusyError(
                         f"run {run.name}: a process of its last training hangs in a write; end it, then try again"
                     )
-                self.record = replace(record, token=_last_lease(run).token + 1)
+                self.record = replace(record, token=_next_token(run, _last_lease(run)))
                 run.storage.write(f"{run.name}/{LEASE_FILE}", _encode(self.record))
             finally:
                 os.close(fence)
@@ -180,16 +177,30 @@ class DiskLease(Lease):
             os.close(self._lock)
             raise
 
-    def release(self) -> None:
-        """Unlock the file."""
+    def release(self, forget: bool = False) -> None:
+        """Unlock the file; with `forget`, remove it before, and the folder if nothing else is in it."""
+        with suppress(OSError):
+            for name in (LEASE_FILE, FENCE_FILE, LOCK_FILE) if forget else ():
+                (self._folder / name).unlink()
+            if forget:
+                self._folder.rmdir()
         os.close(self._lock)
 
-    def forget(self) -> None:
-        """Remove the lease's files, and the folder if nothing else is in it."""
-        with suppress(OSError):
-            for name in (LEASE_FILE, FENCE_FILE, LOCK_FILE):
-                (self._folder / name).unlink()
-            self._folder.rmdir()
+    def _open(self, name: str) -> int:
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            return os.open(self._folder / name, os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as error:
+            raise ValueError(
+                f"{self._folder}: cannot be written ({error.strerror}); check the disk and its rights"
+            ) from error
+
+    def _is_in_place(self) -> bool:
+        """Return whether the locked file is still the one with its name."""
+        try:
+            return os.path.samestat(os.fstat(self._lock), os.stat(self._folder / LOCK_FILE))
+        except FileNotFoundError:
+            return False
 
 
 class BucketLease(Lease):
@@ -210,7 +221,7 @@ class BucketLease(Lease):
                     break
                 if new_tag != tag:
                     raise RunBusyError(_busy(run, now))
-        self.record = replace(record, token=found.token + 1)
+        self.record = replace(record, token=_next_token(run, found))
         self._tag = tag
         if not self._put(self.record):
             raise RunBusyError(_busy(run, self._get()[0]))
@@ -222,7 +233,7 @@ class BucketLease(Lease):
         """Return the holder that has taken the lease over; an empty string if nobody has."""
         return self._lost_to
 
-    def release(self) -> None:
+    def release(self, forget: bool = False) -> None:
         """End the renewals, and mark the lease as released if the storage answers."""
         self._ended.set()
         self._thread.join(RENEW_SECONDS)
@@ -333,6 +344,11 @@ def _last_lease(run: Run) -> LeaseRecord:
         return NEVER
     except DamagedError:
         return LeaseRecord.from_json({})
+
+
+def _next_token(run: Run, last: LeaseRecord) -> int:
+    """Return a token above that of the last lease, and above those of all checkpoints, which may outlive the lease."""
+    return max([last.token, *(checkpoint.manifest.token or 0 for checkpoint in run.checkpoints())]) + 1
 
 
 def _busy(run: Run, record: LeaseRecord) -> str:

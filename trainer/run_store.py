@@ -16,9 +16,9 @@ trained again after an interruption, or when another run replaces its run.
 An epoch is complete once its metrics.json exists, and a checkpoint once its manifest exists: each is written last.
 
 A run has one writer at a time, which publishes checkpoints in ascending steps, and any number of readers. A training
-writes under a lease (`trainer.lease`), whose token is in its records. On a disk, files and
-checkpoints are written under a temporary name, synced and renamed. A bucket cannot rename, but each upload is atomic,
-and the manifest is uploaded last.
+writes under a lease (`trainer.lease`), whose token is in its records. On a disk, files and checkpoints are written
+under a temporary name, synced and renamed. A bucket cannot rename, but each upload is atomic, and the manifest is
+uploaded last.
 """
 
 import hashlib
@@ -447,10 +447,6 @@ class Run:
     def request_stop(self, launch_id: str) -> None:
         """Ask this launch to stop after a checkpoint. Other launches ignore the request."""
         self.storage.write(f"{self.name}/{STOP_FILE}", _encode({"launch_id": launch_id}))
-
-    def withdraw_stop(self) -> None:
-        """Remove the request to stop."""
-        self.storage.remove_file(f"{self.name}/{STOP_FILE}")
 
     def stop_requested(self, launch_id: str) -> bool:
         """Return whether this launch was asked to stop."""

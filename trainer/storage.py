@@ -134,12 +134,12 @@ class Storage:
 
     def remove_file(self, path: str) -> None:
         """Delete a file, if it exists."""
-        with self.writing(path), suppress(FileNotFoundError):
+        with self.writing(path, "removed"), suppress(FileNotFoundError):
             self.fs.delete_file(self.full_path(path))
 
     def remove_folder(self, path: str) -> None:
         """Delete a folder with its content, if it exists."""
-        with self.writing(path), suppress(FileNotFoundError):
+        with self.writing(path, "removed"), suppress(FileNotFoundError):
             self.fs.delete_dir(self.full_path(path))
 
     def check_bucket(self) -> None:
@@ -149,9 +149,9 @@ class Storage:
             raise RunStoreError(f"{self.root}: there is no bucket {bucket!r}; create it or correct its name")
 
     @contextmanager
-    def writing(self, path: str) -> Iterator[None]:
-        """Turn errors of a write or removal at a path into `RunStoreError`."""
-        with self._errors(self.full_path(path), "written"):
+    def writing(self, path: str, verb: str = "written") -> Iterator[None]:
+        """Turn errors of a write or removal at a path into `RunStoreError`; `verb` is for its message."""
+        with self._errors(self.full_path(path), verb):
             yield
 
     @contextmanager
