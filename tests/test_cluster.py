@@ -36,8 +36,8 @@ HEAD = "ray start --head --dashboard-host=127.0.0.1 --num-cpus=2 --block"
 SUBMIT = "python -m trainer submit"
 PLAIN_SUBMIT = "ray job submit --working-dir . -- python -m trainer"
 """The commands of docs/cluster.md that start a head and submit a training."""
-RECIPE = ["forge", "--limit-images", "2000", "--steps-per-epoch", "100", "--model.g-widths", "8", "4"]
-RECIPE += ["--model.d-widths", "4", "8", "8"]
+RECIPE = ["forge", "--limit-images", "2000", "--steps-per-epoch", "60", "--model.g-widths", "8", "4"]
+RECIPE += ["--model.d-widths", "4", "8", "8", "--metrics-every", "0"]
 
 
 @pytest.fixture
@@ -229,16 +229,16 @@ def test_a_submitted_training_stops_on_request_goes_on_when_submitted_again_and_
     assert head.ask(f"/api/jobs/{job}/stop", head.token, "POST") == 200  # the request of `ray job stop`
     output, _ = log.communicate(timeout=120)
     _, step = verified(runs, "forge")
-    assert f"Stopped at step {step} of 200" in output
+    assert f"Stopped at step {step} of 120" in output
     assert "was stopped" in output
 
     # The same again, by the plain command that stands for it.
     plain = next(line for line in head.output(SUBMIT, *command, "--dry-run")[0].splitlines() if "ray job" in line)
     output, status = head.output(plain)
     assert status == 0, output
-    assert f"Resuming run forge from step {step} of 200" in output
+    assert f"Resuming run forge from step {step} of 120" in output
     assert "2 worker(s) with 1 CPU each" in output
-    assert verified(runs, "forge")[1] == 200
+    assert verified(runs, "forge")[1] == 120
 
     # The job received the code and the data, and nothing else.
     packages = list(head.folder.glob("session_latest/runtime_resources/working_dir_files/_ray_pkg_*/"))
@@ -255,7 +255,7 @@ def test_a_submitted_training_stops_on_request_goes_on_when_submitted_again_and_
     assert not app.exception
     assert not app.error
     assert app.selectbox(key="scope.run").value == "runs/forge"
-    assert app.selectbox(key="scope.step").value == 200
+    assert app.selectbox(key="scope.step").value == 120
 
 
 @pytest.mark.slow
