@@ -1,6 +1,7 @@
 """The Explore and Interpolate pages in a real browser: dragging, typing, links and files of what is on the screen."""
 
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -138,7 +139,7 @@ def test_dragging_draws_in_the_browser_and_asks_the_server_at_the_end(page: Page
     page.mouse.move(box["x"] + 8, box["y"] + box["height"] / 2)
     page.mouse.down()
     page.evaluate(COUNT, canvas)
-    before = len(messages)
+    before, began = len(messages), time.monotonic()
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     for k in range(120):
@@ -148,7 +149,7 @@ def test_dragging_draws_in_the_browser_and_asks_the_server_at_the_end(page: Page
     drawn = page.evaluate("window.drawn")
     polls = len(messages) - before  # the frame looks for new runs every three seconds
     assert asked == []
-    assert polls <= 2
+    assert polls <= 1 + (time.monotonic() - began) / 3
     assert len(drawn) >= 60
     page.mouse.up()
     settle(page)

@@ -6,7 +6,6 @@ import hashlib
 import json
 import shutil
 import struct
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,6 @@ import pytest
 import streamlit as st
 from numpy.typing import NDArray
 from PIL import Image
-from ray._private.runtime_env.packaging import create_package
 
 from models import generate
 from models.config import ModelConfig
@@ -207,21 +205,6 @@ def test_data_that_did_not_travel_with_a_job_are_named(
     command = ["forge", "--runs", str(tmp_path / "runs"), "--dataset", str(ROOT / "data" / "no-such")]
     assert main(command) == 2
     assert "data/no-such is not in this job" in one_line(capsys)
-
-
-def test_fetched_data_travel_with_a_job_when_asked_to(tmp_path: Path) -> None:
-    project = tmp_path / "project"
-    stays = {".env", ".venv/bin/python", "runs/a/run.json", "pretrained/a/run.json", ".mypy_cache/x", "a/__pycache__/x"}
-    for name in stays | {"data/mnist/x", "data/fashion/x"}:
-        (project / name).parent.mkdir(parents=True, exist_ok=True)
-        (project / name).write_text(name)
-    for name in (".gitignore", ".rayignore"):
-        shutil.copy(ROOT / name, project)
-    for asked, data in ((False, {"data/mnist/x"}), (True, {"data/mnist/x", "data/fashion/x"})):
-        package = tmp_path / f"{asked}.zip"
-        create_package(str(project), package, include_gitignore=not asked)
-        packed = {name for name in zipfile.ZipFile(package).namelist() if not name.endswith("/")}
-        assert packed == data | {".gitignore", ".rayignore"}
 
 
 # --- Data that the networks are not made for

@@ -8,13 +8,15 @@ import json
 import logging
 import os
 import shlex
+import signal
 import sys
 import tempfile
+import threading
 import time
 import urllib.error
 import urllib.request
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -205,8 +207,22 @@ def submit(client: "JobSubmissionClient", submission: Submission) -> None:
         raise ValueError(f"the cluster did not take the job: {str(error).splitlines()[0]}") from error
 
 
-def follow(client: "JobSubmissionClient", submission: Submission) -> int:
-    """Print the job's log until it ends; return the exit status of its command."""
+@contextlib.contextmanager
+def noted_interrupts() -> Iterator[threading.Event]:
+    """Let Ctrl-C set an event instead of raising `KeyboardInterrupt`, which a callback or an import can swallow."""
+    interrupted = threading.Event()
+    previous = signal.signal(signal.SIGINT, lambda number, frame: interrupted.set())
+    try:
+        yield interrupted
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+def follow(client: "JobSubmissionClient", submission: Submission, interrupted: threading.Event) -> int:
+    """Print the job's log until it ends; return the exit status of its command.
+
+    Raises `KeyboardInterrupt` soon after `interrupted` is set.
+    """
     import aiohttp
     from ray.job_submission import JobStatus
 
@@ -214,8 +230,15 @@ def follow(client: "JobSubmissionClient", submission: Submission) -> int:
         async for lines in client.tail_job_logs(submission.identifier):
             print(lines, end="", flush=True)
 
+    async def print_log_until_interrupted() -> None:
+        log = asyncio.create_task(print_log())
+        while not (await asyncio.wait({log}, timeout=0.2))[0]:
+            if interrupted.is_set():
+                raise KeyboardInterrupt
+        await log
+
     try:
-        asyncio.run(print_log())
+        asyncio.run(print_log_until_interrupted())
         job = client.get_job_info(submission.identifier)
     except (RuntimeError, OSError, aiohttp.ClientError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
@@ -244,11 +267,12 @@ def run(submission: Submission, waits: bool) -> int:
     client = connect(submission.address)
     try:
         submit(client, submission)
-        print(f"Submitted as {submission.identifier}.", flush=True)
-        if waits:
-            return follow(client, submission)
-        print(submission.advice())
-        return 0
+        with noted_interrupts() as interrupted:
+            print(f"Submitted as {submission.identifier}.", flush=True)
+            if waits:
+                return follow(client, submission, interrupted)
+            print(submission.advice())
+            return 0
     except KeyboardInterrupt:
         submitted = is_submitted(client, submission)
         print(f"\nThe job goes on:\n{submission.advice()}" if submitted else "\nNothing was submitted.", flush=True)
