@@ -15,9 +15,9 @@ from models.trace import sizes
 from tests.sample_run import run_record
 from tests.training import losses_of, tiny, train_on
 from trainer import draws, losses, state, steps, train_loop
-from trainer.launch import epoch_lines
 from trainer.recipes import RECIPES
 from trainer.run_store import EpochSummary, open_store
+from trainer.supervise import epoch_lines
 from trainer.workers import Workers
 
 

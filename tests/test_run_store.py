@@ -243,10 +243,10 @@ def test_a_curve_has_lists_of_numbers_of_equal_length(tmp_path: Path, curve: dic
 
 
 def test_a_stop_is_for_one_launch(run: Run) -> None:
-    assert not run.stop_requested("first")
+    assert not run.stop_request("first")
     run.request_stop("first")
-    assert run.stop_requested("first")
-    assert not run.stop_requested("second")
+    assert run.stop_request("first")
+    assert not run.stop_request("second")
 
 
 def test_what_is_not_written_yet_is_missing(run: Run) -> None:

@@ -97,8 +97,11 @@ STAGE_FOLDER = re.compile(r"\.stage-step_([0-9]+)-.*")
 ARCHIVED_FILE = re.compile(r"([0-9a-f]{64})\.safetensors")
 
 Phase = Literal["starting", "training", "restarting", "stopped", "finished", "failed"]
-"""State of a run. `restarting`: the workers failed and start again. `stopped`: ended before the last step, on request
-or because its processor time was used up."""
+"""State of a run. `restarting`: the workers failed or left, and start again. `stopped`: ended before the last step,
+on request or because its processor time was used up."""
+
+StopRequest = Literal["stop", "leave"]
+"""stop.json asks a launch to stop, or its workers to leave, after a checkpoint, so that others take over."""
 
 Curve: TypeAlias = dict[str, list[float | None]]
 """Curve of an epoch: name of a column -> one value per step. None: not finite, or not measured.
@@ -444,16 +447,24 @@ class Run:
             time.sleep(0.2)
         return False
 
-    def request_stop(self, launch_id: str) -> None:
-        """Ask this launch to stop after a checkpoint. Other launches ignore the request."""
-        self.storage.write(f"{self.name}/{STOP_FILE}", _encode({"launch_id": launch_id}))
+    def request_stop(self, launch_id: str, what: StopRequest = "stop") -> None:
+        """Ask this launch to stop after a checkpoint, or its workers to leave. Other launches ignore the request."""
+        self.storage.write(f"{self.name}/{STOP_FILE}", _encode({"launch_id": launch_id, "what": what}))
 
-    def stop_requested(self, launch_id: str) -> bool:
-        """Return whether this launch was asked to stop."""
+    def stop_request(self, launch_id: str) -> StopRequest | None:
+        """Return what this launch was asked; None if nothing."""
         try:
-            return bool(self.storage.read_json(f"{self.name}/{STOP_FILE}").get("launch_id") == launch_id)
-        except MissingError:
-            return False
+            request = self.storage.read_json(f"{self.name}/{STOP_FILE}")
+        except DamagedError:  # none, or one that nobody can use
+            return None
+        if request.get("launch_id") != launch_id:
+            return None
+        return "leave" if request.get("what") == "leave" else "stop"
+
+    def withdraw_leave(self, launch_id: str) -> None:
+        """Withdraw the request that the workers leave, if there is one, so that new workers stay."""
+        if self.stop_request(launch_id) == "leave":
+            self.storage.remove_file(f"{self.name}/{STOP_FILE}")
 
     def epochs(self) -> list[int]:
         """Return the complete epochs, ascending."""

@@ -14,12 +14,12 @@ from torch import Tensor
 
 from models.dropout import share_masks
 from trainer import state, steps
-from trainer.bookkeeping import Bookkeeper
+from trainer.bookkeeping import Bookkeeper, Due
 from trainer.config import TrainConfig, Upkeep
 from trainer.draws import Batch, Draws, load_images
 from trainer.metrics import EpochJudge
 from trainer.recorder import Recorder
-from trainer.run_store import GENERATOR_FILE, NETWORKS_FILE, RESUME_FILE, Manifest, Run
+from trainer.run_store import GENERATOR_FILE, NETWORKS_FILE, RESUME_FILE, Manifest, Phase, Run
 from trainer.workers import Workers
 
 Report = Callable[[Manifest, dict[str, bytes] | None], None]
@@ -34,12 +34,13 @@ def train(
     recorder: Recorder | None,
     device: torch.device,
     cpu_minutes: float = math.inf,
-) -> None:
+) -> Phase:
     """Train a run in this process and its process group, from its newest intact checkpoint if there is one.
 
     `recorder` is None on all workers except rank 0. Training ends early, after a checkpoint, when the recorder finds a
-    request to stop, or when the workers have used `cpu_minutes` of processor time, summed over all launches.
-    Raises `NotFiniteError` on all workers if a loss is not finite.
+    request to stop or to leave, or when the workers have used `cpu_minutes` of processor time, summed over all
+    launches. Returns `finished`, `stopped` or `restarting` (to leave).
+    Raises `NotFiniteError` on all workers if a loss is not finite or runs away.
     """
     workers = Workers.here()
     dataset = load_images(config)
@@ -51,6 +52,7 @@ def train(
     generator_file = partial(state.generator_file, s, config, run.name, dataset, workers.count)
     books = Bookkeeper(config, upkeep, total_steps, s, judge, recorder, generator_file, cpu_minutes)
     books.begin(s, workers.count)
+    due = Due()
 
     while s.step < total_steps:
         state.set_learning_rates(s, *learning_rates(config, s.step, total_steps))
@@ -91,10 +93,10 @@ def train(
             workers.check_equal(state.weights_digest(s), f"the weights at step {s.step}")
             report(*checkpoint(config, s, workers, due.scores, generator_file))
             books.checkpoint_taken()
-        if due.stop:
+        if due.stop or due.leave:
             break
 
-    books.end(s)
+    return books.end(s, due.leave)
 
 
 def plan(config: TrainConfig, num_images: int) -> tuple[int, int]:
