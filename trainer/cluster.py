@@ -28,6 +28,7 @@ OWN_ENVIRONMENT = {
     "RAY_AUTH_MODE": "token",
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # this makes Ray listen on 127.0.0.1 only, on Linux too
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "10",  # Ray's default is 60; a lost GCS does not come back here
     # Processes for workers start while the rest of Ray does, and import meanwhile what takes longest.
     "RAY_preload_python_modules": "trainer.ray_worker",
 }

@@ -25,7 +25,9 @@ from typing import Any, Self, TextIO
 
 from trainer.cluster import WorkerRange, connect, set_environment
 from trainer.config import TrainConfig, Upkeep
+from trainer.lease import fenced
 from trainer.processes import adopt_orphans, kill_descendants
+from trainer.run_store import open_store
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +79,9 @@ def main() -> int:
     events = Events(os.fdopen(os.dup(sys.stdout.fileno()), "w"))
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     set_environment()
-    from trainer import ray_train  # Ray is imported while the launcher loads the data
+    # Ray is imported here, while the launcher loads the data.
+    from trainer import ray_train
+    from trainer.ray_worker import Settings
 
     if not (line := sys.stdin.readline()):
         return 0
@@ -88,7 +92,15 @@ def main() -> int:
         if not sys.stdin.readline():
             return 0
         threading.Thread(target=_end_with_launcher, name="launcher", daemon=True).start()
-        ray_train.run(order, resources, events)
+        settings = Settings(
+            config=order.config,
+            upkeep=order.upkeep,
+            run=fenced(open_store(order.runs).run(order.name), order.token),
+            launch_id=order.launch_id,
+            threads=resources.cpus_per_worker,
+            cpu_minutes=order.cpu_minutes,
+        )
+        ray_train.run(settings, resources, events.send)
     except ValueError as error:
         events.send("failed", message=str(error))
     finally:

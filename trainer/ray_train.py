@@ -10,7 +10,8 @@ import os
 import re
 import tempfile
 import time
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Callable
+from typing import Any, cast
 
 import ray
 from ray._private.state import state as cluster_state
@@ -45,12 +46,9 @@ from trainer import ray_worker
 from trainer.bookkeeping import NotFiniteError
 from trainer.checkpoint_writer import StorageFailedError
 from trainer.cluster import MAX_CPUS, MAX_GPUS, Resources, address_of_cluster
-from trainer.lease import LeaseLostError, fenced
+from trainer.lease import LeaseLostError
 from trainer.ray_worker import WAIT_SECONDS, LeavingError, Settings, train_on_worker
-from trainer.run_store import Run, RunStoreError, open_store
-
-if TYPE_CHECKING:
-    from trainer.driver import Events, Order
+from trainer.run_store import Run, RunStoreError
 
 MAX_FAILURES = 3
 """How often a group may fail without progress, before the training ends."""
@@ -78,28 +76,23 @@ SETTINGS = {
 """Environment variables that Ray Train's controller reads."""
 
 
-def run(order: "Order", resources: Resources, events: "Events") -> None:
-    """Train as ordered in the cluster that this process is connected to, and send events."""
+Send = Callable[..., None]
+"""Sends an event, given its name and values by name; see `trainer.driver`."""
+
+
+def run(settings: Settings, resources: Resources, send: Send) -> None:
+    """Train in the cluster that this process is connected to, and send events."""
     os.environ |= SETTINGS
     is_own = not address_of_cluster()
     if is_own:
         os.environ["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] = "0"
-    stored = fenced(open_store(order.runs).run(order.name), order.token)
-    settings = Settings(
-        config=order.config,
-        upkeep=order.upkeep,
-        run=stored,
-        launch_id=order.launch_id,
-        threads=resources.cpus_per_worker,
-        cpu_minutes=order.cpu_minutes,
-    )
     with tempfile.TemporaryDirectory() as folder:
         try:
-            result = Trainer(settings, resources, events, is_own, folder).fit()
+            result = Trainer(settings, resources, send, is_own, folder).fit()
         except TrainingFailedError as error:
-            events.send("failed", message=words_of(error, resources))
+            send("failed", message=words_of(error, resources))
         else:
-            events.send("end", **cast(Any, result).return_value)
+            send("end", **cast(Any, result).return_value)
 
 
 def logs_of_ray() -> str:
@@ -120,8 +113,8 @@ class Trainer(DataParallelTrainer):
     behind that keep the resources of the workers.
     """
 
-    def __init__(self, settings: Settings, resources: Resources, events: "Events", is_own: bool, folder: str) -> None:
-        self.settings, self.resources, self.events, self.is_own = settings, resources, events, is_own
+    def __init__(self, settings: Settings, resources: Resources, send: Send, is_own: bool, folder: str) -> None:
+        self.settings, self.resources, self.send, self.is_own = settings, resources, send, is_own
         workers = (resources.min_workers, resources.workers) if resources.min_workers else resources.workers
         self.size = ScalingConfig(
             num_workers=workers,
@@ -141,14 +134,14 @@ class Trainer(DataParallelTrainer):
     def _create_default_callbacks(self) -> list[Any]:
         # Without those for Ray Data, metrics and the placement groups of a dead controller, which start actors.
         accelerators = AcceleratorSetupCallback(self.backend_config, self.size)
-        return [accelerators, BackendSetupCallback(self.backend_config), Watch(self.settings, self.events)]
+        return [accelerators, BackendSetupCallback(self.backend_config), Watch(self.settings, self.send)]
 
     def _initialize_and_run_controller(self, **arguments: Any) -> Result:
-        arguments["failure_policy"] = Failures(self.settings.run, self.resources, self.events)
+        arguments["failure_policy"] = Failures(self.settings.run, self.resources, self.send)
         if self.is_own:
             arguments["scaling_policy"] = SizeOfOwn(self.size)
         elif self.resources.min_workers:
-            arguments["scaling_policy"] = ElasticSize(self.size, self.settings, self.resources, self.events)
+            arguments["scaling_policy"] = ElasticSize(self.size, self.settings, self.resources, self.send)
         controller = Controller(**arguments)
         asyncio.run(controller.run())  # type: ignore[no-untyped-call]
         return controller.get_result()
@@ -212,8 +205,8 @@ class ProcessGroupBackend(Backend):
 class Watch(WorkerGroupCallback):
     """Sends an event for each group that starts, and lets the workers leave when a node is about to be taken away."""
 
-    def __init__(self, settings: Settings, events: "Events") -> None:
-        self.settings, self.events = settings, events
+    def __init__(self, settings: Settings, send: Send) -> None:
+        self.settings, self.send = settings, send
         self.is_leaving = False
 
     def before_worker_group_start(self, worker_group_context: Any) -> None:
@@ -224,7 +217,7 @@ class Watch(WorkerGroupCallback):
     def after_worker_group_training_start(self, worker_group: WorkerGroup) -> None:
         """Send the event `group`."""
         found = [worker.metadata for worker in worker_group.get_workers()]
-        self.events.send("group", pids=[each.pid for each in found], hosts=[each.node_ip for each in found])
+        self.send("group", pids=[each.pid for each in found], hosts=[each.node_ip for each in found])
 
     def after_worker_group_poll_status(self, worker_group_status: Any) -> None:
         """Ask the workers to leave after a checkpoint, if one of their nodes is about to be taken away."""
@@ -264,9 +257,9 @@ class SizeOfOwn(FixedScalingPolicy):
 class ElasticSize(ElasticScalingPolicy):
     """As many workers as the cluster has room for. Before their number grows, the workers store a checkpoint."""
 
-    def __init__(self, scaling_config: ScalingConfig, settings: Settings, resources: Resources, events: "Events"):
+    def __init__(self, scaling_config: ScalingConfig, settings: Settings, resources: Resources, send: Send):
         super().__init__(scaling_config)
-        self.settings, self.resources, self.events = settings, resources, events
+        self.settings, self.resources, self.send = settings, resources, send
         self.is_leaving = False
         self.waiting_since: float | None = None
 
@@ -279,7 +272,7 @@ class ElasticSize(ElasticScalingPolicy):
             return decision
         if self.waiting_since is None:
             self.waiting_since = time.monotonic()
-            self.events.send("waiting", message=lack_of(self.resources))
+            self.send("waiting", message=lack_of(self.resources))
         elif time.monotonic() - self.waiting_since > JOIN_SECONDS and not may_grow(self.resources):
             raise WorkerGroupStartupTimeoutError(self.resources.min_workers)
         time.sleep(0.5)
@@ -298,9 +291,9 @@ class ElasticSize(ElasticScalingPolicy):
 class Failures(FailurePolicy):
     """Decides whether another group starts after a failure, and says what has happened."""
 
-    def __init__(self, run: Run, resources: Resources, events: "Events") -> None:
+    def __init__(self, run: Run, resources: Resources, send: Send) -> None:
         super().__init__(FailureConfig())
-        self.run, self.resources, self.events = run, resources, events
+        self.run, self.resources, self.send = run, resources, send
         self.failures = 0
         """Number of failures since the training last got further than before."""
         self.furthest_step = -1
@@ -318,7 +311,7 @@ class Failures(FailurePolicy):
             self.failures = 1 if self._got_further() else self.failures + 1
             if self.failures > MAX_FAILURES:
                 return FailureDecision.RAISE
-        self.events.send("fault", message=words_of(error, self.resources), is_planned=is_planned(error))
+        self.send("fault", message=words_of(error, self.resources), is_planned=is_planned(error))
         return FailureDecision.RETRY
 
     def _lacks_resources(self, error: TrainingFailedError) -> bool:
@@ -328,7 +321,7 @@ class Failures(FailurePolicy):
         now = time.monotonic()
         if self.waiting_since is None:
             self.waiting_since = now - START_TIMEOUT
-            self.events.send("waiting", message=lack_of(self.resources))
+            self.send("waiting", message=lack_of(self.resources))
         waited = now - self.waiting_since
         # A cluster that had room for the workers before has lost a node, which may come back.
         is_possible = may_grow(self.resources) or self.furthest_step >= 0

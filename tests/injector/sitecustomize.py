@@ -1,7 +1,7 @@
 """A fault injector. Python imports this module at its start when its folder is in PYTHONPATH.
 
-Each file `<rank>-<step>-<kind>` in the folder DIGITFORGE_FAULTS is a fault: the worker of this rank removes the file and
-strikes when it begins this step. `KINDS` lists the kinds.
+Each file `<rank>-<step>-<kind>` in the folder DIGITFORGE_FAULTS is a fault. When the worker of this rank begins this
+step, it renames the file to `<rank>-<step>-<kind>.struck`, writes the time into it, and strikes.
 """
 
 import ctypes
@@ -71,8 +71,9 @@ def strike(step: int) -> None:
     if (dist := sys.modules.get("torch.distributed")) and dist.is_initialized():
         rank = dist.get_rank()
     for path in Path(os.environ["DIGITFORGE_FAULTS"]).glob(f"{rank}-{step}-*"):
-        path.unlink()
-        KINDS[path.name.split("-")[2]]()
+        if path.suffix != ".struck":
+            path.rename(path.with_suffix(".struck")).write_text(str(time.time()))
+            KINDS[path.name.split("-")[2]]()
 
 
 def inject(module: ModuleType) -> None:
