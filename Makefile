@@ -9,7 +9,7 @@ ARGS ?=
 PYTHON ?= $(shell python3.11 -c pass 2>/dev/null && echo python3.11 || echo python3)
 VENV := .venv/bin/python
 
-.PHONY: help demo train test test-fast test-recipes notebook lint setup clean FORCE
+.PHONY: help demo train test test-fast test-recipes test-chaos notebook lint setup clean FORCE
 
 help: ## print this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
@@ -26,6 +26,9 @@ test: .venv/.dev ## run all tests except test-recipes; some are skipped without 
 
 test-recipes: .venv/.dev ## test every recipe at its full size: 200 steps, a resume, the CLI, every page (slow)
 	@$(VENV) -m pytest -m recipes
+
+test-chaos: .venv/.dev ## strike trainings with every kind of fault, one after the other (slow)
+	@$(VENV) -m pytest -m chaos
 
 test-fast: .venv/.dev ## run the tests that need no Ray, workers, S3 or browser
 	@$(VENV) -m tools.programs dot

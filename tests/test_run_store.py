@@ -242,6 +242,31 @@ def test_a_curve_has_lists_of_numbers_of_equal_length(tmp_path: Path, curve: dic
         run.read_losses(1)
 
 
+def test_damaged_curves_are_replaced_by_unknown_values(store: RunStore) -> None:
+    run = store.run("forge")
+    run.create(run_record(steps_per_epoch=10))
+    for epoch in (1, 2):
+        run.write_losses(epoch, {"step": [1], "d_loss": [0.5]})
+        run.write_epoch_metrics(summary(epoch))
+    put(run, "epochs/0002/losses.json", b'{"step": [11, 1')
+    assert run.mend_curves(["d_loss"]) == [2]
+    assert run.read_losses(1) == {"step": [1], "d_loss": [0.5]}
+    assert run.read_losses(2) == {"step": list(range(11, 21)), "d_loss": [None] * 10}
+    assert run.mend_curves(["d_loss"]) == []
+
+
+def test_workers_are_asked_to_leave_until_they_have_left(run: Run) -> None:
+    run.request_stop("first", "leave")
+    assert (run.stop_request("first"), run.stop_request("second")) == ("leave", None)
+    run.withdraw_leave("second")
+    assert run.stop_request("first") == "leave"
+    run.withdraw_leave("first")
+    assert run.stop_request("first") is None
+    run.request_stop("first")
+    run.withdraw_leave("first")
+    assert run.stop_request("first") == "stop"
+
+
 def test_a_stop_is_for_one_launch(run: Run) -> None:
     assert not run.stop_request("first")
     run.request_stop("first")

@@ -19,6 +19,7 @@ from trainer.lease import fenced, take_lease
 from trainer.processes import adopt_orphans
 from trainer.recipes import RECIPES
 from trainer.run_store import Checkpoint, Run, RunRecord, RunStoreError, open_store
+from trainer.state import CURVE
 from trainer.supervise import Driver, Ending, Training
 from trainer.train_loop import plan
 
@@ -92,6 +93,8 @@ def launch_leased(training: Training, dataset: data.Dataset, extend: bool) -> in
         run.create(record_of(config, order.upkeep, dataset, steps_per_epoch, total_steps, resources))
         print(f"New run {name}: {total_steps} steps in {config.epochs} epochs.")
     else:
+        for epoch in run.mend_curves([*CURVE, "images_per_second"]):
+            print(f"The curve of epoch {epoch} was damaged; its values are unknown now.")
         if extend:
             run.extend(config.to_dict(), total_steps)
         print(f"Resuming run {name} from {where}.")

@@ -28,7 +28,7 @@ import operator
 import re
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -495,6 +495,22 @@ class Run:
         if not _is_curve(curve):
             raise DamagedError(f"{self.storage.full_path(path)}: is damaged (no lists of numbers of equal length)")
         return curve
+
+    def mend_curves(self, columns: Iterable[str]) -> list[int]:
+        """Replace damaged curves of complete epochs by ones whose values are unknown; return these epochs."""
+        mended = []
+        for epoch in self.epochs():
+            try:
+                self.read_losses(epoch)
+            except MissingError:
+                continue
+            except DamagedError:
+                with suppress(DamagedError):  # without a summary, nobody knows its steps
+                    last = self.read_epoch_metrics(epoch).step
+                    steps = list(range(last - self.read_run().steps_per_epoch + 1, last + 1))
+                    self.write_losses(epoch, {"step": [*steps], **{name: [None] * len(steps) for name in columns}})
+                    mended.append(epoch)
+        return mended
 
     def write_epoch_metrics(self, summary: EpochSummary) -> None:
         """Write the summary of an epoch, after its other files: this makes the epoch complete."""
