@@ -151,14 +151,16 @@ def _options_of_own(workers: WorkerRange | None) -> dict[str, Any]:
 
 
 def _lighten_ray() -> None:
-    """Do not start Ray's autoscaler monitor and log monitor, which a cluster of one machine does not need.
+    """Start Ray without its autoscaler, log monitor and dashboard, which a cluster of one machine does not need.
 
-    `ray.init` has no argument for this.
+    `ray.init` has no arguments for this; without `include_dashboard`, it starts a smaller one.
     """
+    from ray._private import utils
     from ray._private.node import Node
 
-    for name in ("start_monitor", "start_log_monitor"):
-        setattr(Node, name, lambda node: None)
+    vars(utils)["get_dashboard_dependency_error"] = lambda: ImportError("its agent starts with fewer modules")
+    for name in ("start_monitor", "start_log_monitor", "start_api_server"):
+        setattr(Node, name, lambda node, **arguments: None)
 
 
 def choose_resources(

@@ -36,7 +36,7 @@ from ray.train.v2._internal.execution.scaling_policy import (
     ScalingDecision,
 )
 from ray.train.v2._internal.execution.scaling_policy.elastic import ElasticScalingPolicy
-from ray.train.v2._internal.execution.worker_group import WorkerGroup
+from ray.train.v2._internal.execution.worker_group import WorkerGroup, state, worker_group
 from ray.train.v2.api.config import FailureConfig, RunConfig, ScalingConfig
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from ray.train.v2.api.exceptions import ControllerError, PreemptionError, TrainingFailedError, WorkerGroupError
@@ -80,9 +80,25 @@ Send = Callable[..., None]
 """Sends an event, given its name and values by name; see `trainer.driver`."""
 
 
+class NoActor:
+    """Stands in for the actor behind `ray.train.report`, which nobody calls here; it would take seconds to start."""
+
+    @classmethod
+    def options(cls, **options: Any) -> type["NoActor"]:
+        """Return the class itself."""
+        return cls
+
+    @staticmethod
+    def remote(**arguments: Any) -> str:
+        """Return a text in place of the actor."""
+        return "no actor"
+
+
 def run(settings: Settings, resources: Resources, send: Send) -> None:
     """Train in the cluster that this process is connected to, and send events."""
     os.environ |= SETTINGS
+    vars(worker_group)["SynchronizationActor"] = NoActor
+    vars(state)["_shutdown_sync_actor"] = lambda actor: None
     is_own = not address_of_cluster()
     if is_own:
         os.environ["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] = "0"
