@@ -82,46 +82,56 @@ class Launch:
         return self.process.wait(timeout)
 
 
-def kill_launcher(launch: Launch, run: Run) -> None:
+Release = Callable[[], None]
+"""Lets the workers go on, which wait at the step of the fault."""
+
+
+def kill_launcher(launch: Launch, run: Run, release: Release) -> None:
     """Kill the launcher alone. The driver ends by itself."""
     launch.process.kill()
     launch.process.wait()
+    release()
 
 
-def stop_launcher(launch: Launch, run: Run) -> None:
+def stop_launcher(launch: Launch, run: Run, release: Release) -> None:
     """Ask the launcher to stop, as a cluster does."""
     launch.process.send_signal(signal.SIGTERM)
+    release()
     launch.wait(60)
 
 
-def interrupt_launcher(launch: Launch, run: Run) -> None:
+def interrupt_launcher(launch: Launch, run: Run, release: Release) -> None:
     """Press Ctrl-C."""
     launch.process.send_signal(signal.SIGINT)
+    release()
     launch.wait(60)
 
 
-def abort_launcher(launch: Launch, run: Run) -> None:
+def abort_launcher(launch: Launch, run: Run, release: Release) -> None:
     """Press Ctrl-C twice."""
     launch.process.send_signal(signal.SIGINT)
     time.sleep(0.15)
     launch.process.send_signal(signal.SIGINT)
     launch.wait(60)
+    release()
 
 
-def launch_again(launch: Launch, run: Run) -> None:
+def launch_again(launch: Launch, run: Run, release: Release) -> None:
     """Start the same training a second time, which must be refused."""
     again = subprocess.run(launch.process.args, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    release()
     if again.returncode != 2 or "is being trained" not in again.stderr:
         raise RuntimeError(f"a second launch was not refused: {again.stdout}{again.stderr}")
 
 
-def tear_progress(launch: Launch, run: Run) -> None:
+def tear_progress(launch: Launch, run: Run, release: Release) -> None:
     """Leave half of progress.json."""
     path = Path(run.path) / "progress.json"
     path.write_bytes(path.read_bytes()[:40])
+    release()
 
 
-def damage_checkpoint(launch: Launch, run: Run) -> None:
+def damage_checkpoint(launch: Launch, run: Run, release: Release) -> None:
     """Change a byte of the newest checkpoint, and kill a worker, so that it would be read."""
     checkpoint = run.latest_checkpoint()
     if checkpoint:
@@ -129,23 +139,30 @@ def damage_checkpoint(launch: Launch, run: Run) -> None:
         content = bytearray(path.read_bytes())
         content[len(content) // 2] ^= 1
         path.write_bytes(content)
-    for process in psutil.Process(launch.process.pid).children(recursive=True):
-        with suppress(psutil.Error):
-            if "RayTrainWorker" in " ".join(process.cmdline()):
-                process.kill()
-                return
+    workers = [each for each in psutil.Process(launch.process.pid).children(recursive=True) if is_worker(each)]
+    workers[0].kill()
+    release()
 
 
-def remove_storage(launch: Launch, run: Run) -> None:
+def is_worker(process: psutil.Process) -> bool:
+    """Return whether a process is a worker of a training."""
+    try:
+        return "RayTrainWorker" in " ".join(process.cmdline())
+    except psutil.Error:  # it has ended
+        return False
+
+
+def remove_storage(launch: Launch, run: Run, release: Release) -> None:
     """Take the folder of the run away for 8 seconds."""
     path = Path(run.path)
     aside = path.with_name(f".{path.name}-away")
     path.rename(aside)
+    release()
     time.sleep(8)
     aside.rename(path)
 
 
-OUTSIDE: dict[str, tuple[Callable[[Launch, Run], None], bool]] = {
+OUTSIDE: dict[str, tuple[Callable[[Launch, Run, Release], None], bool]] = {
     "launcher": (kill_launcher, True),
     "sigterm": (stop_launcher, True),
     "ctrl-c": (interrupt_launcher, True),
@@ -181,8 +198,8 @@ def train_undisturbed(runs: Path, steps: int) -> Run:
 def train_under_faults(runs: Path, steps: int, faults: list[Fault], folder: Path) -> Run:
     """Train while the faults strike, and complete their records."""
     for fault in faults:
-        if fault.kind in KINDS:
-            (folder / f"{fault.rank}-{fault.step}-{fault.kind}").touch()
+        for name in files_of(fault):
+            (folder / name).touch()
     run = open_store(runs).run("disturbed")
     launch = Launch(runs, "disturbed", steps, folder)
     for number, fault in enumerate(faults, 1):
@@ -195,16 +212,23 @@ def train_under_faults(runs: Path, steps: int, faults: list[Fault], folder: Path
     return run
 
 
+def files_of(fault: Fault) -> list[str]:
+    """Return the files by which the injector strikes, or holds all workers while something else does."""
+    if fault.kind in KINDS:
+        return [f"{fault.rank}-{fault.step}-{fault.kind}"]
+    return [f"{rank}-{fault.step}-wait" for rank in (0, 1)]
+
+
 def suffer(fault: Fault, launch: Launch, run: Run, runs: Path, steps: int, folder: Path) -> Launch:
     """Wait until a fault has struck and training goes on; return the launch that trains then."""
-    file = folder / f"{fault.rank}-{fault.step}-{fault.kind}.struck"
-    wait_until(lambda: file.exists() if fault.kind in KINDS else step_of(run) >= fault.step, launch, fault)
+    marks = [folder / f"{name}.struck" for name in files_of(fault)]
+    wait_until(lambda: all(mark.exists() and mark.read_text() for mark in marks), launch, fault)
     while not launch.lines.empty():
         launch.lines.get()
-    fault.struck = float(file.read_text() or time.time()) if fault.kind in KINDS else time.time()
+    fault.struck = float(marks[0].read_text()) if fault.kind in KINDS else time.time()
     restarts = fault.kind in OUTSIDE and OUTSIDE[fault.kind][1]
     if fault.kind in OUTSIDE:
-        OUTSIDE[fault.kind][0](launch, run)
+        OUTSIDE[fault.kind][0](launch, run, (folder / f"{fault.step}.go").touch)
         if restarts:
             fault.detected_after = time.time() - fault.struck
             launch = Launch(runs, "disturbed", steps, folder)

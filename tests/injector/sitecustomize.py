@@ -1,7 +1,8 @@
 """A fault injector. Python imports this module at its start when its folder is in PYTHONPATH.
 
 Each file `<rank>-<step>-<kind>` in the folder DIGITFORGE_FAULTS is a fault. When the worker of this rank begins this
-step, it renames the file to `<rank>-<step>-<kind>.struck`, writes the time into it, and strikes.
+step, it renames the file to `<rank>-<step>-<kind>.struck`, writes the time into it, and strikes. `KINDS` lists the
+kinds. One more kind, `wait`, holds the worker until the file `<step>.go` exists, so that something else can strike.
 """
 
 import ctypes
@@ -65,6 +66,12 @@ KINDS: dict[str, Callable[[], object]] = {
 """Kind of a fault -> what it does in the worker's training thread. `driver` holds Ray Train's controller too."""
 
 
+def wait_for_the_test(step: int) -> None:
+    go = Path(os.environ["DIGITFORGE_FAULTS"]) / f"{step}.go"
+    while not go.exists():
+        time.sleep(0.02)
+
+
 def strike(step: int) -> None:
     """Strike if a fault for this worker and step is due."""
     rank = 0
@@ -73,7 +80,8 @@ def strike(step: int) -> None:
     for path in Path(os.environ["DIGITFORGE_FAULTS"]).glob(f"{rank}-{step}-*"):
         if path.suffix != ".struck":
             path.rename(path.with_suffix(".struck")).write_text(str(time.time()))
-            KINDS[path.name.split("-")[2]]()
+            kind = path.name.split("-")[2]
+            wait_for_the_test(step) if kind == "wait" else KINDS[kind]()
 
 
 def inject(module: ModuleType) -> None:
