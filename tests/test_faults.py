@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import random
 import secrets
 import signal
 import subprocess
@@ -137,6 +138,39 @@ def test_every_end_of_the_launcher_leaves_no_process(tmp_path: Path, number: sig
     if number != signal.SIGKILL:
         assert launch.process.returncode == 128 + number
         assert f"Stopped at step {run.read_progress().step}" in output
+
+
+@pytest.mark.chaos
+def test_a_second_launch_is_refused_at_any_moment(tmp_path: Path) -> None:
+    """Fifty moments: while the first one starts, trains, recovers, is stopped, and starts again."""
+    chance = random.Random(0)
+    (tmp_path / "faults").mkdir()
+    for step in range(50, 2000, 150):
+        (tmp_path / "faults" / f"{chance.randrange(2)}-{step}-{chance.choice(['kill', 'error', 'driver'])}").touch()
+    injector = {"DIGITFORGE_FAULTS": str(tmp_path / "faults"), "PYTHONPATH": str(chaos.ROOT / "tests" / "injector")}
+    first = Launch(tmp_path, "--epochs", "200", **injector)
+    lease = tmp_path / "forge" / "lease.json"
+    while not lease.exists():
+        assert first.process.poll() is None, first.output()
+        time.sleep(0.01)
+    for moment in range(50):
+        time.sleep(chance.uniform(0, 2))
+        second = Launch(tmp_path, "--epochs", "200")
+        output = second.output(60)
+        assert second.process.returncode == 2, (moment, output)
+        assert "run forge is being trained by process" in output
+        assert len(output.splitlines()) == 1
+        assert not second.left()
+        if moment == 25:
+            first.process.send_signal(signal.SIGINT)
+            first.output(60)
+            first = Launch(tmp_path, "--epochs", "200", **injector)
+            time.sleep(5)
+    first.process.send_signal(signal.SIGINT)
+    assert "Stopped at step" in first.output(60)
+    run = open_store(tmp_path).run("forge")
+    steps = [step for epoch in run.epochs() if epoch for step in run.read_losses(epoch)["step"]]
+    assert steps == list(range(1, len(steps) + 1))
 
 
 def fill(disk: Path) -> None:
