@@ -210,6 +210,31 @@ def test_a_node_that_joins_makes_one_worker_two(network: Network, undisturbed: R
     assert_equal(run, undisturbed)
 
 
+DRAIN = """
+import sys, ray
+from ray._raylet import GcsClient
+ray.init(address=sys.argv[1], logging_level="ERROR")
+(node,) = [node["NodeID"] for node in ray.nodes() if node["NodeManagerAddress"] == sys.argv[2] and node["Alive"]]
+print(GcsClient(address=sys.argv[1]).drain_node(node, 2, "a test", int(sys.argv[3])))
+"""
+"""Drains the node with an address: 2 is the reason `preemption`, the number its deadline in milliseconds since 1970."""
+
+
+def test_a_node_that_is_about_to_be_taken_away_costs_no_step(
+    network: Network, undisturbed: Run, tmp_path: Path
+) -> None:
+    process, run = train(network, tmp_path, "1:2")
+    wait_for_step(process, run, 60)
+    deadline = str(int(1000 * (time.time() + 60)))
+    drain = network.start(0, sys.executable, "-c", DRAIN, f"{network.address(0)}:6379", network.address(2), deadline)
+    assert "True" in drain.communicate(timeout=60)[0]
+    output, _ = process.communicate(timeout=400)
+    assert process.returncode == 0, output
+    (line,) = [line for line in output.splitlines() if "goes on from" in line]
+    assert line.startswith("The workers have left after a checkpoint")
+    assert_equal(run, undisturbed)
+
+
 def test_more_workers_than_the_cluster_has_are_an_error_within_a_minute(network: Network, tmp_path: Path) -> None:
     begun = time.monotonic()
     process, _ = train(network, tmp_path, "3")

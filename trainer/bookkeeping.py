@@ -11,6 +11,7 @@ from torch import Tensor
 from models import sampling
 from trainer import losses, state
 from trainer.config import TrainConfig, Upkeep
+from trainer.endings import NotFiniteError
 from trainer.metrics import EpochJudge
 from trainer.recorder import Recorder
 from trainer.run_store import Curve, EpochSummary, Phase
@@ -25,10 +26,6 @@ GPU_LOOK_STEPS = 20
 
 MAX_LOSS = 1e9
 """Absolute value above which a loss or a penalty counts as run away. Those of trainings that work are below 1e4."""
-
-
-class NotFiniteError(RuntimeError):
-    """A loss became infinite, not a number, or larger than `MAX_LOSS`."""
 
 
 ASKED = {None: 0.0, "stop": 1.0, "leave": 2.0}

@@ -7,16 +7,13 @@ from types import TracebackType
 from typing import Self
 
 from trainer.config import Upkeep
+from trainer.endings import StorageFailedError
 from trainer.run_store import Manifest, Run, RunStoreError
 
 PATIENCE = 120.0
 """Seconds for which a failed write is repeated, before the training ends. It trains on meanwhile."""
 MAX_PAUSE = 8.0
 """Maximum seconds between two tries. The first pause is 1 s, and each further one is twice as long."""
-
-
-class StorageFailedError(RuntimeError):
-    """A checkpoint could not be stored for a long time."""
 
 
 class CheckpointWriter:

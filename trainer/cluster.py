@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-from trainer.config import TrainConfig
 from trainer.data import ROOT
 
 MAX_GPUS, MAX_CPUS = "max_gpus", "max_cpus"
@@ -111,7 +110,7 @@ def in_job() -> bool:
     return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
 
 
-def connect(config: TrainConfig, workers: WorkerRange | None) -> Resources:
+def connect(max_workers: int, workers: WorkerRange | None) -> Resources:
     """Connect to the cluster at RAY_ADDRESS, or start one on this machine; return the resources of the training.
 
     `set_environment` comes first. Raises `ValueError` if the cluster cannot be reached.
@@ -133,7 +132,7 @@ def connect(config: TrainConfig, workers: WorkerRange | None) -> Resources:
         raise ValueError(
             f"Ray at {address or 'this machine'} cannot be reached: {str(error).splitlines()[0]}{hint}"
         ) from error
-    return choose_resources(ray.cluster_resources(), workers, config.max_workers, is_own=not address)
+    return choose_resources(ray.cluster_resources(), workers, max_workers, is_own=not address)
 
 
 def _options_of_existing(address: str) -> dict[str, Any]:

@@ -12,6 +12,8 @@ driver writes events to its standard output, one JSON object a line, each with i
 
 If Ray or this process dies, the launcher starts another driver. If the launcher dies, the driver reads the end of its
 input and ends, with all processes that it has started.
+
+It does not import PyTorch, which takes a second or two.
 """
 
 import json
@@ -20,43 +22,12 @@ import sys
 import threading
 import time
 from contextlib import suppress
-from dataclasses import asdict, dataclass
-from typing import Any, Self, TextIO
+from dataclasses import asdict
+from typing import Any, TextIO
 
-from trainer.cluster import WorkerRange, connect, set_environment
-from trainer.config import TrainConfig, Upkeep
-from trainer.lease import fenced
+from trainer.cluster import connect, set_environment
+from trainer.order import Order
 from trainer.processes import adopt_orphans, kill_descendants
-from trainer.run_store import open_store
-
-
-@dataclass(frozen=True, kw_only=True)
-class Order:
-    """What the driver is to train."""
-
-    config: TrainConfig
-    upkeep: Upkeep
-    runs: str
-    """Folder or URI of the runs."""
-    name: str
-    launch_id: str
-    token: int
-    """Token of the run's lease."""
-    workers: WorkerRange | None
-    cpu_minutes: float
-
-    def to_json(self) -> str:
-        """Return the order as one line."""
-        return json.dumps(asdict(self))
-
-    @classmethod
-    def from_json(cls, line: str) -> Self:
-        """Return the order in a line."""
-        fields = json.loads(line)
-        fields["config"] = TrainConfig.from_dict(fields["config"])
-        fields["upkeep"] = Upkeep(**fields["upkeep"])
-        fields["workers"] = WorkerRange(**fields["workers"]) if fields["workers"] else None
-        return cls(**fields)
 
 
 class Events:
@@ -79,28 +50,18 @@ def main() -> int:
     events = Events(os.fdopen(os.dup(sys.stdout.fileno()), "w"))
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     set_environment()
-    # Ray is imported here, while the launcher loads the data.
-    from trainer import ray_train
-    from trainer.ray_worker import Settings
+    from trainer import ray_train  # Ray is imported while the launcher loads the data
 
     if not (line := sys.stdin.readline()):
         return 0
     order = Order.from_json(line)
     try:
-        resources = connect(order.config, order.workers)
+        resources = connect(order.max_workers, order.workers)
         events.send("ready", resources=asdict(resources), logs=ray_train.logs_of_ray())
         if not sys.stdin.readline():
             return 0
         threading.Thread(target=_end_with_launcher, name="launcher", daemon=True).start()
-        settings = Settings(
-            config=order.config,
-            upkeep=order.upkeep,
-            run=fenced(open_store(order.runs).run(order.name), order.token),
-            launch_id=order.launch_id,
-            threads=resources.cpus_per_worker,
-            cpu_minutes=order.cpu_minutes,
-        )
-        ray_train.run(settings, resources, events.send)
+        ray_train.run(order, resources, events.send)
     except ValueError as error:
         events.send("failed", message=str(error))
     finally:

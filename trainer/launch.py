@@ -14,8 +14,8 @@ from trainer import data
 from trainer.cluster import Resources, WorkerRange, address_of_cluster, in_job
 from trainer.config import TrainConfig, Upkeep
 from trainer.draws import load_images
-from trainer.driver import Order
 from trainer.lease import fenced, take_lease
+from trainer.order import Order
 from trainer.processes import adopt_orphans
 from trainer.recipes import RECIPES
 from trainer.run_store import Checkpoint, Run, RunRecord, RunStoreError, open_store
@@ -53,16 +53,17 @@ def launch(
         launch_id = secrets.token_hex(8)
         lease = take_lease(run, launch_id, lambda line: print(line, flush=True))
         order = Order(
-            config=config,
-            upkeep=upkeep,
+            config=config.to_dict(),
+            upkeep=asdict(upkeep),
             runs=runs,
             name=name,
             launch_id=launch_id,
             token=lease.token,
             workers=workers,
+            max_workers=config.max_workers,
             cpu_minutes=cpu_minutes,
         )
-        training = Training(fenced(run, lease.token), order, lease, driver)
+        training = Training(fenced(run, lease.token), config, upkeep, order, lease, driver)
         try:
             return launch_leased(training, dataset, extend)
         finally:
@@ -76,7 +77,7 @@ def launch(
 def launch_leased(training: Training, dataset: data.Dataset, extend: bool) -> int:
     """Start or resume a run under its lease; return the process's exit status."""
     run, order = training.run, training.order
-    config, name = order.config, order.name
+    config, name = training.config, order.name
     steps_per_epoch, total_steps = plan(config, len(dataset.images))
     is_new = not run.exists()
     if not is_new:
@@ -90,7 +91,7 @@ def launch_leased(training: Training, dataset: data.Dataset, extend: bool) -> in
         print(resources.message)
         return resources.status
     if is_new:
-        run.create(record_of(config, order.upkeep, dataset, steps_per_epoch, total_steps, resources))
+        run.create(record_of(config, training.upkeep, dataset, steps_per_epoch, total_steps, resources))
         print(f"New run {name}: {total_steps} steps in {config.epochs} epochs.")
     else:
         for epoch in run.mend_curves([*CURVE, "images_per_second"]):

@@ -11,6 +11,7 @@ import re
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, cast
 
 import ray
@@ -42,12 +43,10 @@ from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from ray.train.v2.api.exceptions import ControllerError, PreemptionError, TrainingFailedError, WorkerGroupError
 from ray.train.v2.api.result import Result
 
-from trainer import ray_worker
-from trainer.bookkeeping import NotFiniteError
-from trainer.checkpoint_writer import StorageFailedError
 from trainer.cluster import MAX_CPUS, MAX_GPUS, Resources, address_of_cluster
+from trainer.endings import LeavingError, NotFiniteError, StorageFailedError
 from trainer.lease import LeaseLostError
-from trainer.ray_worker import WAIT_SECONDS, LeavingError, Settings, train_on_worker
+from trainer.order import Order
 from trainer.run_store import Run, RunStoreError
 
 MAX_FAILURES = 3
@@ -94,7 +93,7 @@ class NoActor:
         return "no actor"
 
 
-def run(settings: Settings, resources: Resources, send: Send) -> None:
+def run(order: Order, resources: Resources, send: Send) -> None:
     """Train in the cluster that this process is connected to, and send events."""
     os.environ |= SETTINGS
     vars(worker_group)["SynchronizationActor"] = NoActor
@@ -104,7 +103,7 @@ def run(settings: Settings, resources: Resources, send: Send) -> None:
         os.environ["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] = "0"
     with tempfile.TemporaryDirectory() as folder:
         try:
-            result = Trainer(settings, resources, send, is_own, folder).fit()
+            result = Trainer(order, resources, send, is_own, folder).fit()
         except TrainingFailedError as error:
             send("failed", message=words_of(error, resources))
         else:
@@ -122,6 +121,30 @@ def disconnect() -> None:
     ray.shutdown()
 
 
+# The next three functions run on workers. They import PyTorch there, which this process need not do.
+
+
+def train_on_worker(arguments: dict[str, Any]) -> dict[str, Any] | None:
+    """Train on a worker; see `trainer.ray_worker`."""
+    from trainer import ray_worker
+
+    return ray_worker.train_on_worker(**arguments)
+
+
+def invite() -> Any:
+    """Return where the workers meet, as rank 0."""
+    from trainer import ray_worker
+
+    return ray_worker.invite()
+
+
+def join(*arguments: Any) -> None:
+    """Join the process group of the workers."""
+    from trainer import ray_worker
+
+    ray_worker.join(*arguments)
+
+
 class Trainer(DataParallelTrainer):
     """Ray Train with its controller in this process, and with our policies for failures and sizes.
 
@@ -129,8 +152,10 @@ class Trainer(DataParallelTrainer):
     behind that keep the resources of the workers.
     """
 
-    def __init__(self, settings: Settings, resources: Resources, send: Send, is_own: bool, folder: str) -> None:
-        self.settings, self.resources, self.send, self.is_own = settings, resources, send, is_own
+    def __init__(self, order: Order, resources: Resources, send: Send, is_own: bool, folder: str) -> None:
+        self.order, self.resources, self.send, self.is_own = order, resources, send, is_own
+        self.run = order.open_run()
+        self.leave = Leave(self.run, order.launch_id)
         workers = (resources.min_workers, resources.workers) if resources.min_workers else resources.workers
         self.size = ScalingConfig(
             num_workers=workers,
@@ -140,24 +165,24 @@ class Trainer(DataParallelTrainer):
         )
         super().__init__(
             train_on_worker,
-            train_loop_config={"settings": settings},
+            train_loop_config={"order": order, "threads": resources.cpus_per_worker},
             backend_config=ProcessGroup("nccl" if resources.gpu else "gloo"),
             scaling_config=self.size,
             # Type checkers find another class. Nothing is stored in this folder.
-            run_config=RunConfig(name=settings.run.name, storage_path=folder),  # type: ignore[arg-type]
+            run_config=RunConfig(name=order.name, storage_path=folder),  # type: ignore[arg-type]
         )
 
     def _create_default_callbacks(self) -> list[Any]:
         # Without those for Ray Data, metrics and the placement groups of a dead controller, which start actors.
         accelerators = AcceleratorSetupCallback(self.backend_config, self.size)
-        return [accelerators, BackendSetupCallback(self.backend_config), Watch(self.settings, self.send)]
+        return [accelerators, BackendSetupCallback(self.backend_config), Watch(self.leave, self.send)]
 
     def _initialize_and_run_controller(self, **arguments: Any) -> Result:
-        arguments["failure_policy"] = Failures(self.settings.run, self.resources, self.send)
+        arguments["failure_policy"] = Failures(self.run, self.resources, self.send)
         if self.is_own:
             arguments["scaling_policy"] = SizeOfOwn(self.size)
         elif self.resources.min_workers:
-            arguments["scaling_policy"] = ElasticSize(self.size, self.settings, self.resources, self.send)
+            arguments["scaling_policy"] = ElasticSize(self.size, self.leave, self.resources, self.send)
         controller = Controller(**arguments)
         asyncio.run(controller.run())  # type: ignore[no-untyped-call]
         return controller.get_result()
@@ -213,22 +238,45 @@ class ProcessGroupBackend(Backend):
     def on_start(self, worker_group: Any, backend_config: BackendConfig) -> None:
         """Let all workers join, in processes that have just started."""
         backend = cast(ProcessGroup, backend_config).backend
-        meeting, count = worker_group.execute_single(0, ray_worker.invite), len(worker_group)
-        arguments = [(ray_worker.join, meeting, rank, count, backend) for rank in range(count)]
+        meeting, count = worker_group.execute_single(0, invite), len(worker_group)
+        arguments = [(join, meeting, rank, count, backend) for rank in range(count)]
         ray.get([worker_group.execute_single_async(rank, *arguments[rank]) for rank in range(count)])
+
+
+class Leave:
+    """The request that the workers leave after a checkpoint, so that others take over."""
+
+    def __init__(self, run: Run, launch_id: str) -> None:
+        self.run, self.launch_id = run, launch_id
+        self.is_asked = False
+
+    def ask(self) -> None:
+        """Ask the workers to leave, once. If the request cannot be stored, the next call tries again."""
+        if not self.is_asked:
+            with suppress(RunStoreError):
+                self.run.request_stop(self.launch_id, "leave")
+                self.is_asked = True
+
+    def withdraw(self) -> None:
+        """Withdraw the request, so that new workers stay."""
+        self.is_asked = False
+        while True:
+            try:
+                self.run.withdraw_leave(self.launch_id)
+                return
+            except RunStoreError:  # the storage does not answer: new workers could not read their checkpoint either
+                time.sleep(1)
 
 
 class Watch(WorkerGroupCallback):
     """Sends an event for each group that starts, and lets the workers leave when a node is about to be taken away."""
 
-    def __init__(self, settings: Settings, send: Send) -> None:
-        self.settings, self.send = settings, send
-        self.is_leaving = False
+    def __init__(self, leave: Leave, send: Send) -> None:
+        self.leave, self.send = leave, send
 
     def before_worker_group_start(self, worker_group_context: Any) -> None:
         """Withdraw the request with which the last group has left."""
-        self.is_leaving = False
-        withdraw_leave(self.settings)
+        self.leave.withdraw()
 
     def after_worker_group_training_start(self, worker_group: WorkerGroup) -> None:
         """Send the event `group`."""
@@ -237,27 +285,8 @@ class Watch(WorkerGroupCallback):
 
     def after_worker_group_poll_status(self, worker_group_status: Any) -> None:
         """Ask the workers to leave after a checkpoint, if one of their nodes is about to be taken away."""
-        if worker_group_status.get_preemption_info() and not self.is_leaving:
-            self.is_leaving = ask_to_leave(self.settings)
-
-
-def ask_to_leave(settings: Settings) -> bool:
-    """Ask the workers to leave after a checkpoint; return whether the request could be stored."""
-    try:
-        settings.run.request_stop(settings.launch_id, "leave")
-    except RunStoreError:
-        return False
-    return True
-
-
-def withdraw_leave(settings: Settings) -> None:
-    """Withdraw the request that the workers leave, so that new ones stay."""
-    while True:
-        try:
-            settings.run.withdraw_leave(settings.launch_id)
-            return
-        except RunStoreError:  # the storage does not answer: new workers could not read their checkpoint either
-            time.sleep(1)
+        if worker_group_status.get_preemption_info():
+            self.leave.ask()
 
 
 class SizeOfOwn(FixedScalingPolicy):
@@ -273,15 +302,13 @@ class SizeOfOwn(FixedScalingPolicy):
 class ElasticSize(ElasticScalingPolicy):
     """As many workers as the cluster has room for. Before their number grows, the workers store a checkpoint."""
 
-    def __init__(self, scaling_config: ScalingConfig, settings: Settings, resources: Resources, send: Send):
-        super().__init__(scaling_config)
-        self.settings, self.resources, self.send = settings, resources, send
-        self.is_leaving = False
+    def __init__(self, size: ScalingConfig, leave: Leave, resources: Resources, send: Send) -> None:
+        super().__init__(size)
+        self.leave, self.resources, self.send = leave, resources, send
         self.waiting_since: float | None = None
 
     def make_decision_for_non_running_worker_group(self) -> ScalingDecision:
         """Start as many workers as there is room for; raise an error if there is too little for too long."""
-        self.is_leaving = False
         decision = super().make_decision_for_non_running_worker_group()
         if not isinstance(decision, NoopDecision):
             self.waiting_since = None
@@ -299,8 +326,8 @@ class ElasticSize(ElasticScalingPolicy):
     ) -> ScalingDecision:
         """Never end running workers: ask them to leave, if their number can change."""
         decision = super().make_decision_for_running_worker_group(worker_group_state, worker_group_status)
-        if isinstance(decision, ResizeDecision) and not self.is_leaving:
-            self.is_leaving = ask_to_leave(self.settings)
+        if isinstance(decision, ResizeDecision):
+            self.leave.ask()
         return NoopDecision()
 
 
@@ -390,7 +417,7 @@ def words_of(error: TrainingFailedError, resources: Resources) -> str:
             return _first_line(first)
         if _is_consequence(first):
             waited = re.search("timed out|timeout", str(first), re.IGNORECASE)
-            what = f"waited {WAIT_SECONDS} s for another worker" if waited else "lost the connection to another worker"
+            what = "waited too long for another worker" if waited else "lost the connection to another worker"
             return f"{who} {what}"
         return f"{who}: {type(first).__name__}: {_first_line(first)}"
     (first,) = causes_of(error)

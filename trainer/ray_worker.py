@@ -14,8 +14,10 @@ import torch.distributed as dist
 
 from trainer.checkpoint_writer import CheckpointWriter
 from trainer.config import TrainConfig, Upkeep
+from trainer.endings import LeavingError
+from trainer.order import Order
 from trainer.recorder import Recorder
-from trainer.run_store import Manifest, Phase, Run
+from trainer.run_store import Manifest
 from trainer.train_loop import train
 from trainer.workers import Workers
 
@@ -23,22 +25,6 @@ WAIT_SECONDS = 30
 """Maximum seconds that a worker waits for the others in a sum. Then at least one of them hangs."""
 JOIN_SECONDS = 60
 """Maximum seconds that a worker waits for the others to join the group."""
-
-
-class LeavingError(RuntimeError):
-    """The workers have stored a checkpoint and left, so that the training can go on with other workers."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """The settings of a training for each worker."""
-
-    config: TrainConfig
-    upkeep: Upkeep
-    run: Run
-    launch_id: str
-    threads: int
-    cpu_minutes: float
 
 
 @dataclass(frozen=True)
@@ -89,29 +75,27 @@ def _interface_of(address: str) -> str:
     raise RuntimeError(f"no network interface has the address {address}")
 
 
-def train_on_worker(arguments: dict[str, Settings]) -> dict[str, Any] | None:
-    """Train on a worker of Ray; `arguments` is `{"settings": Settings}`.
+def train_on_worker(order: Order, threads: int) -> dict[str, Any] | None:
+    """Train as ordered on a worker of Ray, with this number of threads.
 
     Returns on rank 0 how the training ended, as `phase` and `step` of its progress; None on the others.
     """
-    settings = arguments["settings"]
-    torch.set_num_threads(settings.threads)
+    config, upkeep = TrainConfig.from_dict(order.config), Upkeep(**order.upkeep)
+    run = order.open_run()
+    torch.set_num_threads(threads)
     torch.set_float32_matmul_precision("high")  # TF32 on GPUs that have it
     workers = Workers.here()
     with ExitStack() as stack:
         recorder, writer = None, None
         if workers.rank == 0:
-            recorder = Recorder(settings.run, settings.launch_id, settings.upkeep.keep_generators)
-            stack.enter_context(recorder)
-            writer = stack.enter_context(CheckpointWriter(settings.run, settings.upkeep))
+            recorder = stack.enter_context(Recorder(run, order.launch_id, upkeep.keep_generators))
+            writer = stack.enter_context(CheckpointWriter(run, upkeep))
 
         def report(manifest: Manifest, files: dict[str, bytes] | None) -> None:
             if writer and files:
                 writer.store(manifest, files)
 
-        phase: Phase = train(
-            settings.config, settings.upkeep, settings.run, report, recorder, _device(), settings.cpu_minutes
-        )
+        phase = train(config, upkeep, run, report, recorder, _device(), order.cpu_minutes)
         if writer:
             writer.flush()
         if phase == "restarting":

@@ -24,9 +24,9 @@ from typing import IO, Any, Self
 from tqdm import tqdm
 
 from trainer.cluster import Resources, address_of_cluster
-from trainer.config import Upkeep
-from trainer.driver import Order
+from trainer.config import TrainConfig, Upkeep
 from trainer.lease import Lease, LeaseLostError
+from trainer.order import Order
 from trainer.processes import kill_descendants
 from trainer.run_store import GENERATOR_FILE, EpochSummary, Phase, Progress, Run, RunStoreError, checkpoint_name
 
@@ -128,7 +128,10 @@ class Ending:
 class Training:
     """A training, from the first driver to the end."""
 
-    def __init__(self, run: Run, order: Order, lease: Lease, driver: Driver) -> None:
+    def __init__(
+        self, run: Run, config: TrainConfig, upkeep: Upkeep, order: Order, lease: Lease, driver: Driver
+    ) -> None:
+        self.config, self.upkeep = config, upkeep
         self.run, self.order, self.lease, self.driver, self.events = run, order, lease, driver, driver.events
         self.total_steps, self.cpu_minutes = 0, order.cpu_minutes
         self.signals: list[int] = []
@@ -165,7 +168,7 @@ class Training:
     def train(self, step: int, total_steps: int, workers: int) -> int:
         """Train to the end, from a step; show progress and obey signals. Return the exit status."""
         self.total_steps = total_steps
-        config = self.order.config
+        config = self.config
         self.starting = Progress(
             launch_id=self.order.launch_id,
             step=step,
@@ -283,7 +286,7 @@ class Training:
                 self.run.write_progress(replace(base, phase=phase, message=message, heartbeat=time.time()))
             for epoch in self.run.epochs():
                 if epoch > self.shown:
-                    for line in epoch_lines(self.run, epoch, self.order.config.epochs, self.order.upkeep):
+                    for line in epoch_lines(self.run, epoch, self.config.epochs, self.upkeep):
                         bar.write(line, file=sys.stdout)
                     self.shown = epoch
         except (RunStoreError, LeaseLostError):
