@@ -33,6 +33,7 @@ class Network:
         self.environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
         self.environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
         self.environment |= {"OMP_WAIT_POLICY": "PASSIVE", "RAY_USAGE_STATS_ENABLED": "0", "HOME": str(folder)}
+        self.environment |= {"DIGITFORGE_FAULTS": str(folder), "PYTHONPATH": str(chaos.ROOT / "tests" / "injector")}
         self.environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
         self.nodes: dict[int, subprocess.Popen[bytes]] = {}
 
@@ -200,10 +201,13 @@ def test_a_slow_network_only_slows_a_training_down(network: Network, undisturbed
 def test_a_node_that_joins_makes_one_worker_two(network: Network, undisturbed: Run, tmp_path: Path) -> None:
     network.nodes.pop(2).send_signal(signal.SIGTERM)
     time.sleep(5)
+    (network.folder / "0-40-wait").touch()
     process, run = train(network, tmp_path, "1:2")
     wait_for_step(process, run, 40)
     assert run.read_progress().world_size == 1
     network.start_ray(2)
+    time.sleep(20)  # Ray Train looks for new nodes every 15 s
+    (network.folder / "40.go").touch()
     output, _ = process.communicate(timeout=600)
     assert process.returncode == 0, output
     assert "2 worker(s) train again" in output

@@ -6,10 +6,15 @@ import importlib
 import io
 import json
 import math
+import os
+import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
+
+if __name__ == "__main__":  # the imports below take seconds; Ctrl-C ends them without a traceback
+    signal.signal(signal.SIGINT, lambda number, frame: os._exit(130))
 
 import tyro
 
@@ -133,4 +138,5 @@ def train(command: Command) -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     run(main)
