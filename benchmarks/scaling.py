@@ -6,6 +6,7 @@ All variants train the same recipe with one thread per process, and are measured
 warm-up, and before the only checkpoint, whose cost is what the steps after the window take longer.
 """
 
+import itertools
 import json
 import os
 import shlex
@@ -14,7 +15,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -40,14 +42,15 @@ from trainer.run_store import Curve, Manifest, Progress, Run, open_store
 from trainer.workers import Workers
 
 CHILD = Path(__file__).with_name("train_steps.py")
+RECIPE = "forge"
 WARM_UP = 50
 """Steps before the measured ones."""
-AFTER = 40
+AFTER = 20
 """Steps after the measured ones and their checkpoint."""
 WATCH_SECONDS = 0.5
 """Seconds between two looks at the processor time of a variant's processes."""
 VARIANTS = ("one process", "two independent", "two, gloo", "two, torchrun", "two, Ray Train")
-SWEEP = (4, 8, 16, 32, 64, 128, 256)
+SWEEP = (4, 8, 16, 32, 64, 128)
 """Batch sizes of one process whose step times the model is fitted to."""
 SWEEP_STEPS, SWEEP_WARM_UP = 40, 10
 SUM_NUMBERS = (1, 1024, 16_384, 131_072, 524_288, 2_097_152)
@@ -58,16 +61,15 @@ REPEATS = 20
 """How often each single action is timed."""
 
 
-def variants(recipe: str, folder: Path, steps: int) -> dict[str, "Trainings"]:
+def variants(folder: Path, steps: int) -> dict[str, "Trainings"]:
     """Return the trainings of each of `VARIANTS`. Each run is in its own folder of `folder`."""
     total = str(WARM_UP + steps + AFTER)
     every = ["--checkpoint-every", str(WARM_UP + steps)]
-    child = [str(CHILD), recipe, total]
-
+    child = [str(CHILD), RECIPE, total]
     plain, one, other, gloo, torchrun, ray = (
         str(folder / name) for name in ("plain", "one", "other", "gloo", "torchrun", "ray")
     )
-    launch = ["-m", "trainer", recipe, "--workers", "2", "--runs", ray, "--name", "run", "--epochs", "1"]
+    launch = ["-m", "trainer", RECIPE, "--workers", "2", "--runs", ray, "--name", "run", "--epochs", "1"]
     launch += ["--steps-per-epoch", total, "--metrics-every", "0", *every]
     elastic = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     trainings = (
@@ -126,7 +128,9 @@ def watch(trainings: Trainings) -> Watch:
             for process in processes:
                 process.terminate()  # a launcher of Ray ends Ray
             for process in processes:
-                process.wait(60)
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(60)
+                process.kill()
         if any(process.returncode for process in processes):
             output.seek(0)
             raise RuntimeError(f"{shlex.join(trainings.arguments[0])} failed:\n{output.read()}")
@@ -199,13 +203,13 @@ def step_ends(durations: NDArray[np.float64], progress: list[Progress]) -> NDArr
     return elapsed + statistics.median(at.heartbeat - elapsed[at.step - 1] for at in known)
 
 
-def sweep(recipe: str) -> list[dict[str, float]]:
-    """Return the mean step time of one process for each batch size."""
+def sweep() -> list[dict[str, float]]:
+    """Return the median step time of one process for each batch size."""
     found = []
     for batch_size in SWEEP:
         with tempfile.TemporaryDirectory() as folder:
             total = str(SWEEP_WARM_UP + SWEEP_STEPS)
-            watch(Trainings([[str(CHILD), recipe, total, folder, "--batch-size", str(batch_size)]], [folder]))
+            watch(Trainings([[str(CHILD), RECIPE, total, folder, "--batch-size", str(batch_size)]], [folder]))
             speeds = open_store(folder).run("run").read_losses(1)["images_per_second"]
         seconds = batch_size / np.array(speeds[SWEEP_WARM_UP:], dtype=float)
         found.append({"batch": batch_size, "seconds": float(np.median(seconds))})
@@ -245,12 +249,12 @@ def sums() -> list[dict[str, float]]:
     return found
 
 
-def draw_times(recipe: str) -> list[dict[str, float]]:
+def draw_times() -> list[dict[str, float]]:
     """Return the time that one of many workers needs for the draws of a step, for each size of the whole batch.
 
     It has 8 rows of the batch, so nearly all of the time goes into what it draws for the others.
     """
-    config, found = RECIPES[recipe].config, []
+    config, found = RECIPES[RECIPE].config, []
     dataset = load_images(config)
     for batch_size in DRAW_BATCHES:
         sized = replace(config, batch_size=batch_size)
@@ -266,10 +270,10 @@ def draw_times(recipe: str) -> list[dict[str, float]]:
     return found
 
 
-def costs(recipe: str) -> dict[str, float]:
+def costs() -> dict[str, float]:
     """Return the seconds that one process with one thread needs for each action beside the steps."""
     taken: list[tuple[Manifest, dict[str, bytes]]] = []
-    config = replace(RECIPES[recipe].config, epochs=1, steps_per_epoch=250)
+    config = replace(RECIPES[RECIPE].config, epochs=1, steps_per_epoch=250)
     dataset, device = load_images(config), torch.device("cpu")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -284,6 +288,7 @@ def costs(recipe: str) -> dict[str, float]:
         [(manifest, files)] = taken
         s = state.new_state(few, 2, device)
         state.load_checkpoint_files(s, files)
+        counter = itertools.count(manifest.step)
         curve: Curve = {"step": list(range(250))}
         curve |= {name: [0.5] * 250 for name in (*state.CURVE, "images_per_second")}
 
@@ -303,8 +308,8 @@ def costs(recipe: str) -> dict[str, float]:
             "optimizers": timed(optimize),
             "weights_digest": timed(lambda: state.weights_digest(s)),
             "checkpoint_files": timed(lambda: state.checkpoint_files(s, generator())),
-            "checkpoint_store": timed(lambda: run.publish_checkpoint(manifest, files)),
-            "progress_write": timed(lambda: run.write_progress(run.read_progress())),
+            "checkpoint_store": timed(lambda: run.publish_checkpoint(replace(manifest, step=next(counter)), files)),
+            "progress_write": timed(lambda: run.write_progress(Progress())),
             "curve_write": timed(lambda: run.write_losses(1, curve)),
             "sample_grid": timed(lambda: sampling.sample_grid(s.G_ema, config.model)),
         }
@@ -316,9 +321,9 @@ def costs(recipe: str) -> dict[str, float]:
     return found
 
 
-def payloads(recipe: str) -> dict[str, float]:
+def payloads() -> dict[str, float]:
     """Return the bytes of the gradients of D and of G, and the bytes that each image of the whole batch adds."""
-    s = state.new_state(RECIPES[recipe].config, 1, torch.device("cpu"))
+    s = state.new_state(RECIPES[RECIPE].config, 1, torch.device("cpu"))
     d_bytes, g_bytes = (
         sum(parameter.numel() * parameter.element_size() for parameter in network.parameters())
         for network in (s.D, s.G)
@@ -326,24 +331,20 @@ def payloads(recipe: str) -> dict[str, float]:
     return {"d_bytes": d_bytes, "g_bytes": g_bytes, "bytes_per_image": 8.0}  # logits of a real image and of a fake
 
 
-def run_rounds(recipe: str, names: Sequence[str], rounds: int, steps: int) -> list[dict[str, dict[str, Any]]]:
-    """Measure the variants of these names `rounds` times, in alternating order."""
-    found = []
-    for number in range(rounds):
-        results = {}
-        with tempfile.TemporaryDirectory() as folder:
-            trainings = variants(recipe, Path(folder), steps)
-            for name in names if number % 2 == 0 else names[::-1]:
-                results[name] = measured(trainings[name], steps)
-                speed, cpu = results[name]["images_per_second"], 1e3 * results[name]["cpu_seconds_per_image"]
-                first = results[name]["first_step"]
-                print(
-                    f"round {number + 1}, {name}: {speed:.0f} images/s, {cpu:.2f} CPU-ms per image, "
-                    f"first step after {first:.1f} s",
-                    flush=True,
-                )
-        found.append({name: results[name] for name in names})
-    return found
+def run_round(number: int, steps: int) -> dict[str, dict[str, Any]]:
+    """Measure each variant once. Every other round goes through them in the opposite order."""
+    results = {}
+    with tempfile.TemporaryDirectory() as folder:
+        trainings = variants(Path(folder), steps)
+        for name in VARIANTS if number % 2 == 0 else VARIANTS[::-1]:
+            results[name] = result = measured(trainings[name], steps)
+            print(
+                f"round {number + 1}, {name}: {result['images_per_second']:.0f} images/s, "
+                f"{1e3 * result['cpu_seconds_per_image']:.2f} CPU-ms per image, "
+                f"first step after {result['first_step']:.1f} s",
+                flush=True,
+            )
+    return {name: results[name] for name in VARIANTS}
 
 
 def summary(result: dict[str, Any]) -> dict[str, float]:
@@ -351,18 +352,10 @@ def summary(result: dict[str, Any]) -> dict[str, float]:
     return {name: round(float(value), 6) for name, value in result.items() if name != "step_seconds"}
 
 
-def noise(runs: list[list[list[float]]]) -> list[float]:
-    """Return all step times of runs, each divided by the mean of its run."""
-    steps = [np.array(one) / np.mean(one) for run in runs for one in run]
+def noise(runs: list[list[float]]) -> list[float]:
+    """Return all step times of runs, each divided by the median of its run; ascending."""
+    steps = [np.array(run) / np.median(run) for run in runs]
     return sorted(round(float(value), 4) for value in np.concatenate(steps))
-
-
-def write(folder: Path, record: dict[str, Any]) -> None:
-    """Write docs/scaling.json, and the tables in docs/scaling.md if the folder has it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "scaling.json").write_text(json.dumps(record, indent=1) + "\n")
-    if (folder / "scaling.md").exists():
-        scaling_model.write_tables(folder / "scaling.md", scaling_model.tables(record))
 
 
 def main(arguments: list[str]) -> int:
@@ -372,25 +365,34 @@ def main(arguments: list[str]) -> int:
     parser.add_argument(
         "--steps", type=int, default=200, help=f"steps of a measurement, after {WARM_UP} of warm-up (default: 200)"
     )
-    parser.add_argument("--recipe", choices=tuple(RECIPES), default="forge", metavar="NAME", help="default: forge")
     parser.add_argument("--out", type=Path, default=ROOT / "docs", help="folder to write to (default: docs)")
     options = parser.parse_args(arguments)
     if min(options.rounds, options.steps) < 1:
         parser.error("--rounds and --steps must be at least 1")
-    command = shlex.join(["python", "-m", "benchmarks.scaling", *arguments])
+    # The load tells what else ran on the machine.
+    record: dict[str, Any] = {
+        "command": shlex.join(["python", "-m", "benchmarks.scaling", *arguments]),
+        "machine": timed_runs.machine() | {"load": round(os.getloadavg()[1], 1)},
+        "batch_size": RECIPES[RECIPE].config.batch_size,
+        "payloads": payloads(),
+        "steps_after_checkpoint": AFTER,
+        "rounds": [],
+    }
+    step_seconds = []
     try:
-        record = {"command": command, "machine": timed_runs.machine(), "recipe": options.recipe}
-        record |= {"batch_size": RECIPES[options.recipe].config.batch_size, "payloads": payloads(options.recipe)}
-        record |= {"costs": costs(options.recipe), "sums": sums(), "draws": draw_times(options.recipe)}
-        record["sweep"] = sweep(options.recipe)
-        rounds = run_rounds(options.recipe, VARIANTS, options.rounds, options.steps)
-        record["noise"] = noise([each["one process"]["step_seconds"] for each in rounds])
-        record["rounds"] = [{name: summary(result) for name, result in each.items()} for each in rounds]
+        record |= {"costs": costs(), "sums": sums(), "draws": draw_times()}
+        record["sweep"] = sweep()
+        for number in range(options.rounds):
+            results = run_round(number, options.steps)
+            step_seconds += results["one process"]["step_seconds"]
+            record["noise"] = noise(step_seconds)
+            record["rounds"].append({name: summary(result) for name, result in results.items()})
+            # After each round: a long benchmark may be interrupted.
+            options.out.mkdir(parents=True, exist_ok=True)
+            (options.out / "scaling.json").write_text(json.dumps(record, indent=1) + "\n")
     except (RuntimeError, ValueError) as error:
         return parser.fail(str(error))
-    write(options.out, record)
-    print(scaling_model.tables(record)["measured"])
-    return 0
+    return scaling_model.main(["--folder", str(options.out)])
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """`python -m benchmarks.scaling_model`: from docs/scaling.json, how long a step takes on thousands of workers.
 
 A model of the time of a step is fitted to what `benchmarks.scaling` measured, and checked by a simulation of every
-worker and every message. The command rewrites the tables in docs/scaling.md and measures nothing.
+worker and every message. The command rewrites the tables in docs/scaling.md, prints them, and measures nothing.
 
 The terms of a step of W workers on a batch of B images:
 
@@ -69,7 +69,7 @@ class Costs:
     bytes_per_image: float
     """Bytes that each image of the whole batch adds to the sum of D's update."""
     noise: Floats
-    """Step times (N,) of a process, divided by their mean; ascending."""
+    """Step times (N,) of a process, divided by their median; ascending."""
 
     def work(self, workers: int, batch: int) -> float:
         """Return the seconds in which a worker without noise does its part of a step, without the sums."""
@@ -249,8 +249,9 @@ def measured_table(record: dict[str, Any]) -> str:
     titles = ["trainings", "images/s", "ratio", "CPU-ms per image", "first step after, s", "CPU-s until then"]
     machine = record["machine"]
     where = f"{machine['processor']}, {machine['cpus']} CPUs, PyTorch {machine['torch']}, {machine['date']}"
+    where += f", load average {machine['load']} before"
     count = "one round" if len(rounds) == 1 else f"{len(rounds)} rounds: medians, with the range"
-    head = f"`{record['command']}`, recipe `{record['recipe']}`, {where}. {count[0].upper()}{count[1:]}."
+    head = f"`{record['command']}`, recipe `forge`, {where}. {count[0].upper()}{count[1:]}."
     return f"{head}\n\n{_table(titles, rows)}"
 
 
@@ -266,14 +267,18 @@ ACTIONS = {
 
 
 def costs_table(record: dict[str, Any]) -> str:
-    """Return the table of what single actions cost, alone and as the training feels a checkpoint."""
-    rows = [
+    """Return two tables: what single actions take, and how much longer steps are after a checkpoint."""
+    actions = [
         [title, f"{1e3 * record['costs'][name]:,.1f}"] for name, title in ACTIONS.items() if name in record["costs"]
     ]
+    felt = []
     for name in record["rounds"][0]:
-        pauses = [1e3 * one[name]["checkpoint_pause"] for one in record["rounds"]]
-        rows.append([f"longer step after a checkpoint: {name}", _spread(pauses, "{:.0f}")])
-    return _table(["action", "ms"], rows)
+        columns = (
+            [1e3 * one[name][column] for one in record["rounds"]] for column in ("checkpoint_pause", "checkpoint_cost")
+        )
+        felt.append([name, *(_spread(column, "{:.0f}") for column in columns)])
+    after = f"the {record['steps_after_checkpoint']} steps after it, ms longer"
+    return f"{_table(['action', 'ms'], actions)}\n\n{_table(['checkpoint of', 'next step, ms longer', after], felt)}"
 
 
 def fit_table(record: dict[str, Any]) -> str:
@@ -321,6 +326,12 @@ def two_workers(record: dict[str, Any]) -> tuple[float, float]:
     return statistics.median(seen), (sum(found.values()) - sums) * contention + sums
 
 
+def scene(record: dict[str, Any]) -> tuple[Costs, tuple[Link, ...]]:
+    """Return the costs of a step, and the links to compare: that of this machine, and the assumed ones."""
+    costs, shared = fit(record)
+    return costs, (shared, ETHERNET, FAST)
+
+
 BATCHES = (64, 512, 4096, 32_768)
 ACCELERATION = 50
 """Assumed speed of an accelerator at the work on images, as a multiple of one core."""
@@ -334,11 +345,12 @@ def sizes(link: Link, batch: int) -> list[int]:
     return [workers for workers in SIZES if workers <= min(link.max_workers, batch // MIN_IMAGES)]
 
 
-def dominance_table(costs: Costs, links: Sequence[Link]) -> str:
+def dominance_table(record: dict[str, Any]) -> str:
     """Return which term of a step is the longest, from which number of workers on, for each link and batch.
 
     The last rows are for workers that are `ACCELERATION` times as fast at the work on images, on the last link.
     """
+    costs, links = scene(record)
     rows = []
     fast = replace(costs, image=costs.image / ACCELERATION)
     cases = [(costs, link, link.title) for link in links]
@@ -361,16 +373,17 @@ def dominance_table(costs: Costs, links: Sequence[Link]) -> str:
     return _table(["link", "batch", "longest term", "workers up to which images are half of the step"], rows)
 
 
-def speed_table(costs: Costs, links: Sequence[Link], base: int) -> str:
+def speed_table(record: dict[str, Any]) -> str:
     """Return the images per second over those of one process, and the efficiency, for each link and batch."""
-    alone, rows = costs.work(1, base) / base, []
+    (costs, links), base, rows = scene(record), record["batch_size"], []
     shown = (2, 8, 16, 64, 256, 1024, 4096)
     for link in links:
+        alone = base / step_seconds(costs, link, 1, base)
         for batch in BATCHES:
             cells = []
             for workers in shown:
                 if workers in sizes(link, batch):
-                    gain = alone * batch / step_seconds(costs, link, workers, batch)
+                    gain = batch / step_seconds(costs, link, workers, batch) / alone
                     cells.append(
                         f"{gain:,.1f} ({gain / workers:.0%})" if gain < 100 else f"{gain:,.0f} ({gain / workers:.0%})"
                     )
@@ -384,8 +397,9 @@ CASES = ((64, 16), (512, 64), (4096, 512), (32_768, 4096))
 """(batch, workers) for which changes are compared."""
 
 
-def changes_table(costs: Costs, inside: Link, links: Sequence[Link]) -> str:
+def changes_table(record: dict[str, Any]) -> str:
     """Return the time of a step as it is, and by how much each change shortens it."""
+    costs, (inside, *links) = scene(record)
     own_rows = replace(costs, draw=0.0)
     half = replace(costs, d_bytes=costs.d_bytes / 2, g_bytes=costs.g_bytes / 2)
     by_hosts = hierarchical(inside)
@@ -409,8 +423,9 @@ def changes_table(costs: Costs, inside: Link, links: Sequence[Link]) -> str:
     return _table([*titles, "all but hosts", "images then"], rows)
 
 
-def simulation_table(costs: Costs, links: Sequence[Link]) -> str:
+def simulation_table(record: dict[str, Any]) -> str:
     """Return the simulated time of a step against that of the model, and the largest difference."""
+    costs, (_, *links) = scene(record)
     rows, worst = [], 0.0
     for link in links:
         for batch, workers in CASES:
@@ -461,20 +476,17 @@ def failures_table(record: dict[str, Any]) -> str:
     )
 
 
-def tables(record: dict[str, Any]) -> dict[str, str]:
-    """Return the tables of docs/scaling.md by name."""
-    costs, shared = fit(record)
-    links = (shared, ETHERNET, FAST)
-    return {
-        "measured": measured_table(record),
-        "costs": costs_table(record),
-        "fit": fit_table(record),
-        "dominance": dominance_table(costs, links),
-        "speed": speed_table(costs, links, record["batch_size"]),
-        "changes": changes_table(costs, shared, links[1:]),
-        "simulation": simulation_table(costs, links[1:]),
-        "failures": failures_table(record),
-    }
+TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
+    "measured": measured_table,
+    "costs": costs_table,
+    "fit": fit_table,
+    "dominance": dominance_table,
+    "speed": speed_table,
+    "changes": changes_table,
+    "simulation": simulation_table,
+    "failures": failures_table,
+}
+"""The tables of docs/scaling.md by name."""
 
 
 def write_tables(document: Path, contents: dict[str, str]) -> None:
@@ -496,10 +508,12 @@ def main(arguments: list[str]) -> int:
     parser = Parser(prog="python -m benchmarks.scaling_model", description=__doc__.splitlines()[0])
     parser.add_argument("--folder", type=Path, default=ROOT / "docs", help="folder of both files (default: docs)")
     options = parser.parse_args(arguments)
+    document = options.folder / "scaling.md"
     try:
         record = json.loads((options.folder / "scaling.json").read_text())
-        found = tables(record)
-        write_tables(options.folder / "scaling.md", found)
+        found = {name: table(record) for name, table in TABLES.items()}
+        if document.exists():
+            write_tables(document, found)
     except (OSError, ValueError) as error:
         return parser.fail(str(error))
     for name, content in found.items():

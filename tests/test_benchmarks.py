@@ -200,8 +200,7 @@ def record_of(costs: Costs, link: Link) -> dict[str, Any]:
     two = 64 / scaling_model.step_seconds(costs, link, 2, 64)
     return {
         "command": "a command",
-        "machine": {"processor": "a processor", "cpus": 2, "torch": "2", "date": "2026-11-28"},
-        "recipe": "forge",
+        "machine": {"processor": "a processor", "cpus": 2, "torch": "2", "date": "2026-11-28", "load": 0.1},
         "batch_size": 64,
         "payloads": {name: getattr(costs, name) for name in ("d_bytes", "g_bytes", "bytes_per_image")},
         "costs": {"optimizers": 1e-3, "progress_write": 1e-3},
@@ -209,6 +208,7 @@ def record_of(costs: Costs, link: Link) -> dict[str, Any]:
         "draws": [{"batch": n, "seconds": 1e-4 + costs.draw * n} for n in (64, 1024)],
         "sweep": [{"batch": n, "seconds": costs.work(1, n)} for n in (4, 16, 64, 256)],
         "noise": list(costs.noise),
+        "steps_after_checkpoint": 20,
         "rounds": [{name: result(two if "," in name else speed) for name in scaling.VARIANTS}],
     }
 
@@ -259,7 +259,7 @@ def test_steps_get_their_times_from_durations_and_progress() -> None:
 def test_one_process_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("WARM_UP", "AFTER"):
         monkeypatch.setattr(scaling, name, 10)
-    trainings = scaling.variants("forge", tmp_path, steps=40)["one process"]
+    trainings = scaling.variants(tmp_path, steps=40)["one process"]
     result = scaling.measured(trainings, steps=40)
     assert len(result["step_seconds"][0]) == 40
     assert result["images_per_second"] == pytest.approx(64 * 40 / sum(result["step_seconds"][0]))
