@@ -57,7 +57,7 @@ SUM_NUMBERS = (1, 1024, 16_384, 131_072, 524_288, 2_097_152)
 """Numbers (float32) of the sums between two workers whose times the model is fitted to."""
 DRAW_BATCHES = (64, 1024, 16_384)
 """Sizes of the whole batch that one of many workers draws."""
-REPEATS = 20
+REPEATS = 10
 """How often each single action is timed."""
 
 
@@ -217,14 +217,13 @@ def sweep() -> list[dict[str, float]]:
 
 
 def timed(action: Callable[[], object]) -> float:
-    """Return the median time of an action in seconds, after a first call that does not count."""
-    action()
+    """Return the shortest time of an action in seconds: other work on the machine makes the others longer."""
     times = []
     for _ in range(REPEATS):
         start = time.perf_counter()
         action()
         times.append(time.perf_counter() - start)
-    return statistics.median(times)
+    return min(times)
 
 
 def _sum_on_worker(rank: int, folder: str) -> None:
@@ -314,9 +313,7 @@ def costs() -> dict[str, float]:
             "sample_grid": timed(lambda: sampling.sample_grid(s.G_ema, config.model)),
         }
         if judge := EpochJudge.of(config.model, dataset, device):
-            start = time.perf_counter()
-            judge.score(s.G_ema)
-            found["epoch_scores"] = time.perf_counter() - start
+            found["epoch_scores"] = timed(lambda: judge.score(s.G_ema))
     torch.set_num_threads(threads)
     return found
 
@@ -371,7 +368,7 @@ def main(arguments: list[str]) -> int:
         parser.error("--rounds and --steps must be at least 1")
     # The load tells what else ran on the machine.
     record: dict[str, Any] = {
-        "command": shlex.join(["python", "-m", "benchmarks.scaling", *arguments]),
+        "command": f"python -m benchmarks.scaling --rounds {options.rounds} --steps {options.steps}",
         "machine": timed_runs.machine() | {"load": round(os.getloadavg()[1], 1)},
         "batch_size": RECIPES[RECIPE].config.batch_size,
         "payloads": payloads(),

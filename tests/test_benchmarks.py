@@ -1,5 +1,6 @@
 """The benchmarks: what they count, choose and write. Their trainings are the trainer's own."""
 
+import json
 import math
 import subprocess
 from dataclasses import replace
@@ -213,6 +214,13 @@ def record_of(costs: Costs, link: Link) -> dict[str, Any]:
     }
 
 
+def test_figures_from_a_machine_in_use_say_so() -> None:
+    record = record_of(STEADY, LINK)
+    assert "was in use" not in scaling_model.measured_table(record)
+    record["machine"]["load"] = 3.0
+    assert "was in use" in scaling_model.measured_table(record)
+
+
 def test_the_fit_recovers_the_costs_of_a_machine() -> None:
     costs, link = scaling_model.fit(record_of(COSTS, LINK))
     for name in ("fixed", "image", "draw"):
@@ -245,6 +253,15 @@ def test_the_tables_are_written_between_their_marks(tmp_path: Path) -> None:
     assert document.read_text() == "before\n<!-- table: one -->\n\nnew \\1\n\n<!-- end -->\nafter\n"
     with pytest.raises(ValueError, match="has no table 'two'"):
         scaling_model.write_tables(document, {"two": ""})
+
+
+@pytest.mark.parametrize("name", scaling_model.TABLES)
+def test_the_tables_of_the_document_are_those_of_its_record(name: str) -> None:
+    folder = scaling.ROOT / "docs"
+    text, record = (folder / "scaling.md").read_text(), json.loads((folder / "scaling.json").read_text())
+    assert f"<!-- table: {name} -->" in text
+    if name != "simulation":  # takes half a minute
+        assert scaling_model.TABLES[name](record) in text
 
 
 def test_steps_get_their_times_from_durations_and_progress() -> None:
