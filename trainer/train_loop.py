@@ -41,11 +41,11 @@ def train(
     request to stop, or when the workers have used `cpu_minutes` of processor time, summed over all launches.
     Raises `NotFiniteError` on all workers if a loss is not finite.
     """
-    workers = Workers.here()
+    workers = Workers.here().sharing_memory(device)
     dataset = load_images(config)
     steps_per_epoch, total_steps = plan(config, len(dataset.images))
     draws = Draws(config, dataset, device, workers)
-    s = state.new_state(config, steps_per_epoch, device)
+    s = state.new_state(config, steps_per_epoch, device, workers)
     resume(s, run, workers)
     judge = EpochJudge.of(config.model, dataset, device) if upkeep.metrics_every else None
     generator_file = partial(state.generator_file, s, config, run.name, dataset, workers.count)
@@ -69,17 +69,21 @@ def train(
         numbers: dict[str, Tensor] = {}
         for phase in steps.D_PHASES[config.d_update]:
             terms = phase(config, s.D, real, detached, s.step)
-            steps.add(numbers, steps.update(s.D, s.d_optimizer, terms, draws.d_share, workers))
+            steps.add(numbers, steps.update(s.d_optimizer, terms, draws.d_share))
 
-        # G step: raise the logits of fakes. Its all-reduce also sums the clocks of the bookkeeping.
+        # G step: raise the logits of fakes. Its update also sums the clocks of the bookkeeping over the workers, and
+        # averages BatchNorm's running statistics, weighted by the workers' shares of the batch.
         if config.g_fakes == "fresh":
             z, c = draws.g_inputs(s.step, real.c)
             fake = Batch(s.G(z, c), c)
         share_masks(s.D, draws.g_masks(s.step))
         terms = steps.g_phase(config, s.D, real, fake)
-        clocks = {"clocks": books.clocks(like=real.images)}
-        steps.add(numbers, steps.update(s.G, s.g_optimizer, terms, draws.g_share, workers, clocks))
-        steps.average_running_statistics((s.G, s.D), draws.g_share, workers)
+        statistics = steps.running_statistics((s.G, s.D)) if workers.count > 1 else {}
+        extras = {name: values * (draws.g_share.size / config.batch_size) for name, values in statistics.items()}
+        extras["clocks"] = books.clocks(like=real.images)
+        steps.add(numbers, steps.update(s.g_optimizer, terms, draws.g_share, extras))
+        for name, values in statistics.items():
+            values.copy_(numbers[name])
         if config.ema:
             state.update_ema(s, config)
         s.step += 1
