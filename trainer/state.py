@@ -9,6 +9,7 @@ import copy
 import hashlib
 import json
 from dataclasses import dataclass
+from typing import Any
 
 import safetensors.torch
 import torch
@@ -135,8 +136,11 @@ def generator_file(state: TrainState, config: TrainConfig, run: str, dataset: Da
     return generator_bytes(state.G_ema, config.model, provenance, dataset.class_names)
 
 
-def checkpoint_files(state: TrainState, generator: bytes) -> dict[str, bytes]:
-    """Return the content of a checkpoint's files, by name; `generator` is that of `generator_file`."""
+def checkpoint_files(state: TrainState, generator: bytes, record: dict[str, Any]) -> dict[str, bytes]:
+    """Return the content of a checkpoint's files, by name.
+
+    `generator` is the content of `generator_file`, and `record` that of `trainer.verification`.
+    """
     networks = _prefixed("G", state.G.state_dict()) | _prefixed("D", state.D.state_dict())
     resume: dict[str, Tensor] = {"curve": state.curve, "speed": state.speed}
     for name, optimizer in (("g_optimizer", state.g_optimizer), ("d_optimizer", state.d_optimizer)):
@@ -146,12 +150,17 @@ def checkpoint_files(state: TrainState, generator: bytes) -> dict[str, bytes]:
     return {
         GENERATOR_FILE: generator,
         NETWORKS_FILE: safetensors.torch.save(networks),
-        RESUME_FILE: safetensors.torch.save(resume, {"counters": json.dumps(counters)}),
+        RESUME_FILE: safetensors.torch.save(
+            resume, {"counters": json.dumps(counters), "verification": json.dumps(record)}
+        ),
     }
 
 
-def load_checkpoint_files(state: TrainState, files: dict[str, bytes]) -> None:
-    """Load the files of a checkpoint into a new state; raise `ValueError` if they do not fit its networks."""
+def load_checkpoint_files(state: TrainState, files: dict[str, bytes]) -> dict[str, Any]:
+    """Load the files of a checkpoint into a new state; return its record for `trainer.verification`.
+
+    The record is empty in checkpoints of earlier versions. Raises `ValueError` if the files do not fit the networks.
+    """
     generator = safetensors.torch.load(files[GENERATOR_FILE])
     networks = safetensors.torch.load(files[NETWORKS_FILE])
     resume = safetensors.torch.load(files[RESUME_FILE])
@@ -166,9 +175,11 @@ def load_checkpoint_files(state: TrainState, files: dict[str, bytes]) -> None:
         _load_curve(state, resume)
     except (RuntimeError, KeyError) as error:
         raise ValueError(f"the checkpoint does not fit this run's networks ({error})") from error
-    counters = json.loads(read_metadata(files[RESUME_FILE])["counters"])
+    metadata = read_metadata(files[RESUME_FILE])
+    counters, record = json.loads(metadata["counters"]), json.loads(metadata.get("verification", "{}"))
     for name in COUNTERS:
         setattr(state, name, counters.get(name, 0))  # earlier versions did not store all of them
+    return dict(record)
 
 
 def _load_curve(state: TrainState, resume: dict[str, Tensor]) -> None:

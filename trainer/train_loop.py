@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from models.dropout import share_masks
-from trainer import state, steps
+from trainer import state, steps, verification
 from trainer.bookkeeping import Bookkeeper
 from trainer.config import TrainConfig, Upkeep
 from trainer.draws import Batch, Draws, load_images
@@ -46,7 +46,8 @@ def train(
     steps_per_epoch, total_steps = plan(config, len(dataset.images))
     draws = Draws(config, dataset, device, workers)
     s = state.new_state(config, steps_per_epoch, device, workers)
-    resume(s, run, workers)
+    record = partial(next_step, config, s, draws, total_steps)
+    resume(s, run, workers, record)
     judge = EpochJudge.of(config.model, dataset, device) if upkeep.metrics_every else None
     generator_file = partial(state.generator_file, s, config, run.name, dataset, workers.count)
     books = Bookkeeper(config, upkeep, total_steps, s, judge, recorder, generator_file, cpu_minutes)
@@ -93,7 +94,7 @@ def train(
         due = books.look(s, numbers)
         if due.checkpoint:
             workers.check_equal(state.weights_digest(s), f"the weights at step {s.step}")
-            report(*checkpoint(config, s, workers, due.scores, generator_file))
+            report(*checkpoint(config, s, workers, due.scores, generator_file, record))
             books.checkpoint_taken()
         if due.stop:
             break
@@ -119,17 +120,30 @@ def learning_rates(config: TrainConfig, step: int, total_steps: int) -> tuple[fl
     return config.g_lr * factor / (1 + config.g_decay * step), config.d_lr * factor / (1 + config.d_decay * step)
 
 
-def resume(s: state.TrainState, run: Run, workers: Workers) -> None:
+def next_step(config: TrainConfig, s: state.TrainState, draws: Draws, total_steps: int) -> verification.Record:
+    """Return what the next step will read, for `trainer.verification`."""
+    return verification.record(s, draws, learning_rates(config, s.step, total_steps), total_steps)
+
+
+def resume(s: state.TrainState, run: Run, workers: Workers, record: Callable[[], verification.Record]) -> None:
     """Load the newest intact checkpoint of a run into a new state, if there is one. All workers must call this.
 
-    Damaged checkpoints that are newer are set aside.
+    Damaged checkpoints that are newer are set aside. `record` returns what the next step will read: `ValueError` is
+    raised if it is not what the checkpoint says, and `RuntimeError` if the workers disagree.
     """
+    recorded: verification.Record = {}
     step = workers.from_rank_zero(newest_intact_step(run) if workers.rank == 0 else 0)
     if step and (found := run.checkpoint(step)):
-        state.load_checkpoint_files(
+        recorded = state.load_checkpoint_files(
             s, {name: found.read(name) for name in (GENERATOR_FILE, NETWORKS_FILE, RESUME_FILE)}
         )
-    workers.check_equal(state.weights_digest(s), f"the weights at step {s.step}")
+    own = record()
+    for part, value in own.items():
+        workers.check_equal(value, f"the {part} at step {s.step}")
+    if recorded:
+        line = verification.compare(s.step, recorded, own)
+        if workers.rank == 0:
+            print(line, flush=True)
 
 
 def newest_intact_step(run: Run) -> int:
@@ -147,6 +161,7 @@ def checkpoint(
     workers: Workers,
     scores: Mapping[str, float],
     generator_file: Callable[[], bytes],
+    record: Callable[[], verification.Record],
 ) -> tuple[Manifest, dict[str, bytes] | None]:
     """Return the manifest of a checkpoint of this state, and the content of its files (None except on rank 0)."""
     manifest = Manifest(
@@ -160,4 +175,4 @@ def checkpoint(
     )
     if workers.rank > 0:
         return manifest, None
-    return manifest, state.checkpoint_files(s, generator_file())
+    return manifest, state.checkpoint_files(s, generator_file(), record())
