@@ -101,7 +101,7 @@ class HostMemory:
                     raise ConnectionResetError
 
     def close(self) -> None:
-        """Close the connections: other workers that still wait for this one raise an error. Tensors stay usable."""
+        """Close the connections. Tensors stay usable."""
         for peer in self.peers.values():
             peer.close()
 

@@ -100,6 +100,7 @@ def train(
             break
 
     books.end(s)
+    workers.leave()
 
 
 def plan(config: TrainConfig, num_images: int) -> tuple[int, int]:

@@ -52,6 +52,11 @@ class Workers:
             return self
         return replace(self, memory=HostMemory.connect(self.rank, self.gather))
 
+    def leave(self) -> None:
+        """Disconnect from the shared memory, whose tensors stay usable. Workers that still wait get an error."""
+        if self.memory:
+            self.memory.close()
+
     def share(self, batch_size: int, group_size: int = 1) -> Share:
         """Return this worker's rows of a batch: whole groups, divided among the workers as evenly as possible."""
         groups = batch_size // group_size
