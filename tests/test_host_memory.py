@@ -14,7 +14,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import Tensor, nn
 
-from trainer import host_memory
+from trainer import flat_optimizer, host_memory
 from trainer.flat_optimizer import FlatOptimizer
 from trainer.workers import Workers
 
@@ -50,6 +50,7 @@ class Net(nn.Module):
         return torch.stack(terms).sum(0)
 
 
+@patch.object(flat_optimizer, "CHUNK_BYTES", 512)  # so that a worker updates several chunks
 def descend(workers: Workers, dtype: torch.dtype, name: str) -> list[Tensor]:
     """Take five steps; return the parameters, the optimizer's averages, and the sums of the numbers of each step."""
     net = Net(dtype)
