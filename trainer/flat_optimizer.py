@@ -14,8 +14,6 @@ from trainer.workers import Workers
 
 ALIGNMENT = 16
 """Number of elements to whose multiples each parameter is aligned: 64 bytes in float32, as PyTorch aligns tensors."""
-
-
 CHUNK_BYTES = 2**18
 """Size of the chunks in which a worker updates its part. Adam passes over its tensors several times: in chunks it is
 1.5 times as fast, because what it reads of one fits into the cache of a core."""

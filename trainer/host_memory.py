@@ -37,12 +37,13 @@ class HostMemory:
 
         `gather` returns the values of all workers, by rank.
         """
+        if sys.platform != "linux":
+            return None
         name, secret = f"\0digitforge-{secrets.token_hex(16)}", secrets.token_bytes(32)
         peers: dict[int, socket.socket] = {}
         with _socket() as listener:
-            if sys.platform == "linux":
-                listener.bind(name)
-                listener.listen(socket.SOMAXCONN)
+            listener.bind(name)
+            listener.listen(socket.SOMAXCONN)
             others = gather((name, secret))
             # An abstract name is known only on its host, so connections succeed if and only if all are on one host.
             try:
@@ -53,17 +54,17 @@ class HostMemory:
                 connected = True
             except OSError:
                 connected = False
-            if not all(gather(connected)) or sys.platform != "linux":
+            if not all(gather(connected)):
                 for peer in peers.values():
                     peer.close()
                 return None
-            listener.settimeout(WAIT_SECONDS)
-            while len(peers) < len(others) - 1:
+            while len(peers) < len(others) - 1:  # the connections of the other ranks are in the queue already
                 peer, _ = listener.accept()
+                peer.settimeout(WAIT_SECONDS)
                 hello = peer.recv(len(secret) + 4)
                 if hmac.compare_digest(hello[: len(secret)], secret):
                     peers[int.from_bytes(hello[len(secret) :])] = peer
-                else:  # a process of another user, who can see the name
+                else:  # not a worker: every process of the host can see the name
                     peer.close()
         return cls(rank, peers)
 
