@@ -77,7 +77,8 @@ class FlatOptimizer:
         size, width = len(self.values), len(self.values) + sum(sizes)
         row = self._row(width)
         torch._foreach_copy_(self.views(row[:size]), gradients)
-        torch._foreach_copy_(row[size:].split(sizes), [number.reshape(-1) for number in numbers])
+        for part, number in zip(row[size:].split(sizes), numbers, strict=True):
+            part.copy_(number.reshape(-1))
         self.workers.add(row)
         for own, chunk in zip(self.own, self.chunks, strict=True):
             own.grad = self._sum(chunk)
