@@ -234,7 +234,7 @@ def _sum_on_worker(rank: int, folder: str) -> None:
     found = []
     for numbers in SUM_NUMBERS:
         tensor = torch.zeros(numbers)
-        found.append({"bytes": 4 * numbers, "seconds": timed(partial(workers.sum, [tensor]))})
+        found.append({"bytes": 4 * numbers, "seconds": timed(partial(workers.sum, tensor))})
     if rank == 0:
         Path(folder, "sums.json").write_text(json.dumps(found))
     dist.destroy_process_group()
@@ -295,18 +295,18 @@ def costs() -> dict[str, float]:
             return state.generator_file(s, config, run.name, dataset, 1)
 
         def optimize() -> None:
-            s.g_optimizer.step()
-            s.d_optimizer.step()
+            s.g_optimizer.optimizer.step()
+            s.d_optimizer.optimizer.step()
             if config.ema:
                 state.update_ema(s, config)
 
-        for network in (s.G, s.D):
-            for parameter in network.parameters():
-                parameter.grad = torch.zeros_like(parameter)
+        for optimizer in (s.g_optimizer, s.d_optimizer):
+            for own in optimizer.own:
+                own.grad = torch.zeros_like(own)
         found = {
             "optimizers": timed(optimize),
             "weights_digest": timed(lambda: state.weights_digest(s)),
-            "checkpoint_files": timed(lambda: state.checkpoint_files(s, generator())),
+            "checkpoint_files": timed(lambda: state.checkpoint_files(s, generator(), {})),
             "checkpoint_store": timed(lambda: run.publish_checkpoint(replace(manifest, step=next(counter)), files)),
             "progress_write": timed(lambda: run.write_progress(Progress())),
             "curve_write": timed(lambda: run.write_losses(1, curve)),

@@ -205,7 +205,6 @@ def curve_of_epoch(s: state.TrainState) -> Curve:
 def epoch_summary(config: TrainConfig, s: state.TrainState) -> EpochSummary:
     """Return the summary of the epoch that has just ended: means of its curve, time and learning rates."""
     means = dict(zip(state.CURVE, s.curve.nanmean(0).tolist(), strict=True))
-    g_lr, d_lr = (optimizer.param_groups[0]["lr"] for optimizer in (s.g_optimizer, s.d_optimizer))
     return EpochSummary(
         epoch=s.step // len(s.curve),
         step=s.step,
@@ -213,7 +212,7 @@ def epoch_summary(config: TrainConfig, s: state.TrainState) -> EpochSummary:
         time=time.time(),
         seconds=s.epoch_seconds,
         images_per_second=len(s.curve) * config.batch_size / max(s.epoch_seconds, 1e-9),
-        g_lr=g_lr,
-        d_lr=d_lr,
+        g_lr=s.g_optimizer.lr,
+        d_lr=s.d_optimizer.lr,
         **means,
     )

@@ -389,7 +389,7 @@ def causes_of(error: TrainingFailedError) -> list[Exception]:
 
 def _is_consequence(error: Exception) -> bool:
     """Return whether an error only says that another worker has failed: it lost the connection, or waited."""
-    return bool(re.search(r"connection|timed out|timeout|gloo|nccl", str(error), re.IGNORECASE))
+    return bool(re.search(r"connection|timed out|timeout|gloo|nccl|^worker \d", str(error), re.IGNORECASE))
 
 
 def is_planned(error: TrainingFailedError) -> bool:
@@ -416,7 +416,7 @@ def words_of(error: TrainingFailedError, resources: Resources) -> str:
         if isinstance(first, FINAL_ERRORS):
             return _first_line(first)
         if _is_consequence(first):
-            waited = re.search("timed out|timeout", str(first), re.IGNORECASE)
+            waited = re.search("timed out|timeout|not answered", str(first), re.IGNORECASE)
             what = "waited too long for another worker" if waited else "lost the connection to another worker"
             return f"{who} {what}"
         return f"{who}: {type(first).__name__}: {_first_line(first)}"

@@ -15,14 +15,13 @@ import torch.distributed as dist
 from trainer.checkpoint_writer import CheckpointWriter
 from trainer.config import TrainConfig, Upkeep
 from trainer.endings import LeavingError
+from trainer.host_memory import WAIT_SECONDS
 from trainer.order import Order
 from trainer.recorder import Recorder
 from trainer.run_store import Manifest
 from trainer.train_loop import train
 from trainer.workers import Workers
 
-WAIT_SECONDS = 30
-"""Maximum seconds that a worker waits for the others in a sum. Then at least one of them hangs."""
 JOIN_SECONDS = 60
 """Maximum seconds that a worker waits for the others to join the group."""
 
