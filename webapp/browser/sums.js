@@ -34,7 +34,7 @@ export function address(array, k) {
 // of all planes, and `end` the address behind the last offset. Offsets are in bytes too, and there is at least one.
 export function summing(memory, channels) {
   const code = assembled(channels)
-  if (!globalThis.WebAssembly?.validate(code)) throw new Error("it has no WebAssembly with SIMD")
+  if (!WebAssembly.validate(code)) throw new Error("it has no WebAssembly with SIMD")
   return new WebAssembly.Instance(new WebAssembly.Module(code), { page: { memory } }).exports.sum
 }
 
@@ -87,7 +87,8 @@ function assembled(channels) {
   return Uint8Array.from([header, sections.map(([id, content]) => [id, sized(content)])].flat(Infinity))
 }
 
-// --- Instructions: each is made from those that calculate its operands. Places in memory count in doubles.
+// --- Instructions: each is made from those that calculate its operands. A place counts doubles from an address. A loop
+// runs at least once.
 
 const [I32, PAIR, END, SIMD] = [0x7f, 0x7b, 0x0b, 0xfd]
 const get = (local) => [0x20, number(local)]
