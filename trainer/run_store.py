@@ -184,7 +184,7 @@ class Progress(Record):
 
     phase: Phase = "starting"
     message: str = ""
-    """Why the run failed."""
+    """Why the run failed or starts again; while it trains, what was verified when it was resumed."""
     launch_id: str = ""
     """ID of the launch that writes this."""
     step: int = 0

@@ -140,6 +140,8 @@ class Training:
         self.state: Phase = "starting"
         self.note = ""
         """Why the workers start again."""
+        self.told = ""
+        """The last message of the workers that was printed."""
         self.logs = ""
         """Folder of Ray's logs."""
         self.deaths, self.furthest_step = 0, -1
@@ -291,6 +293,10 @@ class Training:
                     self.shown = epoch
         except (RunStoreError, LeaseLostError):
             return  # the storage may be slow; the next read may succeed
+        is_training = progress.launch_id == self.order.launch_id and progress.phase == "training"
+        if is_training and progress.message and progress.message != self.told:
+            self.told = progress.message
+            bar.write(_sentence(self.told), file=sys.stdout)
         sys.stdout.flush()
         if progress.launch_id == self.order.launch_id:
             bar.set_description(f"{progress.phase} {self.run.name}", refresh=False)

@@ -7,6 +7,7 @@ updates sum over images and workers. The bookkeeping (`trainer.bookkeeping`) doe
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -48,7 +49,9 @@ def train(
     draws = Draws(config, dataset, device, workers)
     s = state.new_state(config, steps_per_epoch, device, workers)
     record = partial(next_step, config, s, draws, total_steps)
-    resume(s, run, workers, record)
+    resumed = resume(s, run, workers, record)
+    if recorder:
+        recorder.progress = replace(recorder.progress, message=resumed)
     judge = EpochJudge.of(config.model, dataset, device) if upkeep.metrics_every else None
     generator_file = partial(state.generator_file, s, config, run.name, dataset, workers.count)
     books = Bookkeeper(config, upkeep, total_steps, s, judge, recorder, generator_file, cpu_minutes)
@@ -129,11 +132,12 @@ def next_step(config: TrainConfig, s: state.TrainState, draws: Draws, total_step
     return verification.record(s, draws, learning_rates(config, s.step, total_steps), total_steps)
 
 
-def resume(s: state.TrainState, run: Run, workers: Workers, record: Callable[[], verification.Record]) -> None:
+def resume(s: state.TrainState, run: Run, workers: Workers, record: Callable[[], verification.Record]) -> str:
     """Load the newest intact checkpoint of a run into a new state, if there is one. All workers must call this.
 
-    Damaged checkpoints that are newer are set aside. `record` returns what the next step will read: `ValueError` is
-    raised if it is not what the checkpoint says, and `RuntimeError` if the workers disagree.
+    Returns what was verified, in one line. Damaged checkpoints that are newer are set aside. `record` returns what the
+    next step will read: `ValueError` is raised if it is not what the checkpoint says, and `RuntimeError` if the workers
+    disagree.
     """
     recorded: verification.Record = {}
     step = workers.from_rank_zero(newest_intact_step(run) if workers.rank == 0 else 0)
@@ -144,10 +148,10 @@ def resume(s: state.TrainState, run: Run, workers: Workers, record: Callable[[],
     own = record()
     for part, value in own.items():
         workers.check_equal(value, f"the {part} at step {s.step}")
-    if recorded:
-        line = verification.compare(s.step, recorded, own)
-        if workers.rank == 0:
-            print(line, flush=True)
+    line = verification.compare(s.step, recorded, own) if recorded else ""
+    if line and workers.rank == 0:
+        print(line, flush=True)
+    return line
 
 
 def newest_intact_step(run: Run) -> int:
