@@ -18,6 +18,7 @@ It does not import PyTorch, which takes a second or two.
 
 import json
 import os
+import signal
 import sys
 import threading
 import time
@@ -46,6 +47,7 @@ class Events:
 def main() -> int:
     """Train as ordered on the standard input; return the exit status."""
     adopt_orphans()
+    _leave_signals_to_launcher()
     # Libraries print to the standard output. Events have a copy of it; all else goes to the standard error.
     events = Events(os.fdopen(os.dup(sys.stdout.fileno()), "w"))
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
@@ -57,6 +59,7 @@ def main() -> int:
     order = Order.from_json(line)
     try:
         resources = connect(order.max_workers, order.workers)
+        _leave_signals_to_launcher()  # again, because Ray has set a handler
         events.send("ready", resources=asdict(resources), logs=ray_train.logs_of_ray())
         if not sys.stdin.readline():
             return 0
@@ -68,6 +71,13 @@ def main() -> int:
         ray_train.disconnect()
         kill_descendants()
     return 0
+
+
+def _leave_signals_to_launcher() -> None:
+    """Ignore SIGTERM and SIGINT: whoever stops a job sends them to all of its processes."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # Not SIG_IGN, which the processes of Ray would inherit.
+        signal.signal(number, lambda number, frame: None)
 
 
 def _end_with_launcher() -> None:
