@@ -197,7 +197,7 @@ def test_a_generator_that_is_too_large_is_drawn_by_the_server(page: Page, tmp_pa
     expected = frames(loaded, GenerateView(digits=(3,), count=2, seed=77))
     asked: list[str] = []
     with serve(tmp_path) as site:
-        page.goto(f"{site}/?run=large&digits=3&count=2&seed=5")
+        page.goto(f"{site}/?run=runs/large&digits=3&count=2&seed=5")
         settle(page)
         page.on("request", lambda request: asked.append(request.url))
         page.get_by_label("Seed", exact=True).fill("77")
