@@ -295,14 +295,12 @@ def costs() -> dict[str, float]:
             return state.generator_file(s, config, run.name, dataset, 1)
 
         def optimize() -> None:
-            s.g_optimizer.optimizer.step()
-            s.d_optimizer.optimizer.step()
+            for each, gradients in zip((s.g_optimizer, s.d_optimizer), zeros, strict=True):
+                each.update(each.own, gradients, each.own_moments, each.steps, each.lr)
             if config.ema:
                 state.update_ema(s, config)
 
-        for optimizer in (s.g_optimizer, s.d_optimizer):
-            for own in optimizer.own:
-                own.grad = torch.zeros_like(own)
+        zeros = [[torch.zeros_like(own) for own in each.own] for each in (s.g_optimizer, s.d_optimizer)]
         found = {
             "optimizers": timed(optimize),
             "weights_digest": timed(lambda: state.weights_digest(s)),

@@ -5,6 +5,7 @@ import signal
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from unittest.mock import patch
 
@@ -14,8 +15,10 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import Tensor, nn
 
+from tests.training import forge_config
 from trainer import flat_optimizer, host_memory
 from trainer.flat_optimizer import FlatOptimizer
+from trainer.state import update_by_adam, update_by_rmsprop
 from trainer.workers import Workers
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the memory needs Linux")
@@ -55,11 +58,10 @@ def descend(workers: Workers, dtype: torch.dtype, name: str) -> list[Tensor]:
     """Take five steps; return the parameters, the optimizer's averages, and the sums of the numbers of each step."""
     net = Net(dtype)
     if name == "adam":
-        optimizer = FlatOptimizer(
-            net, lambda own: torch.optim.Adam(own, 0.01, (0.5, 0.9)), ("exp_avg", "exp_avg_sq"), workers
-        )
+        update = partial(update_by_adam, forge_config(beta1=0.5, beta2=0.9))
+        optimizer = FlatOptimizer(net, update, ("exp_avg", "exp_avg_sq"), 0.01, workers)
     else:
-        optimizer = FlatOptimizer(net, lambda own: torch.optim.RMSprop(own, 0.01), ("square_avg",), workers)
+        optimizer = FlatOptimizer(net, partial(update_by_rmsprop, forge_config()), ("square_avg",), 0.01, workers)
     rows, numbers = workers.share(12).rows, []
     for step in range(5):
         losses = net.losses(step)[rows]

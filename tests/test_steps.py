@@ -67,7 +67,13 @@ def test_an_update_follows_the_mean_over_the_batch_and_returns_means() -> None:
     images = torch.arange(12.0, dtype=torch.float64).view(4, 3)
     outputs = network(images)[:, 0]
     terms = steps.Terms(outputs, {"d_loss": outputs}, {"real": outputs})
-    optimizer = FlatOptimizer(network, lambda parameters: torch.optim.SGD(parameters, lr=0.1), (), Workers())
+
+    def descend(
+        own: list[Tensor], gradients: list[Tensor], moments: dict[str, list[Tensor]], steps: list[Tensor], lr: float
+    ) -> None:
+        torch._foreach_sub_(own, gradients, alpha=lr)
+
+    optimizer = FlatOptimizer(network, descend, (), 0.1, Workers())
     numbers = steps.update(optimizer, terms, Workers().share(4), {"clocks": torch.ones(2)})
     torch.testing.assert_close(network.weight.detach(), before - 0.1 * images.mean(0))
     torch.testing.assert_close(numbers["d_loss"], outputs.detach().mean())

@@ -19,18 +19,21 @@ CHUNK_BYTES = 2**18
 1.5 times as fast, because what it reads of one fits into the cache of a core."""
 
 
+Update = Callable[[list[Tensor], list[Tensor], dict[str, list[Tensor]], list[Tensor], float], None]
+"""(parameters, gradients, averages by name, numbers of updates, learning rate): updates all but the gradients in place.
+
+PyTorch's optimizers as functions do this. Its classes import its compiler, which takes more than a second.
+"""
+
+
 class FlatOptimizer:
     """An optimizer of PyTorch for a network whose parameters are moved into one tensor `values` (n,)."""
 
-    def __init__(
-        self,
-        network: nn.Module,
-        make: Callable[[list[nn.Parameter]], torch.optim.Optimizer],
-        moments: Sequence[str],
-        workers: Workers,
-    ) -> None:
-        """`make` returns the optimizer of parameters, and `moments` names its averages of each parameter."""
-        self.network, self.workers = network, workers
+    def __init__(self, network: nn.Module, update: Update, moments: Sequence[str], lr: float, workers: Workers) -> None:
+        """`moments` names the averages that `update` keeps of each parameter."""
+        self.network, self.update, self.workers = network, update, workers
+        self.lr = lr
+        """The learning rate."""
         self.parameters = list(network.parameters())
         first = self.parameters[0]
         size = sum(_aligned(parameter.numel()) for parameter in self.parameters)
@@ -40,26 +43,13 @@ class FlatOptimizer:
         self.moments = {name: workers.zeros((size,), first) for name in moments}
         self.chunks = _chunks(workers.part(size, ALIGNMENT), CHUNK_BYTES // first.element_size())
         """The chunks of the part that this worker updates."""
-        self.own = [nn.Parameter(self.values[chunk]) for chunk in self.chunks]
-        self.optimizer = make(self.own)
+        self.own = [self.values[chunk] for chunk in self.chunks]
+        self.own_moments = {name: [moment[chunk] for chunk in self.chunks] for name, moment in self.moments.items()}
         self.steps = [torch.zeros((), device=first.device) for _ in self.chunks]
         """Number of updates: the same for all chunks."""
-        for own, chunk, steps in zip(self.own, self.chunks, self.steps, strict=True):
-            state = {name: moment[chunk] for name, moment in self.moments.items()}
-            self.optimizer.state[own] = {"step": steps, **state}
         self.rows = first.new_empty(0, 0)
         """(r, n + k): the addends of the workers that share memory, in order of rank; else only this worker's."""
         workers.wait()  # a worker that is ahead must not load a checkpoint before others have set initial values
-
-    @property
-    def lr(self) -> float:
-        """The learning rate."""
-        rate: float = self.optimizer.param_groups[0]["lr"]
-        return rate
-
-    @lr.setter
-    def lr(self, rate: float) -> None:
-        self.optimizer.param_groups[0]["lr"] = rate
 
     def views(self, flat: Tensor) -> list[Tensor]:
         """Return the parts of a tensor (n,) that belong to the parameters, in their shapes."""
@@ -80,10 +70,9 @@ class FlatOptimizer:
         for part, number in zip(row[size:].split(sizes), numbers, strict=True):
             part.copy_(number.reshape(-1))
         self.workers.add(row)
-        for own, chunk in zip(self.own, self.chunks, strict=True):
-            own.grad = self._sum(chunk)
         sums = self._sum(slice(size, width)).clone().split(sizes)
-        self.optimizer.step()
+        with torch.no_grad():
+            self.update(self.own, [self._sum(chunk) for chunk in self.chunks], self.own_moments, self.steps, self.lr)
         self.workers.wait()  # all parts are up to date, and all rows have been read
         return [total.view_as(number) for total, number in zip(sums, numbers, strict=True)]
 

@@ -9,11 +9,14 @@ import copy
 import hashlib
 import json
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import safetensors.torch
 import torch
 from torch import Tensor, nn
+from torch.optim.adam import adam
+from torch.optim.rmsprop import rmsprop
 
 from models.discriminator import Discriminator
 from models.generator_file import generator_bytes, read_metadata
@@ -82,16 +85,63 @@ def new_state(
 
 
 def _optimizer(config: TrainConfig, network: nn.Module, lr: float, workers: Workers) -> FlatOptimizer:
-    def rmsprop(parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-        return torch.optim.RMSprop(parameters, lr, config.beta2, config.adam_eps)
-
-    def adam(parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-        betas, fused = (config.beta1, config.beta2), parameters[0].is_cuda
-        return torch.optim.Adam(parameters, lr, betas, config.adam_eps, fused=fused)
-
     if config.optimizer == "rmsprop":
-        return FlatOptimizer(network, rmsprop, ("square_avg",), workers)
-    return FlatOptimizer(network, adam, ("exp_avg", "exp_avg_sq"), workers)
+        return FlatOptimizer(network, partial(update_by_rmsprop, config), ("square_avg",), lr, workers)
+    return FlatOptimizer(network, partial(update_by_adam, config), ("exp_avg", "exp_avg_sq"), lr, workers)
+
+
+def update_by_adam(
+    config: TrainConfig,
+    parameters: list[Tensor],
+    gradients: list[Tensor],
+    moments: dict[str, list[Tensor]],
+    steps: list[Tensor],
+    lr: float,
+) -> None:
+    """Update parameters by Adam; see `trainer.flat_optimizer.Update`."""
+    adam(
+        parameters,
+        gradients,
+        moments["exp_avg"],
+        moments["exp_avg_sq"],
+        [],
+        steps,
+        foreach=False,
+        fused=parameters[0].is_cuda,
+        amsgrad=False,
+        beta1=config.beta1,
+        beta2=config.beta2,
+        lr=lr,
+        weight_decay=0,
+        eps=config.adam_eps,
+        maximize=False,
+    )
+
+
+def update_by_rmsprop(
+    config: TrainConfig,
+    parameters: list[Tensor],
+    gradients: list[Tensor],
+    moments: dict[str, list[Tensor]],
+    steps: list[Tensor],
+    lr: float,
+) -> None:
+    """Update parameters by RMSprop; see `trainer.flat_optimizer.Update`."""
+    rmsprop(
+        parameters,
+        gradients,
+        moments["square_avg"],
+        [],
+        [],
+        steps,
+        foreach=parameters[0].is_cuda,
+        lr=lr,
+        alpha=config.beta2,
+        eps=config.adam_eps,
+        weight_decay=0,
+        momentum=0,
+        centered=False,
+    )
 
 
 def set_learning_rates(state: TrainState, g_lr: float, d_lr: float) -> None:
