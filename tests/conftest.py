@@ -23,6 +23,7 @@ settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")
 
 
+@pytest.hookimpl(trylast=True)  # after tests were left out by their marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run fast tests first, so that simple mistakes show within seconds, then slow ones, module by module.
 

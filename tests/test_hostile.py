@@ -12,9 +12,11 @@ import psutil
 import pytest
 from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
+from websockets import Subprotocol
 from websockets.sync.client import connect
 
 from tests.browser import FORGE, serve
+from tests.sample_run import write_run
 from webapp import frame
 
 pytestmark = pytest.mark.slow
@@ -81,14 +83,13 @@ def query(choose: random.Random, kind: str) -> str:
 
 def visit(site: str, kind: str, query: str) -> list[ForwardMsg]:
     """Open a page as a browser's script does; return what the server sends until the page is complete."""
-    messages: list[ForwardMsg] = []
-    socket = f"{site.replace('http', 'ws', 1)}/_stcore/stream"
-    with connect(socket, subprotocols=["streamlit"], compression=None, max_size=None) as connection:  # type: ignore[list-item]
+    url, messages = f"{site.replace('http', 'ws', 1)}/_stcore/stream", list[ForwardMsg]()
+    with connect(url, subprotocols=[Subprotocol("streamlit")], open_timeout=MAX_SECONDS, max_size=None) as socket:
         request = BackMsg()
         request.rerun_script.page_name, request.rerun_script.query_string = kind, query
-        connection.send(request.SerializeToString())
+        socket.send(request.SerializeToString())
         while not messages or messages[-1].WhichOneof("type") != "script_finished":
-            messages.append(ForwardMsg.FromString(connection.recv(timeout=MAX_SECONDS)))
+            messages.append(ForwardMsg.FromString(socket.recv(timeout=MAX_SECONDS)))
     return messages
 
 
@@ -152,6 +153,14 @@ def request_cases(site: str, seed: int, count: int) -> Iterator[tuple[str, str, 
         if path == "/oembed":
             text = urlencode({"url": f"{site}/s?{text}", "maxwidth": choose.choice(VALUES)}, errors="surrogatepass")
         yield method, f"{path}?{text}", headers
+
+
+def test_an_error_of_a_page_is_noticed(site: str, served_runs: Path) -> None:
+    run = write_run(served_runs, "overflowing", epochs=2)
+    path = Path(run.path, "epochs", "0002", "losses.json")
+    path.write_text(f'{{"step": [1], "d_loss": [1{"0" * 400}], "g_loss": [1]}}')  # no float can hold it
+    with pytest.raises(AssertionError, match="overflowing"):
+        check_page(site, "training", "run=runs/overflowing")
 
 
 def test_hostile_addresses_of_pages_are_answered_in_our_words(site: str) -> None:
