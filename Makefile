@@ -9,7 +9,7 @@ ARGS ?=
 PYTHON ?= $(shell python3.11 -c pass 2>/dev/null && echo python3.11 || echo python3)
 VENV := .venv/bin/python
 
-.PHONY: help demo train test test-fast test-long test-recipes notebook lint setup clean FORCE
+.PHONY: help demo train test test-fast test-long test-recipes test-chaos notebook lint setup clean FORCE
 
 help: ## print this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
@@ -20,7 +20,7 @@ demo: .venv/.runtime ## serve the app with the shipped runs, and train `quick` l
 train: .venv/.runtime ## train a recipe, or resume its run (RECIPE=forge RUNS=runs ARGS="--workers 2")
 	@exec $(VENV) -m trainer $(RECIPE) --runs "$(RUNS)" $(ARGS)
 
-test: .venv/.dev ## run all tests except test-long and test-recipes; some are skipped without Chromium or Graphviz
+test: .venv/.dev ## run all tests except test-long, -recipes and -chaos; some are skipped without Chromium or Graphviz
 	@$(VENV) -m tools.programs chromium dot
 	@$(VENV) -m pytest -n 2 --dist worksteal
 
@@ -30,6 +30,9 @@ test-long: .venv/.dev ## repeat some tests with many more cases (minutes)
 
 test-recipes: .venv/.dev ## test every recipe at its full size: 200 steps, a resume, the CLI, every page (slow)
 	@$(VENV) -m pytest -m recipes
+
+test-chaos: .venv/.dev ## strike trainings with every kind of fault, one after the other (slow)
+	@$(VENV) -m pytest -m chaos
 
 test-fast: .venv/.dev ## run the tests that need no Ray, workers, S3 or browser
 	@$(VENV) -m tools.programs dot

@@ -1,15 +1,20 @@
 """The benchmarks: what they count, choose and write. Their trainings are the trainer's own."""
 
+import json
+import math
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
-from benchmarks import recipes, speedrun, throughput, timed_runs
+from benchmarks import recipes, scaling, scaling_model, speedrun, throughput, timed_runs
+from benchmarks.scaling_model import Costs, Link
 from tests.sample_run import manifest, run_record
-from trainer.run_store import GENERATOR_FILE, Run, open_store
+from trainer.run_store import GENERATOR_FILE, Progress, Run, open_store
 
 
 @pytest.fixture
@@ -132,3 +137,154 @@ def test_the_measured_code_is_that_of_the_tree_and_its_failure_is_reported(tmp_p
     (tmp_path / "trainer" / "__init__.py").write_text("raise RuntimeError('code of another tree')")
     with pytest.raises(RuntimeError, match="code of another tree"):
         throughput.images_per_second(tmp_path, "mlp-cgan", steps=4, workers=2)
+
+
+LINK = Link("a link", latency=20e-6, bandwidth=1e9)
+NOISE = np.sort(np.random.default_rng(0).lognormal(0, 0.1, 500))
+COSTS = Costs(fixed=5e-3, image=1e-3, draw=2e-6, d_bytes=1e6, g_bytes=2e6, bytes_per_image=8.0, noise=NOISE)
+STEADY = replace(COSTS, noise=np.ones(1))
+
+
+def test_one_worker_waits_for_nobody() -> None:
+    found = scaling_model.terms(STEADY, LINK, workers=1, batch=64)
+    assert found["latency"] == found["transfer"] == found["stragglers"] == 0
+    assert scaling_model.step_seconds(STEADY, LINK, 1, 64) == pytest.approx(64e-3 + 5e-3 + 128e-6)
+
+
+def test_without_costs_beside_the_images_the_speed_grows_with_the_workers() -> None:
+    perfect = replace(STEADY, fixed=0.0, draw=0.0)
+    instant = Link("instant", latency=0.0, bandwidth=math.inf)
+    alone = scaling_model.step_seconds(perfect, instant, 1, 4096)
+    assert scaling_model.step_seconds(perfect, instant, 1024, 4096) == pytest.approx(alone / 1024)
+
+
+@pytest.mark.parametrize("reduction", [scaling_model.ring, scaling_model.tree])
+def test_a_sum_sends_all_bytes_but_the_workers_own_twice(reduction: scaling_model.Reduction) -> None:
+    _, transfer = reduction(LINK, 8, 1e6)
+    assert transfer == pytest.approx(2 * 7 / 8 * 1e6 / LINK.bandwidth)
+    assert reduction(LINK, 1, 1e6) == (0, 0)
+
+
+def test_latencies_grow_with_the_workers_in_a_ring_and_with_their_logarithm_in_a_tree() -> None:
+    assert scaling_model.ring(LINK, 1024, 0.0)[0] == pytest.approx(2046 * LINK.latency)
+    assert scaling_model.tree(LINK, 1024, 0.0)[0] == pytest.approx(20 * LINK.latency)
+
+
+def test_the_slowest_of_many_workers_is_the_expected_maximum() -> None:
+    assert scaling_model.slowest(NOISE, 1) == pytest.approx(NOISE.mean())
+    assert scaling_model.slowest(np.array([1.0, 2.0]), 3) == pytest.approx(1 + 7 / 8)
+    drawn = np.random.default_rng(1).choice(NOISE, (20_000, 16)).max(1)
+    assert scaling_model.slowest(NOISE, 16) == pytest.approx(drawn.mean(), rel=0.01)
+
+
+@pytest.mark.parametrize("reduction", [scaling_model.ring, scaling_model.tree])
+@pytest.mark.parametrize("workers", [1, 2, 64])
+def test_the_simulation_agrees_with_the_model(workers: int, reduction: scaling_model.Reduction) -> None:
+    costs = replace(COSTS, noise=NOISE / NOISE.mean())
+    simulated = scaling_model.simulate(costs, LINK, workers, 512, steps=300, seed=0, reduction=reduction)
+    assert scaling_model.step_seconds(costs, LINK, workers, 512, reduction) == pytest.approx(simulated, rel=0.02)
+
+
+def test_latencies_that_vary_make_a_step_longer_than_the_model_says() -> None:
+    varying = scaling_model.simulate(STEADY, LINK, 64, 512, steps=20, seed=0, varying=True)
+    assert varying > scaling_model.simulate(STEADY, LINK, 64, 512, steps=20, seed=0)
+
+
+def record_of(costs: Costs, link: Link) -> dict[str, Any]:
+    """Return what `benchmarks.scaling` would write on a machine with these costs."""
+
+    def result(speed: float) -> dict[str, float]:
+        times = {"first_step": 3.0, "cpu_seconds_to_first_step": 3.0, "cpu_seconds_per_image": 1e-3}
+        return {"images_per_second": speed, "checkpoint_pause": 0.02, "checkpoint_cost": 0.03} | times
+
+    speed = 64 / costs.work(1, 64)
+    two = 64 / scaling_model.step_seconds(costs, link, 2, 64)
+    return {
+        "command": "a command",
+        "machine": {"processor": "a processor", "cpus": 2, "torch": "2", "date": "2026-11-28", "load": 0.1},
+        "batch_size": 64,
+        "payloads": {name: getattr(costs, name) for name in ("d_bytes", "g_bytes", "bytes_per_image")},
+        "costs": {"optimizers": 1e-3, "progress_write": 1e-3},
+        "sums": [{"bytes": n, "seconds": sum(scaling_model.ring(link, 2, n))} for n in (4, 1e5, 1e7)],
+        "draws": [{"batch": n, "seconds": 1e-4 + costs.draw * n} for n in (64, 1024)],
+        "sweep": [{"batch": n, "seconds": costs.work(1, n)} for n in (4, 16, 64, 256)],
+        "noise": list(costs.noise),
+        "steps_after_checkpoint": 20,
+        "rounds": [{name: result(two if "," in name else speed) for name in scaling.VARIANTS}],
+    }
+
+
+def test_figures_from_a_machine_in_use_say_so() -> None:
+    record = record_of(STEADY, LINK)
+    assert "was in use" not in scaling_model.measured_table(record)
+    record["machine"]["load"] = 3.0
+    assert "was in use" in scaling_model.measured_table(record)
+
+
+def test_the_fit_recovers_the_costs_of_a_machine() -> None:
+    costs, link = scaling_model.fit(record_of(COSTS, LINK))
+    for name in ("fixed", "image", "draw"):
+        assert getattr(costs, name) == pytest.approx(getattr(COSTS, name))
+    assert (link.latency, link.bandwidth) == (pytest.approx(LINK.latency), pytest.approx(LINK.bandwidth))
+
+
+def test_two_workers_are_predicted_from_what_one_process_and_single_sums_take() -> None:
+    record = record_of(STEADY, LINK)
+    for name, speed in (("one process", 1000.0), ("two independent", 2000.0)):
+        record["rounds"][0][name]["images_per_second"] = speed
+    seen, predicted = scaling_model.two_workers(record)
+    assert predicted == pytest.approx(seen)
+    record["rounds"][0]["two independent"]["images_per_second"] = 1000.0  # a machine with one core
+    assert scaling_model.two_workers(record)[1] > 1.8 * seen
+
+
+def test_the_best_interval_loses_the_least_and_the_simulation_agrees() -> None:
+    checkpoint, restart, mtbf = 0.5, 20.0, 3600.0
+    best = scaling_model.best_interval(checkpoint, mtbf)
+    lost = scaling_model.slowdown(best, checkpoint, restart, mtbf)
+    assert all(scaling_model.slowdown(best * factor, checkpoint, restart, mtbf) > lost for factor in (0.8, 1.25))
+    assert scaling_model.simulate_failures(best, checkpoint, restart, mtbf, 300_000, 0) == pytest.approx(lost, rel=2e-3)
+
+
+def test_the_tables_are_written_between_their_marks(tmp_path: Path) -> None:
+    document = tmp_path / "scaling.md"
+    document.write_text("before\n<!-- table: one -->\nold\n<!-- end -->\nafter\n")
+    scaling_model.write_tables(document, {"one": r"new \1"})
+    assert document.read_text() == "before\n<!-- table: one -->\n\nnew \\1\n\n<!-- end -->\nafter\n"
+    with pytest.raises(ValueError, match="has no table 'two'"):
+        scaling_model.write_tables(document, {"two": ""})
+
+
+@pytest.mark.parametrize("name", scaling_model.TABLES)
+def test_the_tables_of_the_document_are_those_of_its_record(name: str) -> None:
+    folder = scaling.ROOT / "docs"
+    text, record = (folder / "scaling.md").read_text(), json.loads((folder / "scaling.json").read_text())
+    assert f"<!-- table: {name} -->" in text
+    if name != "simulation":  # takes half a minute
+        assert scaling_model.TABLES[name](record) in text
+
+
+def test_steps_get_their_times_from_durations_and_progress() -> None:
+    durations = np.array([2.0, 1.0, 1.0, 1.0])
+    seen = [Progress(), Progress(step=1, heartbeat=103.0), Progress(step=3, heartbeat=104.5), Progress(step=4)]
+    assert scaling.step_ends(durations, seen) == pytest.approx([102.75, 103.75, 104.75, 105.75])
+    with pytest.raises(RuntimeError, match="use more --steps"):
+        scaling.step_ends(durations, seen[:1])
+
+
+@pytest.mark.slow
+def test_one_process_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("WARM_UP", "AFTER"):
+        monkeypatch.setattr(scaling, name, 10)
+    trainings = scaling.variants(tmp_path, steps=40)["one process"]
+    result = scaling.measured(trainings, steps=40)
+    assert len(result["step_seconds"][0]) == 40
+    assert result["images_per_second"] == pytest.approx(64 * 40 / sum(result["step_seconds"][0]))
+    assert 0 < result["first_step"] < result["first_step"] + 64 * 60 / result["images_per_second"]
+    assert 0 < result["cpu_seconds_per_image"] * result["images_per_second"] < 1.5  # one thread, and the recorder's
+
+
+def test_a_training_that_fails_is_reported(tmp_path: Path) -> None:
+    trainings = scaling.Trainings([[str(scaling.CHILD), "no-recipe", "3", str(tmp_path)]], [str(tmp_path)])
+    with pytest.raises(RuntimeError, match=r"(?s)no-recipe.* failed:.*KeyError"):
+        scaling.watch(trainings)

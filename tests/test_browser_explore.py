@@ -11,11 +11,14 @@ import numpy as np
 import pytest
 from playwright.sync_api import Browser, Page, WebSocket, expect
 
-from models.generator_file import load_generator
+from models.config import ModelConfig
+from models.generator_file import load_generator, read_generator
 from models.pictures import frames, read_note
 from models.views import ExploreView, GenerateView, InterpolateView, read_link
-from tests.browser import FORGE, address, canvases, images, open_page, row, settle
+from tests.browser import FORGE, address, canvases, images, open_page, row, serve, settle
 from tests.golden import shipped_generators
+from tests.sample_run import generator_file, write_checkpoint, write_run
+from webapp.drawing import MAX_MMAC, multiply_accumulates
 
 pytestmark = pytest.mark.slow
 
@@ -180,17 +183,22 @@ def test_the_released_picture_is_the_servers(page: Page, site: str) -> None:
     assert np.array_equal(canvases(again, ".hero")[0], expected[0])
 
 
-def test_a_generator_that_is_too_large_is_drawn_by_the_server(page: Page, site: str) -> None:
-    page.goto(f"{site}/?run=pretrained/conv-cgan&digits=3&count=2&seed=5")
-    settle(page)
-    asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
-    page.get_by_label("Seed", exact=True).fill("77")
-    page.wait_for_timeout(3000)
-    settle(page)
-    loaded = load_generator(shipped_generators()["conv-cgan"])
+def test_a_generator_that_is_too_large_is_drawn_by_the_server(page: Page, tmp_path: Path) -> None:
+    config = ModelConfig(architecture="forge", z_dim=16, g_widths=(512, 64), d_widths=(8, 8, 8))
+    assert multiply_accumulates(config) > MAX_MMAC * 1e6
+    run = write_run(tmp_path, "large", checkpoints=False)
+    write_checkpoint(run, 3, config)
+    loaded = read_generator(generator_file(run, 3, config), "a file")
     expected = frames(loaded, GenerateView(digits=(3,), count=2, seed=77))
-    assert np.array_equal(np.stack(images(page)), expected)
+    asked: list[str] = []
+    with serve(tmp_path) as site:
+        page.goto(f"{site}/?run=runs/large&digits=3&count=2&seed=5")
+        settle(page)
+        page.on("request", lambda request: asked.append(request.url))
+        page.get_by_label("Seed", exact=True).fill("77")
+        page.wait_for_timeout(3000)
+        settle(page)
+        assert np.array_equal(np.stack(images(page)), expected)
     assert any("/s/frames.bin" in url for url in asked)
     assert not any(".safetensors" in url for url in asked)
 

@@ -209,6 +209,29 @@ def test_points_between_latents_are_the_servers(page: Page, site: str) -> None:
     torch.testing.assert_close(torch.tensor(found, dtype=torch.float64), torch.stack(wanted), rtol=0, atol=1e-13)
 
 
+def test_a_picture_takes_less_time_than_the_same_arithmetic_in_plain_loops(page: Page, site: str) -> None:
+    """The least time of several counts, because the machine may be busy."""
+    start_shipped(page, site, "dcgan")
+    million = multiply_accumulates(load_generator(shipped_generators()["dcgan"]).config) // 10**6
+    script = """async ([scripts, million]) => {
+      const { dense } = await import(scripts + "layers.js")
+      const layer = dense(new Float64Array(1e6).fill(0.5), null, 1000, 1000)
+      const x = new Float64Array(1000).fill(0.5)
+      const [picture, loops] = [[], []]
+      for (let seed = 0; seed < 20; seed++) {
+        const start = performance.now()
+        await artist.draw({ pictures: [{ digit: null, seed }], truncation: 1 }, "x")
+        const between = performance.now()
+        for (let k = 0; k < million; k++) layer(x)
+        picture.push(between - start)
+        loops.push(performance.now() - between)
+      }
+      return [Math.min(...picture), Math.min(...loops)]
+    }"""
+    picture, loops = page.evaluate(script, [f"{site}/{delivery.scripts_url()}", million])
+    assert picture < 0.8 * loops
+
+
 SEVENS = "const sevens = (count, seed) => Array.from({ length: count }, (_, k) => ({ digit: 7, seed: seed + k }))"
 
 

@@ -27,7 +27,7 @@ import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 from streamlit.testing.v1 import AppTest
 
-from trainer.cluster import MAX_GPUS, Resources, choose_resources
+from trainer.cluster import MAX_CPUS, MAX_GPUS, Resources, WorkerRange, choose_resources
 from trainer.run_store import Run, open_store
 from webapp.environment import RUNS_VARIABLE
 
@@ -85,22 +85,24 @@ def test_the_cluster_has_the_pinned_ray_and_nothing_of_rays_dangerous_defaults(c
             assert "FILL-IN" in str(node_type["node_config"][field])
 
 
-def test_a_training_asks_for_gpus_that_the_cluster_can_add(
-    cluster: dict[str, Any], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_training_asks_for_what_the_cluster_can_add(cluster: dict[str, Any]) -> None:
     types = cluster["available_node_types"]
-    head, worker = types["head"]["resources"], types["gpu_worker"]
-    assert head == {"CPU": 0, MAX_GPUS: worker["max_workers"] * worker["resources"]["GPU"]}
-    assert worker["max_workers"] + types["cpu_worker"]["max_workers"] <= cluster["max_workers"]
+    head, gpu, cpu = types["head"]["resources"], types["gpu_worker"], types["cpu_worker"]
+    most = {
+        MAX_GPUS: gpu["max_workers"] * gpu["resources"]["GPU"],
+        MAX_CPUS: cpu["max_workers"] * cpu["resources"]["CPU"],
+    }
+    assert head == {"CPU": 0, **most}
+    assert gpu["max_workers"] + cpu["max_workers"] <= cluster["max_workers"]
 
+    two, three, range_ = WorkerRange(2, 2), WorkerRange(3, 3), WorkerRange(1, 8)
     assert choose_resources(head, None, 64, is_own=False) == Resources(4, True, 1)
-    assert "has 0 GPUs now; waiting until it has 4" in capsys.readouterr().out
-    assert choose_resources({"CPU": 0}, 3, 64, is_own=False) == Resources(3, False, 1)
-    assert "has 0 CPUs now; waiting until it has 3" in capsys.readouterr().out
-    assert choose_resources({"CPU": 8, "GPU": 2, MAX_GPUS: 4}, 2, 64, is_own=False) == Resources(2, True, 1)
-    assert choose_resources({"CPU": 8}, 2, 64, is_own=True) == Resources(2, False, 4)
+    assert choose_resources({"CPU": 0}, three, 64, is_own=False) == Resources(3, False, 1)
+    assert choose_resources({"CPU": 8, "GPU": 2, MAX_GPUS: 4}, two, 64, is_own=False) == Resources(2, True, 1)
+    assert choose_resources({"CPU": 8}, two, 64, is_own=True) == Resources(2, False, 4)
     assert choose_resources({"CPU": 16}, None, 5, is_own=False) == Resources(5, False, 1)
-    assert not capsys.readouterr().out
+    assert choose_resources({"CPU": 16}, range_, 64, is_own=False) == Resources(8, False, 1, min_workers=1)
+    assert choose_resources({"CPU": 4}, range_, 64, is_own=True) == Resources(4, False, 1)
 
 
 @dataclass(frozen=True)

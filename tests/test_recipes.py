@@ -15,9 +15,10 @@ from models.trace import sizes
 from tests.sample_run import run_record
 from tests.training import losses_of, tiny, train_on
 from trainer import draws, losses, state, steps, train_loop
-from trainer.launch import epoch_lines
+from trainer.flat_optimizer import FlatOptimizer
 from trainer.recipes import RECIPES
 from trainer.run_store import EpochSummary, open_store
+from trainer.supervise import epoch_lines
 from trainer.workers import Workers
 
 
@@ -193,10 +194,9 @@ def a_few_images(model: ModelConfig) -> Tensor:
     return torch.rand(8, *model.image_shape, generator=torch.Generator().manual_seed(1)) * 2 - 1
 
 
-def follow(loss: Tensor, network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+def follow(loss: Tensor, optimizer: FlatOptimizer) -> None:
     """Update a network with the loss (b,) of a batch, as training does."""
-    alone = Workers()
-    steps.update(network, optimizer, steps.Terms(loss, {}, {}), alone.share(len(loss)), alone)
+    steps.update(optimizer, steps.Terms(loss, {}, {}), Workers().share(len(loss)))
 
 
 @pytest.mark.slow
@@ -213,14 +213,14 @@ def test_a_recipe_overfits_a_tiny_batch(recipe: str) -> None:
         d_loss, class_loss = loss.d(s.D(real_images, c), s.D(fake_images, c)), torch.zeros(8)
         if config.d_class_weight:
             class_loss = losses.class_cross_entropy(s.D.read(real_images, c)[1], c)
-        follow(d_loss + class_loss, s.D, s.d_optimizer)
+        follow(d_loss + class_loss, s.d_optimizer)
     assert d_loss.mean() < 0.05
     assert class_loss.mean() < 0.05
     s.D.eval()
     real_logits = s.D(real_images, c).detach()
     before = loss.g(real_logits, s.D(s.G(z, c), c)).mean()
     for _ in range(60):
-        follow(loss.g(real_logits, s.D(s.G(z, c), c)), s.G, s.g_optimizer)
+        follow(loss.g(real_logits, s.D(s.G(z, c), c)), s.g_optimizer)
     assert loss.g(real_logits, s.D(s.G(z, c), c)).mean() < before / 4
 
 
@@ -240,12 +240,12 @@ def test_a_step_changes_only_the_network_that_it_should(
         states.append(new_state(*arguments))
         return states[0]
 
-    def watched_update(network: nn.Module, *rest: Any) -> dict[str, Tensor]:
+    def watched_update(optimizer: FlatOptimizer, *rest: Any) -> dict[str, Tensor]:
         (s,) = states
-        other = s.D if network is s.G else s.G
+        network, other = (s.G, s.D) if optimizer is s.g_optimizer else (s.D, s.G)
         order.append("G" if network is s.G else "D")
         mine, others = weights(network), weights(other)
-        numbers = update(network, *rest)
+        numbers = update(optimizer, *rest)
         assert torch.equal(weights(other), others)
         assert not torch.equal(weights(network), mine)
         return numbers
@@ -304,7 +304,7 @@ def test_rmsprop_is_that_of_keras() -> None:
     bias = s.G.fc.bias
     assert isinstance(bias, Tensor)
     for _ in range(2):
-        follow((2 * bias).sum()[None] + 0 * sum(p.sum() for p in s.G.parameters()), s.G, s.g_optimizer)
+        follow((2 * bias).sum()[None] + 0 * sum(p.sum() for p in s.G.parameters()), s.g_optimizer)
     # The mean of squares is .1 * 2^2, then .9 * .4 + .1 * 2^2 = .76; each step is lr * 2 / (root + eps).
     expected = -0.1 * 2 / (0.4**0.5 + 1e-7) - 0.1 * 2 / (0.76**0.5 + 1e-7)
     torch.testing.assert_close(bias.detach(), torch.full_like(bias, expected))

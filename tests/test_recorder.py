@@ -82,10 +82,10 @@ def test_only_a_request_to_stop_this_launch_is_noticed(run: Run) -> None:
     run.request_stop("another launch")
     with Recorder(run, "a launch") as recorder:
         recorder.flush()
-        assert not recorder.stop_requested
+        assert not recorder.stop_request
         run.request_stop("a launch")
         recorder.flush()
-        assert recorder.stop_requested
+        assert recorder.stop_request
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,10 @@
 import hashlib
 import json
 import math
+import multiprocessing
 import os
 import pickle
+import random
 import shutil
 import socket
 import subprocess
@@ -13,6 +15,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -242,11 +245,36 @@ def test_a_curve_has_lists_of_numbers_of_equal_length(tmp_path: Path, curve: dic
         run.read_losses(1)
 
 
-def test_a_stop_is_for_one_launch(run: Run) -> None:
-    assert not run.stop_requested("first")
+def test_damaged_curves_are_replaced_by_unknown_values(store: RunStore) -> None:
+    run = store.run("forge")
+    run.create(run_record(steps_per_epoch=10))
+    for epoch in (1, 2):
+        run.write_losses(epoch, {"step": [1], "d_loss": [0.5]})
+        run.write_epoch_metrics(summary(epoch))
+    put(run, "epochs/0002/losses.json", b'{"step": [11, 1')
+    assert run.mend_curves(["d_loss"]) == [2]
+    assert run.read_losses(1) == {"step": [1], "d_loss": [0.5]}
+    assert run.read_losses(2) == {"step": list(range(11, 21)), "d_loss": [None] * 10}
+    assert run.mend_curves(["d_loss"]) == []
+
+
+def test_workers_are_asked_to_leave_until_they_have_left(run: Run) -> None:
+    run.request_stop("first", "leave")
+    assert (run.stop_request("first"), run.stop_request("second")) == ("leave", None)
+    run.withdraw_leave("second")
+    assert run.stop_request("first") == "leave"
+    run.withdraw_leave("first")
+    assert run.stop_request("first") is None
     run.request_stop("first")
-    assert run.stop_requested("first")
-    assert not run.stop_requested("second")
+    run.withdraw_leave("first")
+    assert run.stop_request("first") == "stop"
+
+
+def test_a_stop_is_for_one_launch(run: Run) -> None:
+    assert not run.stop_request("first")
+    run.request_stop("first")
+    assert run.stop_request("first")
+    assert not run.stop_request("second")
 
 
 def test_what_is_not_written_yet_is_missing(run: Run) -> None:
@@ -568,6 +596,60 @@ def test_a_killed_writer_publishes_nothing(tmp_path: Path) -> None:
     run.publish_checkpoint(manifest(100), FILES)
     run.prune_checkpoints(1)
     assert names(run) == ["step_00000100"]
+
+
+def write_for_ever(run: Run) -> None:
+    """Write checkpoints, epochs and progress, the next ones each time."""
+    step = max((checkpoint.step for checkpoint in run.checkpoints()), default=0)
+    while True:
+        step += 1
+        run.write_progress(Progress(step=step, message="x" * (step % 700)))
+        run.write_losses(step % 5, {"step": list(range(step % 90))})
+        run.publish_checkpoint(manifest(step), FILES)
+        run.prune_checkpoints(3)
+
+
+@pytest.mark.parametrize("kills", [20, pytest.param(200, marks=pytest.mark.chaos)])
+def test_writers_that_are_killed_tear_nothing(tmp_path: Path, kills: int) -> None:
+    run = open_store(tmp_path).run("forge")
+    chance, newest = random.Random(0), 0
+    for _ in range(kills):
+        writer = multiprocessing.get_context("fork").Process(target=write_for_ever, args=[run])
+        writer.start()
+        time.sleep(chance.uniform(0.01, 0.1))
+        writer.kill()
+        writer.join()
+        progress = run.read_progress()
+        assert len(progress.message) == progress.step % 700
+        for epoch in range(5):
+            with suppress(MissingError):
+                run.read_losses(epoch)
+        checkpoints = run.checkpoints()
+        for checkpoint in checkpoints:
+            checkpoint.verify()
+        assert max((checkpoint.step for checkpoint in checkpoints), default=0) >= newest
+        newest = max((checkpoint.step for checkpoint in checkpoints), default=0)
+    assert newest > kills // 4
+
+
+def test_a_reader_never_sees_half_a_file_in_a_thousand_writes(tmp_path: Path) -> None:
+    run = open_store(tmp_path).run("forge")
+    run.write_progress(Progress())
+
+    def write() -> None:
+        for step in range(1, 1001):
+            run.write_progress(Progress(step=step, message="x" * (step % 7000)))
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    reads = 0
+    while writer.is_alive():
+        progress = run.read_progress()
+        assert len(progress.message) == progress.step % 7000
+        reads += 1
+    writer.join()
+    assert run.read_progress().step == 1000
+    assert reads > 100
 
 
 def test_a_store_travels_to_other_processes(run: Run) -> None:

@@ -10,6 +10,7 @@ from tests.training import dropout_config, forge_config, losses_of, mlp_config, 
 from trainer import losses, steps
 from trainer.config import TrainConfig
 from trainer.draws import Batch, Draws, load_images
+from trainer.flat_optimizer import FlatOptimizer
 from trainer.state import TrainState, new_state
 from trainer.workers import Workers
 
@@ -66,8 +67,8 @@ def test_an_update_follows_the_mean_over_the_batch_and_returns_means() -> None:
     images = torch.arange(12.0, dtype=torch.float64).view(4, 3)
     outputs = network(images)[:, 0]
     terms = steps.Terms(outputs, {"d_loss": outputs}, {"real": outputs})
-    optimizer, alone = torch.optim.SGD(network.parameters(), lr=0.1), Workers()
-    numbers = steps.update(network, optimizer, terms, alone.share(4), alone, {"clocks": torch.ones(2)})
+    optimizer = FlatOptimizer(network, lambda parameters: torch.optim.SGD(parameters, lr=0.1), (), Workers())
+    numbers = steps.update(optimizer, terms, Workers().share(4), {"clocks": torch.ones(2)})
     torch.testing.assert_close(network.weight.detach(), before - 0.1 * images.mean(0))
     torch.testing.assert_close(numbers["d_loss"], outputs.detach().mean())
     torch.testing.assert_close(numbers["real"], outputs.detach())

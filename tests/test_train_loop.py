@@ -31,9 +31,9 @@ from tests.training import (
 )
 from trainer import metrics, state
 from trainer.bookkeeping import NotFiniteError
+from trainer.checkpoint_writer import publish
 from trainer.config import TrainConfig, Upkeep
 from trainer.draws import epoch_order, load_images
-from trainer.ray_worker import publish_with_retries
 from trainer.run_store import GENERATOR_FILE, NETWORKS_FILE, RESUME_FILE, Manifest, Run, open_store
 from trainer.train_loop import plan
 
@@ -271,7 +271,7 @@ def test_the_checkpoint_of_the_lowest_fid_is_kept_beside_the_newest(tmp_path: Pa
     kept = []
     for step, fid in enumerate((None, 30.0, 9.0, 20.0, None, 8.0, 10.0, 11.0), 1):
         manifest = Manifest(step=step, epoch=0, nimg=step, world_size=1, fid=fid)
-        publish_with_retries(run, manifest, {GENERATOR_FILE: b"weights"}, Upkeep(keep_checkpoints=2))
+        publish(run, manifest, {GENERATOR_FILE: b"weights"}, Upkeep(keep_checkpoints=2))
         kept.append([checkpoint.step for checkpoint in run.checkpoints()])
     assert kept == [[1], [1, 2], [2, 3], [3, 4], [3, 4, 5], [5, 6], [6, 7], [6, 7, 8]]
 
@@ -334,5 +334,5 @@ def test_the_generators_of_removed_checkpoints_stay_unless_they_are_bounded(tmp_
         for step in range(1, 5):
             manifest = Manifest(step=step, epoch=0, nimg=step, world_size=1)
             upkeep = Upkeep(keep_checkpoints=1, keep_generators=keep)
-            publish_with_retries(run, manifest, {GENERATOR_FILE: f"weights {step}".encode()}, upkeep)
+            publish(run, manifest, {GENERATOR_FILE: f"weights {step}".encode()}, upkeep)
         assert len(run.archived_generators()) == archived

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from tests.sample_run import manifest, run_record
-from trainer import launch
 from trainer.__main__ import main, parse
 from trainer.config import TrainConfig, Upkeep
 from trainer.data import load_dataset
 from trainer.lease import take_lease
 from trainer.recipes import RECIPES
 from trainer.run_store import GENERATOR_FILE, Run, open_store
+from trainer.supervise import Training
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -31,7 +31,13 @@ def existing_run(folder: Path, config: TrainConfig) -> Run:
     ("arguments", "message"),
     [
         (["frge"], "unknown recipe 'frge'; choose from: forge"),
-        (["forge", "--workers", "0"], "--workers must be at least 1: got 0"),
+        (["forge", "--workers", "0"], "--workers must be at least 1, and MIN at most MAX: got 0"),
+        (["forge", "--workers", "3:2"], "--workers must be at least 1, and MIN at most MAX: got 3:2"),
+        (["forge", "--workers", "two"], "--workers must be a number, or MIN:MAX as in 1:8: got 'two'"),
+        (
+            ["forge", "--checkpoint-every", "often"],
+            "checkpoint_every must be steps, or minutes as in 5min",
+        ),
         (["forge", "--batch-size", "4", "--workers", "2"], "--batch-size 4 feeds at most 1 workers: got 2"),
         (["forge", "--batch-size", "7"], "batch_size must be a multiple of the 4 images"),
         (["forge", "--epochs", "0"], "epochs must be at least 1: got 0"),
@@ -175,10 +181,10 @@ def test_a_run_is_not_continued_on_other_data(tmp_path: Path, capsys: pytest.Cap
 def test_a_run_that_has_used_its_cpu_minutes_starts_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def connect(*arguments: Any) -> None:
+    def connect(training: Training) -> None:
         raise ValueError("it would start Ray")
 
-    monkeypatch.setattr(launch, "connect", connect)
+    monkeypatch.setattr(Training, "connect", connect)
     run = existing_run(tmp_path, RECIPES["forge"].config)
     run.publish_checkpoint(manifest(40, seconds=70.0, cpu_seconds=120.0), {GENERATOR_FILE: b"weights"})
     command = ["forge", "--runs", str(tmp_path), "--cpu-minutes"]
@@ -228,10 +234,10 @@ def test_an_invalid_upkeep_names_the_field(fields: dict[str, int]) -> None:
 def test_a_run_is_continued_with_another_upkeep(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def connect(*arguments: Any) -> None:
+    def connect(training: Training) -> None:
         raise ValueError("it would start Ray")
 
-    monkeypatch.setattr(launch, "connect", connect)
+    monkeypatch.setattr(Training, "connect", connect)
     existing_run(tmp_path, RECIPES["forge"].config)
     flags = [
         "--keep-checkpoints",

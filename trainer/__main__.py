@@ -6,14 +6,20 @@ import importlib
 import io
 import json
 import math
+import os
+import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+if __name__ == "__main__":  # the imports below take seconds; Ctrl-C ends them without a traceback
+    signal.signal(signal.SIGINT, lambda number, frame: os._exit(130))
+
 import tyro
 
 from models.command_line import run
+from trainer.cluster import WorkerRange
 from trainer.config import TrainConfig, Upkeep
 from trainer.data import MNIST, ROOT
 from trainer.recipes import RECIPES
@@ -36,8 +42,9 @@ class Command:
     """Settings that determine the run."""
     upkeep: Annotated[Upkeep, tyro.conf.arg(name="")]
     """Settings that may change when a run is resumed."""
-    workers: int | None = None
-    """Number of processes that share each batch; default: one per GPU, or without GPUs one per CPU (at most 8)."""
+    workers: str = ""
+    """Number of processes that share each batch, or MIN:MAX if it may change with the size of the cluster; default: one
+    per GPU, or without GPUs one per CPU (at most 8)."""
     runs: str = "runs"
     """Folder or URI of the runs, for example s3://bucket/runs."""
     name: str = ""
@@ -109,8 +116,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 def train(command: Command) -> int:
     """Launch a training; return the exit status. Raises `ValueError` for invalid settings."""
-    if command.workers is not None:
-        command.config.check_workers(command.workers)
+    workers = WorkerRange.parse(command.workers)
+    if workers:
+        command.config.check_workers(workers.most)
     if command.cpu_minutes is not None and not command.cpu_minutes > 0:  # a NaN is invalid too
         raise ValueError(f"--cpu-minutes must be greater than 0: got {command.cpu_minutes:g}")
     if command.dry_run:
@@ -121,7 +129,7 @@ def train(command: Command) -> int:
     return launch(
         command.config,
         command.upkeep,
-        command.workers,
+        workers,
         command.runs,
         command.name or command.config.recipe,
         command.extend,
@@ -130,4 +138,5 @@ def train(command: Command) -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     run(main)

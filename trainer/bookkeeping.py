@@ -11,6 +11,7 @@ from torch import Tensor
 from models import sampling
 from trainer import losses, state
 from trainer.config import TrainConfig, Upkeep
+from trainer.endings import NotFiniteError
 from trainer.metrics import EpochJudge
 from trainer.recorder import Recorder
 from trainer.run_store import Curve, EpochSummary, Phase
@@ -23,8 +24,12 @@ GPU_LOOK_STEPS = 20
 """Steps between two calls on a GPU that read numbers, because each read waits for the GPU to finish."""
 
 
-class NotFiniteError(RuntimeError):
-    """A loss became infinite or not a number."""
+MAX_LOSS = 1e9
+"""Absolute value above which a loss or a penalty counts as run away. Those of trainings that work are below 1e4."""
+
+
+ASKED = {None: 0.0, "stop": 1.0, "leave": 2.0}
+"""Request to the training -> the number that stands for it in `Bookkeeper.clocks`."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,8 @@ class Due:
 
     checkpoint: bool = False
     stop: bool = False
+    leave: bool = False
+    """Whether the workers leave after the checkpoint, so that others take over."""
     scores: Mapping[str, float] = field(default_factory=dict)
     """Scores of the generator, on rank 0 at the end of a scored epoch; else empty."""
 
@@ -74,15 +81,16 @@ class Bookkeeper:
     def clocks(self, like: Tensor) -> Tensor:
         """Return this worker's clocks (3,), to be summed over the workers.
 
-        They are: 1 if a stop is requested, the seconds since the last checkpoint (both 0 except on rank 0), and the
-        seconds of processor time since the last `look`. Raises `LeaseLostError` on rank 0 if the run's lease is lost.
+        They are: 1 if a stop is requested, 2 if the workers are to leave, the seconds since the last checkpoint (both 0
+        except on rank 0), and the seconds of processor time since the last `look`. Raises `LeaseLostError` on rank 0 if
+        the run's lease is lost.
         """
         self.cpu_now = time.process_time()
         asked, since_saved = (0.0, 0.0)
         if self.recorder:
             if self.recorder.lease_lost:
                 raise self.recorder.lease_lost
-            asked, since_saved = float(self.recorder.stop_requested), time.monotonic() - self.saved
+            asked, since_saved = ASKED[self.recorder.stop_request], time.monotonic() - self.saved
         return like.new_tensor([asked, since_saved, self.cpu_now - self.cpu_looked])
 
     def enter(self, s: state.TrainState, numbers: dict[str, Tensor]) -> None:
@@ -99,28 +107,30 @@ class Bookkeeper:
         Raises `NotFiniteError` on all workers if a number of the curve is not finite.
         """
         epoch_ends, ends = s.epoch_step == len(s.curve), s.step == self.total_steps
-        by_step = bool(self.upkeep.checkpoint_every) and s.step % self.upkeep.checkpoint_every == 0
+        by_step = bool(self.upkeep.checkpoint_steps) and s.step % self.upkeep.checkpoint_steps == 0
         if s.curve.is_cuda and s.step % GPU_LOOK_STEPS and not (epoch_ends or by_step):
             return Due()
         check_finite(s, s.step - self.looked_step)
-        stop_requested, since_saved, cpu_seconds = numbers["clocks"].tolist()
+        asked, since_saved, cpu_seconds = numbers["clocks"].tolist()
         s.cpu_seconds += cpu_seconds
         s.seconds = self.seconds_before + time.monotonic() - self.started
-        stop = bool(stop_requested) or s.cpu_seconds >= self.cpu_limit
+        stop, leave = asked == ASKED["stop"] or s.cpu_seconds >= self.cpu_limit, asked == ASKED["leave"]
         scores = self._scores(s) if epoch_ends else {}
         self._count_time(s)
         self._report(s, scores)
         by_epoch = epoch_ends and not self.upkeep.checkpoint_every and since_saved >= MIN_CHECKPOINT_SECONDS
-        by_time = since_saved >= MAX_CHECKPOINT_SECONDS
-        return Due(by_step or by_epoch or by_time or stop or ends, stop, scores)
+        by_time = since_saved >= (self.upkeep.checkpoint_seconds or MAX_CHECKPOINT_SECONDS)
+        return Due(by_step or by_epoch or by_time or stop or leave or ends, stop or ends, leave, scores)
 
     def checkpoint_taken(self) -> None:
         """Restart the time since the last checkpoint."""
         self.saved = time.monotonic()
 
-    def end(self, s: state.TrainState) -> None:
-        """Report the end of training: the run is finished, or was stopped before its last step."""
-        self._report_progress(s, "finished" if s.step >= self.total_steps else "stopped", eta=0.0)
+    def end(self, s: state.TrainState, is_leaving: bool) -> Phase:
+        """Report and return how training ended: the run is finished, was stopped before, or the workers leave."""
+        phase: Phase = "finished" if s.step >= self.total_steps else "restarting" if is_leaving else "stopped"
+        self._report_progress(s, phase, eta=None if is_leaving else 0.0)
+        return phase
 
     def _scores(self, s: state.TrainState) -> Mapping[str, float]:
         """Score the generator if this epoch is to be scored. All workers must call this."""
@@ -171,14 +181,16 @@ class Bookkeeper:
 
 
 def check_finite(s: state.TrainState, steps: int) -> None:
-    """Raise `NotFiniteError` for the first number of the curve that is not finite in the last `steps` steps."""
+    """Raise `NotFiniteError` for the first number of the curve in the last `steps` steps that is beyond `MAX_LOSS`."""
     first = max(0, s.epoch_step - steps)
-    finite = s.curve[first : s.epoch_step].isfinite()
-    if not bool(finite.all()):
-        row, column = (~finite).nonzero()[0].tolist()
-        step = s.step - s.epoch_step + first + row + 1
+    rows = s.curve[first : s.epoch_step]
+    wrong = ~(rows.abs() <= MAX_LOSS)  # a NaN is wrong too
+    if bool(wrong.any()):
+        row, column = wrong.nonzero()[0].tolist()
+        value, step = float(rows[row, column]), s.step - s.epoch_step + first + row + 1
+        problem = f"has run away to {value:.3g}" if math.isfinite(value) else "is not finite"
         raise NotFiniteError(
-            f"{state.CURVE[column]} is not finite at step {step}; try a lower learning rate or another seed"
+            f"{state.CURVE[column]} {problem} at step {step}; try a lower learning rate or another seed"
         )
 
 
@@ -193,7 +205,6 @@ def curve_of_epoch(s: state.TrainState) -> Curve:
 def epoch_summary(config: TrainConfig, s: state.TrainState) -> EpochSummary:
     """Return the summary of the epoch that has just ended: means of its curve, time and learning rates."""
     means = dict(zip(state.CURVE, s.curve.nanmean(0).tolist(), strict=True))
-    g_lr, d_lr = (optimizer.param_groups[0]["lr"] for optimizer in (s.g_optimizer, s.d_optimizer))
     return EpochSummary(
         epoch=s.step // len(s.curve),
         step=s.step,
@@ -201,7 +212,7 @@ def epoch_summary(config: TrainConfig, s: state.TrainState) -> EpochSummary:
         time=time.time(),
         seconds=s.epoch_seconds,
         images_per_second=len(s.curve) * config.batch_size / max(s.epoch_seconds, 1e-9),
-        g_lr=g_lr,
-        d_lr=d_lr,
+        g_lr=s.g_optimizer.lr,
+        d_lr=s.d_optimizer.lr,
         **means,
     )

@@ -5,6 +5,7 @@ TrainConfig and any Upkeep.
 """
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
@@ -28,8 +29,9 @@ class Upkeep:
     """Score the generator every N epochs, if the digit reader can read its images; 0 = never."""
     print_accuracy_every: int = 0
     """Print D's accuracy on real and fake images every N epochs; 0 = never."""
-    checkpoint_every: int = 0
-    """Steps between checkpoints, counted from the start of the run; 0 = a checkpoint at the end of each epoch."""
+    checkpoint_every: int | str = 0
+    """Steps between checkpoints, counted from the start of the run; or minutes, as in `5min`; 0 = a checkpoint at the
+    end of each epoch, and each minute in longer ones."""
     keep_checkpoints: int = 3
     """Number of checkpoints to keep: the newest ones. The one with the lowest FID is kept as well."""
     keep_generators: int = 0
@@ -37,8 +39,23 @@ class Upkeep:
     well. 0 = keep the generators of all epochs and of all removed checkpoints, so that no link to them breaks."""
 
     def __post_init__(self) -> None:
-        _check_at_least(self, 0, "metrics_every", "print_accuracy_every", "checkpoint_every", "keep_generators")
+        _check_at_least(self, 0, "metrics_every", "print_accuracy_every", "keep_generators")
         _check_at_least(self, 1, "keep_checkpoints")
+        if isinstance(self.checkpoint_every, int):
+            _check_at_least(self, 0, "checkpoint_every")
+        elif not self.checkpoint_seconds:
+            raise ValueError(f"checkpoint_every must be steps, or minutes as in 5min: got {self.checkpoint_every!r}")
+
+    @property
+    def checkpoint_steps(self) -> int:
+        """Steps between checkpoints; 0 if they are not counted in steps."""
+        return self.checkpoint_every if isinstance(self.checkpoint_every, int) else 0
+
+    @property
+    def checkpoint_seconds(self) -> float:
+        """Seconds between checkpoints; 0 if they are not counted in minutes."""
+        match = re.fullmatch(r"(\d+\.?\d*)min", str(self.checkpoint_every))
+        return 60 * float(match[1]) if match else 0.0
 
 
 UPKEEP_FIELDS = frozenset(field.name for field in dataclasses.fields(Upkeep))

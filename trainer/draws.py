@@ -4,7 +4,8 @@ Each worker draws for the whole batch and takes its own rows, so the draws do no
 Shapes: b images of this worker, K num_classes (0 = unconditional), C, H and W of an image.
 """
 
-from typing import NamedTuple
+import copy
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -94,9 +95,38 @@ class Draws:
         """This worker's rows of a batch of G."""
         self._pass, self._order = -1, np.empty(0, np.int64)
 
+    def indices(self, step: int) -> NDArray[np.int64]:
+        """Return the indices (d_batch_size,) of a step's real images over all workers."""
+        config, size = self.config, self.config.d_batch_size
+        if config.sampling == "random":
+            return random_stream(config.seed, IMAGES, step).integers(0, len(self.labels), size)
+        number, batch = divmod(step, max(1, len(self.labels) // size))
+        if number != self._pass:
+            self._pass = number
+            self._order = epoch_order(self.labels, config.model.group_size, config.seed, number)
+        return batch_of_step(self._order, batch, size)
+
+    def first_values(self, step: int) -> dict[str, Any]:
+        """Return the first values that the random streams of a step give for the whole batch, in JSON.
+
+        Latents are rounded to 6 digits, so that they do not depend on the processor.
+        """
+        whole = copy.copy(self)
+        whole.d_share, whole.g_share = (Share(slice(0, n), n) for _, n in (self.d_share, self.g_share))
+        values: dict[str, Any] = {}
+        real = whole.real(step)
+        for name, (z, c), masks in (
+            ("D", whole.d_inputs(step, real.c), whole.d_masks(step)),
+            ("G", whole.g_inputs(step, real.c), whole.g_masks(step)),
+        ):
+            latents = [round(value, 6) for value in z[0, :4].tolist()]
+            classes = c[:8].argmax(1).tolist() if c.shape[1] else []
+            values[name] = {"latents": latents, "classes": classes, "masks": masks and masks.generator.initial_seed()}
+        return values
+
     def real(self, step: int) -> Batch:
         """Return the real images of a step and their classes."""
-        indices = self._indices(step)[self.d_share.rows]
+        indices = self.indices(step)[self.d_share.rows]
         images = sampling.from_uint8(self.images[torch.from_numpy(indices).to(self.device)], self.dtype)
         return Batch(images, self._class_rows(self.labels[indices]))
 
@@ -120,17 +150,6 @@ class Draws:
     def g_masks(self, step: int) -> SharedMasks | None:
         """Return the dropout masks of G's update; None for networks without dropout."""
         return self._masks(G_DROPOUT, step, self.g_share, 1)
-
-    def _indices(self, step: int) -> NDArray[np.int64]:
-        """Return the indices (d_batch_size,) of a step's real images over all workers."""
-        config, size = self.config, self.config.d_batch_size
-        if config.sampling == "random":
-            return random_stream(config.seed, IMAGES, step).integers(0, len(self.labels), size)
-        number, batch = divmod(step, max(1, len(self.labels) // size))
-        if number != self._pass:
-            self._pass = number
-            self._order = epoch_order(self.labels, config.model.group_size, config.seed, number)
-        return batch_of_step(self._order, batch, size)
 
     def _latents(self, purpose: int, step: int, share: Share) -> Tensor:
         stream = random_stream(self.config.seed, purpose, step)

@@ -396,7 +396,7 @@ class EpochJudge:
         raw, logits = read_digits(self.reader, pictures)
         read = torch.zeros(EPOCH_COUNT, raw.shape[1] + 1)  # columns: the raw features, and the digit
         read[part, :-1], read[part, -1] = raw, logits.argmax(1).float()
-        [read] = workers.sum([read.to(weights.device)])
+        read = workers.sum(read.to(weights.device))
         if workers.rank:
             return {}
         features, digits = self.reference.real.scaled(read[:, :-1].cpu()), read[:, -1].cpu().long()

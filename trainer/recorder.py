@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Self
 
 from trainer.lease import LeaseLostError
-from trainer.run_store import Curve, DamagedError, EpochSummary, Progress, Run, RunStoreError
+from trainer.run_store import Curve, DamagedError, EpochSummary, Progress, Run, RunStoreError, StopRequest
 
 INTERVAL = 1.0
 """Seconds between two accesses to the store."""
@@ -30,7 +30,7 @@ class Recorder:
     """
 
     def __init__(self, run: Run, launch_id: str, keep_generators: int = 0) -> None:
-        self.stop_requested = False
+        self.stop_request: StopRequest | None = None
         self.lease_lost: LeaseLostError | None = None
         self.progress = Progress(launch_id=launch_id)
         self._run, self._launch_id, self._keep_generators = run, launch_id, keep_generators
@@ -86,7 +86,7 @@ class Recorder:
                 flushes.append(self._flushes.get(timeout=INTERVAL))
             try:
                 self._write()
-                self.stop_requested = self.stop_requested or self._run.stop_requested(self._launch_id)
+                self.stop_request = self.stop_request or self._run.stop_request(self._launch_id)
             except RunStoreError as error:
                 if not is_failing:
                     print(f"recorder: {error}; will try again", flush=True)

@@ -28,7 +28,7 @@ import operator
 import re
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -97,8 +97,11 @@ STAGE_FOLDER = re.compile(r"\.stage-step_([0-9]+)-.*")
 ARCHIVED_FILE = re.compile(r"([0-9a-f]{64})\.safetensors")
 
 Phase = Literal["starting", "training", "restarting", "stopped", "finished", "failed"]
-"""State of a run. `restarting`: the workers failed and start again. `stopped`: ended before the last step, on request
-or because its processor time was used up."""
+"""State of a run. `restarting`: the workers failed or left, and start again. `stopped`: ended before the last step,
+on request or because its processor time was used up."""
+
+StopRequest = Literal["stop", "leave"]
+"""stop.json asks a launch to stop, or its workers to leave, after a checkpoint, so that others take over."""
 
 Curve: TypeAlias = dict[str, list[float | None]]
 """Curve of an epoch: name of a column -> one value per step. None: not finite, or not measured.
@@ -181,7 +184,7 @@ class Progress(Record):
 
     phase: Phase = "starting"
     message: str = ""
-    """Why the run failed."""
+    """Why the run failed or starts again; while it trains, what was verified when it was resumed."""
     launch_id: str = ""
     """ID of the launch that writes this."""
     step: int = 0
@@ -444,16 +447,24 @@ class Run:
             time.sleep(0.2)
         return False
 
-    def request_stop(self, launch_id: str) -> None:
-        """Ask this launch to stop after a checkpoint. Other launches ignore the request."""
-        self.storage.write(f"{self.name}/{STOP_FILE}", _encode({"launch_id": launch_id}))
+    def request_stop(self, launch_id: str, what: StopRequest = "stop") -> None:
+        """Ask this launch to stop after a checkpoint, or its workers to leave. Other launches ignore the request."""
+        self.storage.write(f"{self.name}/{STOP_FILE}", _encode({"launch_id": launch_id, "what": what}))
 
-    def stop_requested(self, launch_id: str) -> bool:
-        """Return whether this launch was asked to stop."""
+    def stop_request(self, launch_id: str) -> StopRequest | None:
+        """Return what this launch was asked; None if nothing."""
         try:
-            return bool(self.storage.read_json(f"{self.name}/{STOP_FILE}").get("launch_id") == launch_id)
-        except MissingError:
-            return False
+            request = self.storage.read_json(f"{self.name}/{STOP_FILE}")
+        except DamagedError:  # none, or one that nobody can use
+            return None
+        if request.get("launch_id") != launch_id:
+            return None
+        return "leave" if request.get("what") == "leave" else "stop"
+
+    def withdraw_leave(self, launch_id: str) -> None:
+        """Withdraw the request that the workers leave, if there is one, so that new workers stay."""
+        if self.stop_request(launch_id) == "leave":
+            self.storage.remove_file(f"{self.name}/{STOP_FILE}")
 
     def epochs(self) -> list[int]:
         """Return the complete epochs, ascending."""
@@ -484,6 +495,22 @@ class Run:
         if not _is_curve(curve):
             raise DamagedError(f"{self.storage.full_path(path)}: is damaged (no lists of numbers of equal length)")
         return curve
+
+    def mend_curves(self, columns: Iterable[str]) -> list[int]:
+        """Replace damaged curves of complete epochs by ones whose values are unknown; return these epochs."""
+        mended = []
+        for epoch in self.epochs():
+            try:
+                self.read_losses(epoch)
+            except MissingError:
+                continue
+            except DamagedError:
+                with suppress(DamagedError):  # without a summary, nobody knows its steps
+                    last = self.read_epoch_metrics(epoch).step
+                    steps = list(range(last - self.read_run().steps_per_epoch + 1, last + 1))
+                    self.write_losses(epoch, {"step": [*steps], **{name: [None] * len(steps) for name in columns}})
+                    mended.append(epoch)
+        return mended
 
     def write_epoch_metrics(self, summary: EpochSummary) -> None:
         """Write the summary of an epoch, after its other files: this makes the epoch complete."""

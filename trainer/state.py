@@ -9,6 +9,7 @@ import copy
 import hashlib
 import json
 from dataclasses import dataclass
+from typing import Any
 
 import safetensors.torch
 import torch
@@ -19,7 +20,9 @@ from models.generator_file import generator_bytes, read_metadata
 from models.networks import build_discriminator, build_generator
 from trainer.config import TrainConfig
 from trainer.data import Dataset
+from trainer.flat_optimizer import FlatOptimizer
 from trainer.run_store import GENERATOR_FILE, NETWORKS_FILE, RESUME_FILE
+from trainer.workers import Workers
 
 CURVE = ("d_loss", "g_loss", "d_acc_real", "d_acc_fake", "penalty", "d_class_loss", "g_class_loss")
 """Columns of the curve: one row per step. Checkpoints depend on the order, so append new columns at the end."""
@@ -35,8 +38,8 @@ class TrainState:
     G: nn.Module
     D: Discriminator
     G_ema: nn.Module
-    g_optimizer: torch.optim.Optimizer
-    d_optimizer: torch.optim.Optimizer
+    g_optimizer: FlatOptimizer
+    d_optimizer: FlatOptimizer
     curve: Tensor
     """(steps_per_epoch, len(CURVE)): a row per step of the current epoch. Later rows are from the epoch before."""
     speed: Tensor
@@ -56,8 +59,11 @@ class TrainState:
         return (self.step - 1) % len(self.curve) + 1 if self.step else 0
 
 
-def new_state(config: TrainConfig, steps_per_epoch: int, device: torch.device) -> TrainState:
+def new_state(
+    config: TrainConfig, steps_per_epoch: int, device: torch.device, workers: Workers | None = None
+) -> TrainState:
     """Return the state before the first step. It depends only on the config and is the same on every worker."""
+    workers = workers or Workers()
     dtype = getattr(torch, config.dtype)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
@@ -68,25 +74,29 @@ def new_state(config: TrainConfig, steps_per_epoch: int, device: torch.device) -
         G=G,
         D=D,
         G_ema=G_ema,
-        g_optimizer=_optimizer(config, G, config.g_lr),
-        d_optimizer=_optimizer(config, D, config.d_lr),
+        g_optimizer=_optimizer(config, G, config.g_lr, workers),
+        d_optimizer=_optimizer(config, D, config.d_lr, workers),
         curve=torch.zeros(steps_per_epoch, len(CURVE), dtype=dtype, device=device),
         speed=torch.full((steps_per_epoch,), torch.nan),
     )
 
 
-def _optimizer(config: TrainConfig, network: nn.Module, lr: float) -> torch.optim.Optimizer:
+def _optimizer(config: TrainConfig, network: nn.Module, lr: float, workers: Workers) -> FlatOptimizer:
+    def rmsprop(parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+        return torch.optim.RMSprop(parameters, lr, config.beta2, config.adam_eps)
+
+    def adam(parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+        betas, fused = (config.beta1, config.beta2), parameters[0].is_cuda
+        return torch.optim.Adam(parameters, lr, betas, config.adam_eps, fused=fused)
+
     if config.optimizer == "rmsprop":
-        return torch.optim.RMSprop(network.parameters(), lr, config.beta2, config.adam_eps)
-    fused = next(network.parameters()).is_cuda
-    return torch.optim.Adam(network.parameters(), lr, (config.beta1, config.beta2), config.adam_eps, fused=fused)
+        return FlatOptimizer(network, rmsprop, ("square_avg",), workers)
+    return FlatOptimizer(network, adam, ("exp_avg", "exp_avg_sq"), workers)
 
 
 def set_learning_rates(state: TrainState, g_lr: float, d_lr: float) -> None:
     """Set the learning rates of both optimizers."""
-    for optimizer, rate in ((state.g_optimizer, g_lr), (state.d_optimizer, d_lr)):
-        for group in optimizer.param_groups:
-            group["lr"] = rate
+    state.g_optimizer.lr, state.d_optimizer.lr = g_lr, d_lr
 
 
 @torch.no_grad()
@@ -126,26 +136,31 @@ def generator_file(state: TrainState, config: TrainConfig, run: str, dataset: Da
     return generator_bytes(state.G_ema, config.model, provenance, dataset.class_names)
 
 
-def checkpoint_files(state: TrainState, generator: bytes) -> dict[str, bytes]:
-    """Return the content of a checkpoint's files, by name; `generator` is that of `generator_file`."""
+def checkpoint_files(state: TrainState, generator: bytes, record: dict[str, Any]) -> dict[str, bytes]:
+    """Return the content of a checkpoint's files, by name.
+
+    `generator` is the content of `generator_file`, and `record` that of `trainer.verification`.
+    """
     networks = _prefixed("G", state.G.state_dict()) | _prefixed("D", state.D.state_dict())
     resume: dict[str, Tensor] = {"curve": state.curve, "speed": state.speed}
-    for name, network, optimizer in (
-        ("g_optimizer", state.G, state.g_optimizer),
-        ("d_optimizer", state.D, state.d_optimizer),
-    ):
-        for parameter_name, parameter in network.named_parameters():
-            resume |= _prefixed(f"{name}.{parameter_name}", optimizer.state[parameter])
+    for name, optimizer in (("g_optimizer", state.g_optimizer), ("d_optimizer", state.d_optimizer)):
+        for parameter, tensors in optimizer.state_of().items():
+            resume |= _prefixed(f"{name}.{parameter}", tensors)
     counters = {name: getattr(state, name) for name in COUNTERS}
     return {
         GENERATOR_FILE: generator,
         NETWORKS_FILE: safetensors.torch.save(networks),
-        RESUME_FILE: safetensors.torch.save(resume, {"counters": json.dumps(counters)}),
+        RESUME_FILE: safetensors.torch.save(
+            resume, {"counters": json.dumps(counters), "verification": json.dumps(record)}
+        ),
     }
 
 
-def load_checkpoint_files(state: TrainState, files: dict[str, bytes]) -> None:
-    """Load the files of a checkpoint into a new state; raise `ValueError` if they do not fit its networks."""
+def load_checkpoint_files(state: TrainState, files: dict[str, bytes]) -> dict[str, Any]:
+    """Load the files of a checkpoint into a new state; return its record for `trainer.verification`.
+
+    The record is empty in checkpoints of earlier versions. Raises `ValueError` if the files do not fit the networks.
+    """
     generator = safetensors.torch.load(files[GENERATOR_FILE])
     networks = safetensors.torch.load(files[NETWORKS_FILE])
     resume = safetensors.torch.load(files[RESUME_FILE])
@@ -154,20 +169,17 @@ def load_checkpoint_files(state: TrainState, files: dict[str, bytes]) -> None:
         state.D.load_state_dict(_without_prefix("D", networks))
         if state.G_ema is not state.G:
             state.G_ema.load_state_dict(generator)
-        for name, network, optimizer in (
-            ("g_optimizer", state.G, state.g_optimizer),
-            ("d_optimizer", state.D, state.d_optimizer),
-        ):
-            moments = [_without_prefix(f"{name}.{parameter}", resume) for parameter, _ in network.named_parameters()]
-            optimizer.load_state_dict(
-                {"state": dict(enumerate(moments)), "param_groups": optimizer.state_dict()["param_groups"]}
-            )
+        for name, optimizer in (("g_optimizer", state.g_optimizer), ("d_optimizer", state.d_optimizer)):
+            tensors = _without_prefix(name, resume)
+            optimizer.load_state({parameter: _without_prefix(parameter, tensors) for parameter in optimizer.state_of()})
         _load_curve(state, resume)
     except (RuntimeError, KeyError) as error:
         raise ValueError(f"the checkpoint does not fit this run's networks ({error})") from error
-    counters = json.loads(read_metadata(files[RESUME_FILE])["counters"])
+    metadata = read_metadata(files[RESUME_FILE])
+    counters, record = json.loads(metadata["counters"]), json.loads(metadata.get("verification", "{}"))
     for name in COUNTERS:
         setattr(state, name, counters.get(name, 0))  # earlier versions did not store all of them
+    return dict(record)
 
 
 def _load_curve(state: TrainState, resume: dict[str, Tensor]) -> None:

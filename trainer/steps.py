@@ -16,8 +16,9 @@ from models.discriminator import Discriminator
 from models.sampling import evaluating
 from trainer.config import TrainConfig
 from trainer.draws import Batch
+from trainer.flat_optimizer import FlatOptimizer
 from trainer.losses import LOSSES, class_cross_entropy, gradient_penalty
-from trainer.workers import Share, Workers
+from trainer.workers import Share
 
 
 class Terms(NamedTuple):
@@ -137,41 +138,30 @@ def _counted_logits(config: TrainConfig, D: Discriminator, batch: Batch, logits:
 
 
 def update(
-    network: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    terms: Terms,
-    share: Share,
-    workers: Workers,
-    extras: dict[str, Tensor] | None = None,
+    optimizer: FlatOptimizer, terms: Terms, share: Share, extras: dict[str, Tensor] | None = None
 ) -> dict[str, Tensor]:
-    """Step a network's optimizer with the gradient of the mean loss over the whole batch.
+    """Update a network with the gradient of the mean loss over the whole batch.
 
-    One all-reduce sums the gradients and all numbers over the workers. Returns the mean of each column of the curve
+    The gradient and all numbers are summed over the workers at once. Returns the mean of each column of the curve
     (scalars), the logits of the whole batch (B,), and the sum of `extras` over the workers.
     """
-    parameters = list(network.parameters())
-    gradients = torch.autograd.grad(terms.loss.sum() / share.batch_size, parameters)
     numbers = {name: values.detach().sum() / share.batch_size for name, values in terms.curve.items()}
     for name, logits in terms.logits.items():
         # Each worker pads its logits with zeros to the whole batch, so that the sum over the workers has all logits.
         numbers[name] = F.pad(logits.detach(), (share.rows.start, share.batch_size - share.rows.stop))
     numbers |= extras or {}
-    sums = workers.sum([*gradients, *numbers.values()])
-    for parameter, gradient in zip(parameters, sums, strict=False):
-        parameter.grad = gradient
-    optimizer.step()
-    optimizer.zero_grad()
-    return dict(zip(numbers, sums[len(parameters) :], strict=True))
+    sums = optimizer.step(terms.loss.sum() / share.batch_size, list(numbers.values()))
+    return dict(zip(numbers, sums, strict=True))
 
 
-def average_running_statistics(networks: tuple[nn.Module, ...], share: Share, workers: Workers) -> None:
-    """Average BatchNorm's running means and variances over the workers, weighted by their shares of the batch."""
-    norms = [m for network in networks for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    buffers = [buffer for norm in norms for buffer in (norm.running_mean, norm.running_var) if buffer is not None]
-    if buffers and workers.count > 1:
-        averages = workers.sum([buffer * (share.size / share.batch_size) for buffer in buffers])
-        for buffer, average in zip(buffers, averages, strict=True):
-            buffer.copy_(average)
+def running_statistics(networks: tuple[nn.Module, ...]) -> dict[str, Tensor]:
+    """Return BatchNorm's running means and variances. Their mean over the workers is that of the whole batch."""
+    return {
+        f"{index}.{name}": buffer
+        for index, network in enumerate(networks)
+        for name, buffer in network.named_buffers()
+        if name.endswith(("running_mean", "running_var"))
+    }
 
 
 def add(numbers: dict[str, Tensor], more: dict[str, Tensor]) -> None:

@@ -7,19 +7,20 @@ updates sum over images and workers. The bookkeeping (`trainer.bookkeeping`) doe
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 
 import torch
 from torch import Tensor
 
 from models.dropout import share_masks
-from trainer import state, steps
-from trainer.bookkeeping import Bookkeeper
+from trainer import state, steps, verification
+from trainer.bookkeeping import Bookkeeper, Due
 from trainer.config import TrainConfig, Upkeep
 from trainer.draws import Batch, Draws, load_images
 from trainer.metrics import EpochJudge
 from trainer.recorder import Recorder
-from trainer.run_store import GENERATOR_FILE, NETWORKS_FILE, RESUME_FILE, Manifest, Run
+from trainer.run_store import GENERATOR_FILE, NETWORKS_FILE, RESUME_FILE, Manifest, Phase, Run
 from trainer.workers import Workers
 
 Report = Callable[[Manifest, dict[str, bytes] | None], None]
@@ -34,23 +35,28 @@ def train(
     recorder: Recorder | None,
     device: torch.device,
     cpu_minutes: float = math.inf,
-) -> None:
+) -> Phase:
     """Train a run in this process and its process group, from its newest intact checkpoint if there is one.
 
     `recorder` is None on all workers except rank 0. Training ends early, after a checkpoint, when the recorder finds a
-    request to stop, or when the workers have used `cpu_minutes` of processor time, summed over all launches.
-    Raises `NotFiniteError` on all workers if a loss is not finite.
+    request to stop or to leave, or when the workers have used `cpu_minutes` of processor time, summed over all
+    launches. Returns `finished`, `stopped` or `restarting` (to leave).
+    Raises `NotFiniteError` on all workers if a loss is not finite or runs away.
     """
-    workers = Workers.here()
+    workers = Workers.here().sharing_memory(device)
     dataset = load_images(config)
     steps_per_epoch, total_steps = plan(config, len(dataset.images))
     draws = Draws(config, dataset, device, workers)
-    s = state.new_state(config, steps_per_epoch, device)
-    resume(s, run, workers)
+    s = state.new_state(config, steps_per_epoch, device, workers)
+    record = partial(next_step, config, s, draws, total_steps)
+    resumed = resume(s, run, workers, record)
+    if recorder:
+        recorder.progress = replace(recorder.progress, message=resumed)
     judge = EpochJudge.of(config.model, dataset, device) if upkeep.metrics_every else None
     generator_file = partial(state.generator_file, s, config, run.name, dataset, workers.count)
     books = Bookkeeper(config, upkeep, total_steps, s, judge, recorder, generator_file, cpu_minutes)
     books.begin(s, workers.count)
+    due = Due()
 
     while s.step < total_steps:
         state.set_learning_rates(s, *learning_rates(config, s.step, total_steps))
@@ -69,17 +75,21 @@ def train(
         numbers: dict[str, Tensor] = {}
         for phase in steps.D_PHASES[config.d_update]:
             terms = phase(config, s.D, real, detached, s.step)
-            steps.add(numbers, steps.update(s.D, s.d_optimizer, terms, draws.d_share, workers))
+            steps.add(numbers, steps.update(s.d_optimizer, terms, draws.d_share))
 
-        # G step: raise the logits of fakes. Its all-reduce also sums the clocks of the bookkeeping.
+        # G step: raise the logits of fakes. Its update also sums the clocks of the bookkeeping over the workers, and
+        # averages BatchNorm's running statistics, weighted by the workers' shares of the batch.
         if config.g_fakes == "fresh":
             z, c = draws.g_inputs(s.step, real.c)
             fake = Batch(s.G(z, c), c)
         share_masks(s.D, draws.g_masks(s.step))
         terms = steps.g_phase(config, s.D, real, fake)
-        clocks = {"clocks": books.clocks(like=real.images)}
-        steps.add(numbers, steps.update(s.G, s.g_optimizer, terms, draws.g_share, workers, clocks))
-        steps.average_running_statistics((s.G, s.D), draws.g_share, workers)
+        statistics = steps.running_statistics((s.G, s.D)) if workers.count > 1 else {}
+        extras = {name: values * (draws.g_share.size / config.batch_size) for name, values in statistics.items()}
+        extras["clocks"] = books.clocks(like=real.images)
+        steps.add(numbers, steps.update(s.g_optimizer, terms, draws.g_share, extras))
+        for name, values in statistics.items():
+            values.copy_(numbers[name])
         if config.ema:
             state.update_ema(s, config)
         s.step += 1
@@ -89,12 +99,14 @@ def train(
         due = books.look(s, numbers)
         if due.checkpoint:
             workers.check_equal(state.weights_digest(s), f"the weights at step {s.step}")
-            report(*checkpoint(config, s, workers, due.scores, generator_file))
+            report(*checkpoint(config, s, workers, due.scores, generator_file, record))
             books.checkpoint_taken()
-        if due.stop:
+        if due.stop or due.leave:
             break
 
-    books.end(s)
+    ending = books.end(s, due.leave)
+    workers.leave()
+    return ending
 
 
 def plan(config: TrainConfig, num_images: int) -> tuple[int, int]:
@@ -115,17 +127,31 @@ def learning_rates(config: TrainConfig, step: int, total_steps: int) -> tuple[fl
     return config.g_lr * factor / (1 + config.g_decay * step), config.d_lr * factor / (1 + config.d_decay * step)
 
 
-def resume(s: state.TrainState, run: Run, workers: Workers) -> None:
+def next_step(config: TrainConfig, s: state.TrainState, draws: Draws, total_steps: int) -> verification.Record:
+    """Return what the next step will read, for `trainer.verification`."""
+    return verification.record(s, draws, learning_rates(config, s.step, total_steps), total_steps)
+
+
+def resume(s: state.TrainState, run: Run, workers: Workers, record: Callable[[], verification.Record]) -> str:
     """Load the newest intact checkpoint of a run into a new state, if there is one. All workers must call this.
 
-    Damaged checkpoints that are newer are set aside.
+    Returns what was verified, in one line. Damaged checkpoints that are newer are set aside. `record` returns what the
+    next step will read: `ValueError` is raised if it is not what the checkpoint says, and `RuntimeError` if the workers
+    disagree.
     """
+    recorded: verification.Record = {}
     step = workers.from_rank_zero(newest_intact_step(run) if workers.rank == 0 else 0)
     if step and (found := run.checkpoint(step)):
-        state.load_checkpoint_files(
+        recorded = state.load_checkpoint_files(
             s, {name: found.read(name) for name in (GENERATOR_FILE, NETWORKS_FILE, RESUME_FILE)}
         )
-    workers.check_equal(state.weights_digest(s), f"the weights at step {s.step}")
+    own = record()
+    for part, value in own.items():
+        workers.check_equal(value, f"the {part} at step {s.step}")
+    line = verification.compare(s.step, recorded, own) if recorded else ""
+    if line and workers.rank == 0:
+        print(line, flush=True)
+    return line
 
 
 def newest_intact_step(run: Run) -> int:
@@ -143,6 +169,7 @@ def checkpoint(
     workers: Workers,
     scores: Mapping[str, float],
     generator_file: Callable[[], bytes],
+    record: Callable[[], verification.Record],
 ) -> tuple[Manifest, dict[str, bytes] | None]:
     """Return the manifest of a checkpoint of this state, and the content of its files (None except on rank 0)."""
     manifest = Manifest(
@@ -156,4 +183,4 @@ def checkpoint(
     )
     if workers.rank > 0:
         return manifest, None
-    return manifest, state.checkpoint_files(s, generator_file())
+    return manifest, state.checkpoint_files(s, generator_file(), record())

@@ -36,7 +36,8 @@ ROBOTS = "User-agent: *\nDisallow: /_stcore/\nDisallow: /api/\n"
 CONTENT_SECURITY_POLICY = "; ".join(
     (
         "default-src 'self'",
-        f"script-src 'self' 'wasm-unsafe-eval' blob: {' '.join(script_hashes())}",  # blob: is for our components
+        # 'wasm-unsafe-eval' is for webapp/browser/sums.js, blob: for our components.
+        f"script-src 'self' 'wasm-unsafe-eval' blob: {' '.join(script_hashes())}",
         "style-src 'self' 'unsafe-inline'",
         "img-src 'self' data: blob:",
         "font-src 'self' data:",

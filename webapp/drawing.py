@@ -20,7 +20,7 @@ from webapp import delivery, inference, wording
 from webapp.environment import ROUTES_VARIABLE
 from webapp.page import DrawingScene
 
-MAX_MMAC = 30
+MAX_MMAC = 110
 """Limit of the multiply-accumulates of a picture, in millions, that the browser draws itself."""
 
 V = TypeVar("V", bound=DrawingView)

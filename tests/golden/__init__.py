@@ -69,7 +69,7 @@ def portable_state(*arguments: Any) -> state.TrainState:
         for parameter in network.parameters():
             std = 0.5 / parameter[0].numel() ** 0.5 if parameter.ndim > 1 else 0.02
             noise = torch.from_numpy(std * random.standard_normal(tuple(parameter.shape)))
-            parameter.data = (parameter.data.round() + noise).to(parameter)
+            parameter.data.copy_(parameter.data.round() + noise)
     if s.G_ema is not s.G:
         s.G_ema.load_state_dict(s.G.state_dict())
     return s

@@ -10,7 +10,7 @@ const STRIP = 10 // styles in the strip
 const REPORT_AFTER = 400 // milliseconds after the last key, before the server hears of it
 const NEVER = Infinity // while a slider is dragged: its release reports
 
-export class Explore {
+export default class Explore {
   constructor(parent, base) {
     this.base = base
     this.find = (name) => parent.querySelector(name)

@@ -20,7 +20,7 @@ const ICONS = {
   add: '<path d="M12 5v14M5 12h14"/>',
 }
 
-export class Interpolate {
+export default class Interpolate {
   constructor(parent, base) {
     this.base = base
     this.find = (name) => parent.querySelector(name)

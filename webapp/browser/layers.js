@@ -1,6 +1,8 @@
 // Layers of the generators, in doubles. Each function makes a layer from its weights and returns a function that writes
 // into a buffer of its own: nothing is allocated while drawing. Images are (C, H, W) in one array, as in PyTorch.
 
+import { BYTES, address, arrays, summing } from "./sums.js"
+
 // y = W x + b, W (outputs, inputs). Four outputs are summed at a time, because one sum has to wait for each addition.
 export function dense(weight, bias, inputs, outputs) {
   check(weight, outputs * inputs)
@@ -66,107 +68,66 @@ export function convTranspose(weight, bias, inputs, outputs, size, kernel, strid
   return gathered(weight, at, bias, inputs, outputs, size, size * stride, places)
 }
 
-// For each output pixel, sum over taps and input channels; `at` gives the place of a weight. The image is padded once
-// and turned to (H, W, C), so that the innermost loops run over neighbouring numbers without a branch.
+// For each output pixel, sum over taps and input channels; `at` gives the place of a weight. Nearly all the time is spent
+// here. Each channel lies in a plane with zeros around the image, so that no tap needs a branch; the zeros behind a line
+// of the image are also those before the next one.
 function gathered(weight, at, bias, inputs, outputs, size, outSize, places) {
-  const start = bias ?? new Float64Array(outputs)
-  check(start, outputs)
   const reach = Math.max(...places.flatMap(({ taps }) => taps.flatMap(([i, j]) => [Math.abs(i), Math.abs(j)])))
-  const width = size + 2 * reach
-  const padded = new Float64Array(width * width * inputs)
-  const y = new Float64Array(outputs * outSize * outSize)
-  const plan = places.map(({ taps, step, row, column }) => {
-    const from = [] // where the window of each pixel begins in `padded`
-    const to = [] // where the pixel of the first channel lies in `y`
-    for (let r = 0; r < size; r++) {
-      for (let c = 0; c < size; c++) {
-        from.push((r * width + c) * inputs)
-        to.push((r * step + row) * outSize + c * step + column)
+  const width = size + reach
+  const before = reach * (width + 1)
+  const row = Math.ceil((size * width) / 4) * 4 // sums of a channel; some lie between the lines of the image
+  const plane = before + row + before
+  const counts = places.map(({ taps }) => taps.length)
+  const [memory, x, sums, start, ...rest] = arrays(
+    ...[inputs * plane, outputs * row, outputs],
+    ...counts,
+    ...counts.map((count) => outputs * count * inputs),
+  )
+  if (bias) {
+    check(bias, outputs)
+    start.set(bias)
+  }
+  const functions = { 1: summing(memory, 1), 4: summing(memory, 4) }
+  const plan = places.map(({ taps, step, row: down, column: across }, k) => {
+    const [offsets, matrix] = [rest[k], rest[places.length + k]]
+    offsets.set(taps.map(([i, j]) => BYTES * (i * width + j)))
+    const calls = []
+    let m = 0
+    for (let o = 0; o < outputs;) {
+      const channels = o + 4 <= outputs ? 4 : 1
+      const values = [
+        ...[address(sums, o * row), BYTES * row],
+        ...[address(x, before), BYTES * plane, BYTES * plane * inputs],
+        ...[address(start, o), address(offsets, 0), address(offsets, taps.length), address(matrix, m)],
+      ]
+      calls.push(() => functions[channels](...values))
+      for (const [, , tap] of taps) {
+        for (let i = 0; i < inputs; i++) for (let n = 0; n < channels; n++) matrix[m++] = weight[at(o + n, i, tap)]
       }
+      o += channels
     }
-    const offsets = taps.map(([i, j]) => ((i + reach) * width + (j + reach)) * inputs)
-    const matrix = inFours(weight, at, taps, inputs, outputs)
-    return [matrix, start, Int32Array.from(offsets), Int32Array.from(from), Int32Array.from(to)]
+    return { calls, step, first: down * outSize + across }
   })
-  return (x) => {
+  const y = new Float64Array(outputs * outSize ** 2)
+  return (image) => {
+    let from = 0
     for (let i = 0; i < inputs; i++) {
       for (let r = 0; r < size; r++) {
-        let from = (i * size + r) * size
-        let to = ((r + reach) * width + reach) * inputs + i
-        for (let c = 0; c < size; c++, to += inputs) padded[to] = x[from++]
+        const to = i * plane + before + r * width
+        for (let c = 0; c < size; c++) x[to + c] = image[from++]
       }
     }
-    for (const [matrix, start, offsets, from, to] of plan) {
-      multiply(matrix, start, offsets, from, to, padded, y, inputs, outputs, outSize * outSize)
-    }
-    return y
-  }
-}
-
-// Return the weights of some taps in the order in which `multiply` reads them: (outputs / 4, taps, inputs, 4), and the
-// outputs that are left as (outputs, taps, inputs).
-function inFours(weight, at, taps, inputs, outputs) {
-  const found = new Float64Array(outputs * taps.length * inputs)
-  let k = 0
-  for (let o = 0; o < outputs;) {
-    const number = o + 4 <= outputs ? 4 : 1
-    for (const [, , tap] of taps) {
-      for (let i = 0; i < inputs; i++) for (let n = 0; n < number; n++) found[k++] = weight[at(o + n, i, tap)]
-    }
-    o += number
-  }
-  return found
-}
-
-// Nearly all the time is spent here. Two pixels and four channels are summed at a time: each weight that is read serves
-// two sums, each value four, and no sum waits for another. The last pixel of an odd number is drawn twice.
-function multiply(matrix, start, offsets, from, to, x, y, inputs, outputs, area) {
-  let o = 0
-  for (; o + 4 <= outputs; o += 4) {
-    for (let pixel = 0; pixel < from.length; pixel += 2) {
-      const other = Math.min(pixel + 1, from.length - 1)
-      const apart = from[other] - from[pixel]
-      let a = start[o], b = start[o + 1], c = start[o + 2], d = start[o + 3]
-      let e = a, f = b, g = c, h = d
-      let m = o * offsets.length * inputs
-      for (let t = 0; t < offsets.length; t++) {
-        const first = from[pixel] + offsets[t]
-        for (let k = first; k < first + inputs; k++, m += 4) {
-          const one = x[k]
-          const two = x[k + apart]
-          const p = matrix[m], q = matrix[m + 1], r = matrix[m + 2], s = matrix[m + 3]
-          a += p * one
-          b += q * one
-          c += r * one
-          d += s * one
-          e += p * two
-          f += q * two
-          g += r * two
-          h += s * two
+    for (const { calls, step, first } of plan) {
+      for (const sum of calls) sum()
+      for (let o = 0; o < outputs; o++) {
+        for (let r = 0; r < size; r++) {
+          const from = o * row + r * width
+          const to = first + (o * outSize + r * step) * outSize
+          for (let c = 0; c < size; c++) y[to + c * step] = sums[from + c]
         }
       }
-      let k = to[pixel] + o * area
-      y[k] = a
-      y[k + area] = b
-      y[k + 2 * area] = c
-      y[k + 3 * area] = d
-      k = to[other] + o * area
-      y[k] = e
-      y[k + area] = f
-      y[k + 2 * area] = g
-      y[k + 3 * area] = h
     }
-  }
-  for (; o < outputs; o++) {
-    for (let pixel = 0; pixel < from.length; pixel++) {
-      let sum = start[o]
-      let m = o * offsets.length * inputs
-      for (let t = 0; t < offsets.length; t++) {
-        const first = from[pixel] + offsets[t]
-        for (let k = first; k < first + inputs; k++, m++) sum += matrix[m] * x[k]
-      }
-      y[to[pixel] + o * area] = sum
-    }
+    return y
   }
 }
 

@@ -1,14 +1,18 @@
 // The thread that draws. Jobs of a lane replace each other, and lanes with a lower number go first: a page stays smooth
-// while a large grid is drawn. The answer to a message has its id, and `found` or `failed`.
+// while a large grid is drawn. While jobs of lane 0 follow each other, as when a picture follows the pointer, nothing else
+// is drawn. The answer to a message has its id, and `found` or `failed`.
 
 import { Generator } from "./generator.js"
 
-const SLICE = 8 // milliseconds of drawing before the thread looks for new messages
+const REST = 50 // milliseconds between jobs that do not follow each other
 
 let generator = null
 const lanes = new Map() // lane -> { id, order, steps, done, pixels }
 const channel = new MessageChannel() // continues without the delay of a timer
-let isRunning = false
+let isContinuing = false
+let timer = null
+let lastFirst = -Infinity // when a job of lane 0 came
+let restUntil = -Infinity
 
 self.onmessage = ({ data }) => {
   if (data.url) load(data)
@@ -38,6 +42,11 @@ async function check(content, url) {
 }
 
 function enter({ id, lane, order, job }) {
+  if (order === 0) {
+    const now = performance.now()
+    if (now - lastFirst < REST) restUntil = now + REST
+    lastFirst = now
+  }
   const old = lanes.get(lane)
   lanes.delete(lane)
   if (old) self.postMessage({ id: old.id, found: null })
@@ -47,22 +56,31 @@ function enter({ id, lane, order, job }) {
   } catch (error) {
     return self.postMessage({ id, failed: error.message })
   }
-  if (!isRunning) {
-    isRunning = true
-    channel.port2.postMessage(null)
-  }
+  proceed()
+}
+
+// Draw a picture after the messages that have come until now.
+function proceed() {
+  if (!isContinuing) channel.port2.postMessage(null)
+  isContinuing = true
 }
 
 channel.port1.onmessage = () => {
-  const end = performance.now() + SLICE
-  while (lanes.size && performance.now() < end) advance()
-  isRunning = lanes.size > 0
-  if (isRunning) channel.port2.postMessage(null)
+  isContinuing = false
+  clearTimeout(timer)
+  if (!lanes.size) return
+  const [name, lane] = [...lanes].reduce((first, next) => (next[1].order < first[1].order ? next : first))
+  const wait = lane.order === 0 ? 0 : restUntil - performance.now()
+  if (wait > 0) {
+    timer = setTimeout(proceed, wait)
+  } else {
+    advance(name, lane)
+    proceed()
+  }
 }
 
-// Draw one picture of the first lane.
-function advance() {
-  const [name, lane] = [...lanes].reduce((first, next) => (next[1].order < first[1].order ? next : first))
+// Draw one picture of a lane.
+function advance(name, lane) {
   const { id, steps, pixels } = lane
   try {
     steps[lane.done++](pixels)

@@ -10,10 +10,10 @@ _mount = st.components.v2.component(
     "digitforge_interpolate",
     html=(FOLDER / "interpolate.html").read_text(),
     css=(FOLDER / "interpolate.css").read_text(),
-    js=(FOLDER / "interpolate.js").read_text(),
+    js=FOLDER.with_name("page.js").read_text(),
 )
 
 
 def interpolate(data: dict[str, Any], *, key: str) -> Any:
     """Draw the page; return what the browser last reported of its view, or None."""
-    return _mount(key=key, data=data, on_view_change=lambda: None).view
+    return _mount(key=key, data=data | {"page": "interpolate.js"}, on_view_change=lambda: None).view

@@ -1,4 +1,4 @@
-// The page itself is webapp/browser/explore.js, which the browser keeps for good.
+// Opens a page of webapp/browser/. The browser keeps its script for good; this part comes with every visit.
 
 const pages = new WeakMap()
 
@@ -11,8 +11,8 @@ export default function ({ data, parentElement, setStateValue }) {
   }
 }
 
-async function open(data, parentElement) {
+async function open({ scripts, page }, parentElement) {
   const base = window.__streamlit?.BACKEND_BASE_URL ?? new URL("./", window.location.href).href
-  const { Explore } = await import(new URL(data.scripts + "explore.js", base).href)
-  return new Explore(parentElement, base)
+  const { default: Page } = await import(new URL(scripts + page, base).href)
+  return new Page(parentElement, base)
 }

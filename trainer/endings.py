@@ -1,0 +1,13 @@
+"""Errors with which the workers of a training end. This module imports nothing, so the driver starts fast."""
+
+
+class NotFiniteError(RuntimeError):
+    """A loss became infinite, not a number, or too large."""
+
+
+class StorageFailedError(RuntimeError):
+    """A checkpoint could not be stored for a long time."""
+
+
+class LeavingError(RuntimeError):
+    """The workers have stored a checkpoint and left, so that the training can go on with other workers."""
