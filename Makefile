@@ -9,7 +9,7 @@ ARGS ?=
 PYTHON ?= $(shell python3.11 -c pass 2>/dev/null && echo python3.11 || echo python3)
 VENV := .venv/bin/python
 
-.PHONY: help demo train test test-fast test-recipes test-chaos notebook lint setup clean FORCE
+.PHONY: help demo train test test-fast test-long test-recipes test-chaos notebook lint setup clean FORCE
 
 help: ## print this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
@@ -20,9 +20,13 @@ demo: .venv/.runtime ## serve the app with the shipped runs, and train `quick` l
 train: .venv/.runtime ## train a recipe, or resume its run (RECIPE=forge RUNS=runs ARGS="--workers 2")
 	@exec $(VENV) -m trainer $(RECIPE) --runs "$(RUNS)" $(ARGS)
 
-test: .venv/.dev ## run all tests except test-recipes; some are skipped without Chromium or Graphviz
+test: .venv/.dev ## run all tests except test-long, -recipes and -chaos; some are skipped without Chromium or Graphviz
 	@$(VENV) -m tools.programs chromium dot
 	@$(VENV) -m pytest -n 2 --dist worksteal
+
+test-long: .venv/.dev ## repeat some tests with many more cases (minutes)
+	@$(VENV) -m tools.programs chromium
+	@$(VENV) -m pytest -m long
 
 test-recipes: .venv/.dev ## test every recipe at its full size: 200 steps, a resume, the CLI, every page (slow)
 	@$(VENV) -m pytest -m recipes

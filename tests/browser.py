@@ -17,6 +17,8 @@ from PIL import Image
 from playwright.sync_api import BrowserContext, Page, expect
 
 ROOT = Path(__file__).resolve().parent.parent
+FORGE = "run=pretrained/forge&step=9370&g=800356e6bdf1"
+"""The shipped generator forge in a permalink."""
 
 
 @contextmanager

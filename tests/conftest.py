@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,20 +14,30 @@ from tools.programs import MissingProgramError, find_chromium, find_dot
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # The processes of `make test` share the cores. More threads would wait for each other, and OpenMP waits actively.
+    os.environ["OMP_NUM_THREADS"] = "1"
+
 # No deadline: durations vary widely when tests share the cores with a training.
 settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")
 
 
+@pytest.hookimpl(trylast=True)  # after tests were left out by their marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run fast tests first, so that simple mistakes show within seconds, then slow ones by descending time limit.
+    """Run fast tests first, so that simple mistakes show within seconds, then slow ones, module by module.
 
-    `make test` runs two processes. Starting the longest tests first makes both end at about the same time.
+    `make test` runs two processes. Starting the modules with the longest time limits first makes both end at about the
+    same time. The tests of a module stay together, because they share a browser.
     """
+    limits: dict[str, float] = {}
+    for item in items:
+        timeout = item.get_closest_marker("timeout")
+        module = item.nodeid.partition("::")[0]
+        limits[module] = max(limits.get(module, 0), timeout.args[0] if timeout else 0)
 
     def order(item: pytest.Item) -> tuple[bool, float]:
-        timeout = item.get_closest_marker("timeout")
-        return item.get_closest_marker("slow") is not None, -timeout.args[0] if timeout else 0
+        return item.get_closest_marker("slow") is not None, -limits[item.nodeid.partition("::")[0]]
 
     items.sort(key=order)
 
@@ -78,6 +89,25 @@ def chromium_path() -> str:
 def dot_path() -> str:
     """The path of Graphviz's `dot`, for tests that draw diagrams."""
     return found(find_dot)
+
+
+@pytest.fixture(scope="session")
+def served_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The store of `site`, with one finished run, quick-1. Tests add runs of other names, and none that is trained."""
+    from tests.sample_run import write_run  # late: it imports torch
+
+    runs = tmp_path_factory.mktemp("served")
+    write_run(runs, scored=[1, 2, 3])
+    return runs
+
+
+@pytest.fixture(scope="session")
+def site(served_runs: Path) -> Iterator[str]:
+    """The URL of the app, served as `make demo` serves it. Its start takes seconds, so the tests share it."""
+    from tests.browser import serve
+
+    with serve(served_runs, "--allow-host", "lab.example") as url:
+        yield url
 
 
 @pytest.fixture(scope="module")

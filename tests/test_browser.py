@@ -9,28 +9,14 @@ from PIL import Image
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from models.views import GenerateView
-from tests.browser import address, images, open_page, row, serve, settle
-from tests.sample_run import STEPS_PER_EPOCH, write_run
+from tests.browser import address, images, open_page, row, settle
+from tests.sample_run import STEPS_PER_EPOCH
 from webapp import catalog, inference
 from webapp.environment import RUNS_VARIABLE
 
 pytestmark = pytest.mark.slow
 
 EPOCHS = 3
-
-
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("runs")
-    write_run(folder, epochs=EPOCHS)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def site(runs: Path) -> Iterator[str]:
-    """The URL of the app, served with the sample run as `make demo` serves it."""
-    with serve(runs) as url:
-        yield url
 
 
 @pytest.fixture
@@ -70,7 +56,7 @@ def copied_link(page: Page) -> str:
 
 
 def test_a_visitor_draws_digits_and_sends_the_link(
-    context: BrowserContext, site: str, runs: Path, monkeypatch: pytest.MonkeyPatch
+    context: BrowserContext, site: str, served_runs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     page = open_page(context, f"{site}/?run=runs/quick-1")
     assert len(images(page)) == 100
@@ -86,7 +72,7 @@ def test_a_visitor_draws_digits_and_sends_the_link(
     assert not np.array_equal(drawn[0], before[0])
 
     # The page shows exactly the pictures that the generator file draws.
-    monkeypatch.setenv(RUNS_VARIABLE, str(runs))
+    monkeypatch.setenv(RUNS_VARIABLE, str(served_runs))
     entry = catalog.generators("runs/quick-1")[-1]
     key = inference.GeneratorKey("runs/quick-1", entry.step, entry.sha256)
     expected = inference.frames(key, GenerateView(digits=(7,), seed=seed))
@@ -294,24 +280,3 @@ def test_wide_screens_are_used(context: BrowserContext, site: str) -> None:
     assert left
     assert right
     assert right["x"] - (left["x"] + left["width"]) < 200  # the words are next to the picture
-
-
-def test_nothing_is_cut_off_on_a_phone(context: BrowserContext, site: str) -> None:
-    page = context.new_page()
-    page.set_viewport_size({"width": 390, "height": 844})
-    for path, sign in (
-        ("", ".hero"),
-        ("interpolate", ".stage"),
-        ("gallery", ".stage"),
-        ("training", ".df-sheet"),
-        ("architecture", "[data-testid=stGraphVizChart] .node"),
-    ):
-        page.goto(f"{site}/{path}")
-        expect(page.locator(sign).first).to_be_visible()
-        settle(page)
-        for element in ("document.scrollingElement", "document.querySelector('[data-testid=stMain]')"):
-            assert page.evaluate(f"{element}.scrollWidth") <= 390
-        unnamed = (
-            "[...document.querySelectorAll('img')].filter(image => !image.hasAttribute('alt')).map(i => i.outerHTML)"
-        )
-        assert page.evaluate(unnamed) == []

@@ -15,7 +15,7 @@ from models.config import ModelConfig
 from models.generator_file import load_generator, read_generator
 from models.pictures import frames, read_note
 from models.views import ExploreView, GenerateView, InterpolateView, read_link
-from tests.browser import address, canvases, images, open_page, row, serve, settle
+from tests.browser import FORGE, address, canvases, images, open_page, row, serve, settle
 from tests.golden import shipped_generators
 from tests.sample_run import generator_file, write_checkpoint, write_run
 from webapp.drawing import MAX_MMAC, multiply_accumulates
@@ -24,12 +24,6 @@ pytestmark = pytest.mark.slow
 
 HOLDS = (0, 80, 120, 400)
 """Milliseconds for which a visitor holds the mouse button."""
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with serve(tmp_path_factory.mktemp("runs")) as url:
-        yield url
 
 
 @pytest.fixture
@@ -64,12 +58,13 @@ def clipboard(page: Page) -> str:
 
 
 @pytest.mark.timeout(400)
+@pytest.mark.parametrize("times", [5, pytest.param(40, marks=pytest.mark.long)])
 @pytest.mark.parametrize("action", ["Share", "Copy link", "PNG"])
-def test_what_was_typed_counts_at_once(page: Page, site: str, action: str) -> None:
+def test_what_was_typed_counts_at_once(page: Page, site: str, action: str, times: int) -> None:
     page.goto(site)
     wake(page)
     field = page.get_by_label("Seed", exact=True)
-    for k in range(14):
+    for k in range(times):
         seed = 1000 + 17 * k
         page.bring_to_front()
         field.click()
@@ -270,7 +265,7 @@ def test_another_checkpoint_draws_the_same_view(page: Page, site: str) -> None:
 
 
 def test_the_page_says_that_a_permalink_is_reproduced(page: Page, site: str) -> None:
-    query = "kind=generate&run=pretrained/forge&step=9370&g=800356e6bdf1&digits=7&count=1&seed=5&truncation=1"
+    query = f"kind=generate&{FORGE}&digits=7&count=1&seed=5&truncation=1"
     page.goto(f"{site}/s?v=1&{query}")
     with page.expect_navigation():
         page.get_by_role("link", name="Open interactive").click()

@@ -20,7 +20,6 @@ from models.generator_file import LoadedGenerator, generator_bytes, load_generat
 from models.networks import build_generator
 from models.sampling import MAX_SEED
 from models.views import ExploreView, GenerateView, InterpolateView
-from tests.browser import serve
 from tests.golden import shipped_generators
 from webapp import delivery
 from webapp.drawing import MAX_MMAC, multiply_accumulates
@@ -47,12 +46,6 @@ START = """async ([scripts, url]) => {
     return btoa(text)
   }
 }"""
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with serve(tmp_path_factory.mktemp("runs")) as url:
-        yield url
 
 
 @pytest.fixture(scope="module")
@@ -99,16 +92,18 @@ def stop(digit: int | None, seed: int) -> dict[str, int | None]:
     return {"digit": digit, "seed": seed}
 
 
+@pytest.mark.parametrize("grids", [1, pytest.param(10, marks=pytest.mark.long)])
 @pytest.mark.parametrize("name", SMALL)
-def test_a_shipped_generator_draws_the_servers_pixels(page: Page, site: str, name: str) -> None:
+def test_a_shipped_generator_draws_the_servers_pixels(page: Page, site: str, name: str, grids: int) -> None:
+    """Draw 20 pictures, 5 ways and about one point of a plane for each grid."""
     loaded = load_generator(shipped_generators()[name])
     start_shipped(page, site, name)
     choose = random.Random(name)
     classes = loaded.config.num_classes
-    digits = [choose.randrange(classes) if classes else None for _ in range(200)]
-    assert _two_hundred_pictures(page, loaded, choose) == 0
+    assert differences(page, loaded, [_grid(loaded, choose) for _ in range(grids)]) == 0
+    digits = [choose.randrange(classes) if classes else None for _ in range(5 * grids + 2)]
     jobs = []
-    for k in range(50):
+    for k in range(5 * grids):
         number = 3 if k % 5 == 0 else 2
         stops = [(digits[k + n], choose.randrange(MAX_SEED)) for n in range(number)]
         (from_digit, from_seed), *via, (to_digit, to_seed) = stops
@@ -125,7 +120,7 @@ def test_a_shipped_generator_draws_the_servers_pixels(page: Page, site: str, nam
         jobs.append((job, pictures.frames(loaded, view)))
     assert differences(page, loaded, jobs) == 0
     jobs = []
-    for digit in digits[:10]:
+    for digit in digits[: 2 + grids]:
         a, b, c, d = (choose.randrange(MAX_SEED) for _ in range(4))
         x, y, truncation = (choose.randrange(101) / 100 for _ in range(3))
         view = ExploreView(count=1, seed=a, digit=digit, corners=(a, b, c, d), x=x, y=y, truncation=truncation)
@@ -135,18 +130,16 @@ def test_a_shipped_generator_draws_the_servers_pixels(page: Page, site: str, nam
     assert differences(page, loaded, jobs) == 0
 
 
-def _two_hundred_pictures(page: Page, loaded: LoadedGenerator, choose: random.Random) -> int:
-    """Return the number of pixels of 200 pictures, in ten grids, that differ."""
-    jobs = []
-    for _ in range(10):
-        seed, truncation = choose.randrange(MAX_SEED - 20), choose.randrange(101) / 100
-        classes = loaded.config.num_classes
-        digits = tuple(sorted(choose.sample(range(classes), 4))) if classes else None
-        view = GenerateView(digits=digits, count=5 if digits else 20, seed=seed, truncation=truncation)
-        shown = [stop(digit, seed + k) for digit in digits or (None,) for k in range(view.count)]
-        jobs.append(({"pictures": shown, "truncation": truncation}, pictures.frames(loaded, view)))
-    assert sum(len(pixels) for _, pixels in jobs) == 200
-    return differences(page, loaded, jobs)
+def _grid(loaded: LoadedGenerator, choose: random.Random) -> tuple[dict[str, Any], NDArray[np.uint8]]:
+    """Return a job of 20 pictures, and their pixels."""
+    seed, truncation = choose.randrange(MAX_SEED - 20), choose.randrange(101) / 100
+    classes = loaded.config.num_classes
+    digits = tuple(sorted(choose.sample(range(classes), 4))) if classes else None
+    view = GenerateView(digits=digits, count=5 if digits else 20, seed=seed, truncation=truncation)
+    shown = [stop(digit, seed + k) for digit in digits or (None,) for k in range(view.count)]
+    pixels = pictures.frames(loaded, view)
+    assert len(pixels) == 20
+    return {"pictures": shown, "truncation": truncation}, pixels
 
 
 @pytest.mark.parametrize(

@@ -126,19 +126,19 @@ def flip_a_byte(path: Path) -> None:
 
 
 def test_a_link_brings_no_link_of_its_own_onto_the_page(page: Page, site: str) -> None:
-    for query in (
+    values = (
         "seed=[Log in again](https://evil.example)",
-        "seed=https://evil.example",
-        "seed=www.evil.example",
-        "seed=me@evil.example",
+        "count=https://evil.example",
+        "truncation=www.evil.example",
+        "digits=me@evil.example",
         "[Log in](https://evil.example)=1",
         "https://evil.example=1",
-        "run=https://evil.example/a",
-    ):
+    )
+    for query, number in (("&".join(values), len(values)), ("run=https://evil.example/a", 1)):
         page.goto(f"{site}/?{query}")
-        expect(page.get_by_text("cannot be used")).to_be_visible()
+        expect(page.get_by_text("cannot be used")).to_have_count(number)
         assert page.locator("a[href*=evil]").count() == 0, query
-        assert "evil.example" in page.inner_text("[data-testid=stMain]")
+        assert page.inner_text("[data-testid=stMain]").count("evil.example") >= number
 
 
 def test_a_finger_on_a_chart_scrolls_the_page(browser: Browser, site: str, runs: Path) -> None:

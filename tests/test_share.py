@@ -2,15 +2,13 @@
 
 import io
 import json
-import random
 import re
 import shutil
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from html.parser import HTMLParser
 from pathlib import Path
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import numpy as np
 import pytest
@@ -19,7 +17,7 @@ from PIL import Image
 from models.generate import main
 from models.pictures import read_note
 from models.views import InterpolateView, read_link
-from tests.browser import serve
+from tests.browser import FORGE, serve
 from tests.golden import shipped_generators
 from tests.sample_run import write_run
 from tests.test_webapp_routes import Client
@@ -28,18 +26,15 @@ from webapp.rendering import MAX_PER_MINUTE, ClientLimit
 
 pytestmark = pytest.mark.slow
 
-FORGE = "run=pretrained/forge&step=9370&g=800356e6bdf1"
 WAY = f"v=1&kind=interpolate&{FORGE}&from_digit=3&from_seed=1&to_digit=8&to_seed=2&path=slerp&frames=24"
 WAY_PX = "50654c3db48b7c17"
 ONE = f"v=1&kind=generate&{FORGE}&digits=7&count=1&seed=5&truncation=1"
 HERO = f"v=1&kind=explore&{FORGE}&digits=0-9&count=10&seed=58&truncation=1&digit=7&corners=58.59.60.61&x=0.5&y=0.25"
 
 
-@pytest.fixture(scope="module")
-def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
-    runs = tmp_path_factory.mktemp("runs")
-    with serve(runs) as url:
-        yield Client(url, runs)
+@pytest.fixture
+def client(site: str, served_runs: Path) -> Client:
+    return Client(site, served_runs)
 
 
 class Tags(HTMLParser):
@@ -216,31 +211,6 @@ def test_weights_and_scripts_are_immutable_and_looked_up(client: Client) -> None
         "/api/v1/browser/x/..%2fasgi.py",
     ):
         assert client.get(path).status in (400, 404), path
-
-
-HOSTILE = (
-    *("", "-1", "1e400", "nan", "inf", "\u0663", "0-999", "%00", "1.2.3.4", "7.7_7.7", "0.5", "4294967296", "a" * 900),
-    *("<script>alert(1)</script>", "../../etc/passwd", "\r\nSet-Cookie: a=b", "[x](https://evil.example)"),
-)
-NAMES = (
-    *("v", "kind", "px", "run", "step", "g", "digits", "count", "seed", "truncation", "digit", "corners", "x", "y"),
-    *("from_digit", "from_seed", "to_seed", "path", "frames", "via", "frame", "play", "fps", "card", "download", "z"),
-)
-ROUTES = ("/s", "/embed", "/s/image.png", "/s/animation.webp", "/s/frames.bin", "/s/link", "/api/v1/look", "/oembed")
-
-
-def test_hostile_values_are_refused_without_an_error_of_ours(client: Client) -> None:
-    choose = random.Random(0)
-    for k in range(400):
-        base = dict(parse_qsl(choose.choice([ONE, WAY, HERO])))
-        changed = base | {choose.choice(NAMES): choose.choice(HOSTILE) for _ in range(choose.randrange(1, 3))}
-        answer = client.get(f"{ROUTES[k % len(ROUTES)]}?{urlencode(changed)}")
-        text = answer.content.decode("latin-1")  # may be pixels
-        assert answer.status in (200, 304, 400, 404, 503), (changed, text)
-        assert answer.status != 503 or "Too many" in text
-        assert "Traceback" not in text
-        assert "<script" not in text or answer.headers["Content-Type"] != "text/html; charset=utf-8"
-        assert "Set-Cookie" not in answer.headers
 
 
 def test_too_many_requests_at_once_are_told_to_come_back(client: Client) -> None:

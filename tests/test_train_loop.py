@@ -34,7 +34,7 @@ from trainer.bookkeeping import NotFiniteError
 from trainer.checkpoint_writer import publish
 from trainer.config import TrainConfig, Upkeep
 from trainer.draws import epoch_order, load_images
-from trainer.run_store import GENERATOR_FILE, NETWORKS_FILE, RESUME_FILE, Manifest, open_store
+from trainer.run_store import GENERATOR_FILE, NETWORKS_FILE, RESUME_FILE, Manifest, Run, open_store
 from trainer.train_loop import plan
 
 EVERY_4_STEPS = dataclasses.replace(UNSCORED, checkpoint_every=4)
@@ -45,33 +45,46 @@ def test_an_epoch_is_a_pass_over_the_images_unless_the_recipe_says_otherwise() -
     assert plan(forge_config(steps_per_epoch=7, epochs=3), 60_000) == (7, 21)
 
 
+FORGE_CASES: list[tuple[Any, int, float]] = [("float64", 100, 1e-8), ("float32", 25, 1e-3)]
+"""Type, steps, and the tolerance of the losses of these steps."""
+
+
+def train_forge_on(world_size: int, folder: Path) -> list[Run]:
+    """Train each of `FORGE_CASES`, with scores."""
+    configs = [forge_config(dtype=dtype, epochs=1, steps_per_epoch=steps) for dtype, steps, _ in FORGE_CASES]
+    return train_on(world_size, *((config, folder / config.dtype) for config in configs), upkeep=Upkeep())
+
+
+@pytest.fixture(scope="module")
+def forge_alone(tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
+    """Each of `FORGE_CASES` on one worker."""
+    return train_forge_on(1, tmp_path_factory.mktemp("alone"))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("world_size", [2, 3])
-def test_the_number_of_workers_does_not_change_forge(tmp_path: Path, world_size: int) -> None:
-    cases: list[tuple[Any, int, float]] = [("float64", 100, 1e-8), ("float32", 25, 1e-3)]
-    configs = [forge_config(dtype=dtype, epochs=1, steps_per_epoch=steps) for dtype, steps, _ in cases]
-    alone = train_on(1, *((config, tmp_path / f"alone-{config.dtype}") for config in configs), upkeep=Upkeep())
-    jobs = ((config, tmp_path / f"together-{config.dtype}") for config in configs)
-    together = train_on(world_size, *jobs, upkeep=Upkeep())
-    for (dtype, steps, tolerance), one, many in zip(cases, alone, together, strict=True):
+def test_the_number_of_workers_does_not_change_forge(forge_alone: list[Run], tmp_path: Path, world_size: int) -> None:
+    together = train_forge_on(world_size, tmp_path)
+    for (dtype, steps, tolerance), one, many in zip(FORGE_CASES, forge_alone, together, strict=True):
         expected, found = losses_of(one), losses_of(many)
         assert expected["step"] == found["step"] == list(range(1, steps + 1))
         for name in ("d_loss", "g_loss", "penalty"):
             assert found[name] == pytest.approx(expected[name], rel=tolerance), f"{name} in {dtype}"
         assert len(set(expected["d_loss"])) > steps / 2  # a constant curve would prove nothing
     # The workers also share the pictures to score. (In float32 a pixel may be rounded to another byte.)
-    scores = [runs[0].read_epoch_metrics(1).scores for runs in (alone, together)]
+    scores = [runs[0].read_epoch_metrics(1).scores for runs in (forge_alone, together)]
     assert scores[1] == pytest.approx(scores[0], rel=1e-3, abs=1e-3)
 
 
 @pytest.mark.slow
-def test_the_number_of_workers_does_not_change_dropout(tmp_path: Path) -> None:
+def test_the_number_of_workers_does_not_change_dropout_or_the_average_of_batchnorm(tmp_path: Path) -> None:
     # Half a batch of 26 is 13 images: 6 on one worker and 7 on the other.
     fields: dict[str, Any] = {"dtype": "float64", "epochs": 1, "steps_per_epoch": 20}
     configs = [dropout_config(batch_size=26, **fields), dropout_config(d_update="separate", **fields)]
     configs.append(rmsprop_config(d_update="joint", model=DROPOUT, **fields))
-    alone = train_on(1, *((config, tmp_path / f"alone-{k}") for k, config in enumerate(configs)))
-    together = train_on(2, *((config, tmp_path / f"together-{k}") for k, config in enumerate(configs)))
+    configs.append(mlp_config(dtype="float64", epochs=1, steps_per_epoch=1))
+    *alone, alone_batchnorm = train_on(1, *((config, tmp_path / f"alone-{k}") for k, config in enumerate(configs)))
+    *together, batchnorm = train_on(2, *((config, tmp_path / f"together-{k}") for k, config in enumerate(configs)))
     for one, two in zip(alone, together, strict=True):
         expected, found = losses_of(one), losses_of(two)
         for name in ("d_loss", "g_loss"):
@@ -79,6 +92,8 @@ def test_the_number_of_workers_does_not_change_dropout(tmp_path: Path) -> None:
         assert len(set(expected["d_loss"])) == 20
         curves = one.read_losses(1), two.read_losses(1)
         assert curves[0]["d_acc_real"] == pytest.approx(curves[1]["d_acc_real"])
+    statistics = [tensors_of(run, NETWORKS_FILE)["G.norms.0.running_mean"] for run in (alone_batchnorm, batchnorm)]
+    torch.testing.assert_close(*statistics)  # equal shares: means of means
 
 
 @pytest.mark.parametrize(
@@ -278,16 +293,6 @@ def test_a_run_leaves_epochs_and_a_generator(tmp_path: Path, config: TrainConfig
     loaded = read_generator(checkpoint.read("generator.safetensors"), "generator")
     assert loaded.config == config.model
     assert loaded.provenance["step"] == config.steps_per_epoch * 2
-
-
-@pytest.mark.slow
-def test_batchnorm_statistics_are_averaged_over_workers(tmp_path: Path) -> None:
-    config = mlp_config(epochs=1, steps_per_epoch=1, dtype="float64")
-    statistics = []
-    for world_size in (1, 2):
-        (run,) = train_on(world_size, (config, tmp_path / str(world_size)))
-        statistics.append(tensors_of(run, NETWORKS_FILE)["G.norms.0.running_mean"])
-    torch.testing.assert_close(statistics[0], statistics[1])  # equal shares: means of means
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_with_step_and_name(tmp_path: Path) -> None:

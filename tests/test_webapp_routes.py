@@ -6,7 +6,6 @@ import http.client
 import io
 import re
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlencode, urlsplit
@@ -59,11 +58,9 @@ class Client:
             connection.close()
 
 
-@pytest.fixture(scope="module")
-def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
-    runs = tmp_path_factory.mktemp("runs")
-    with serve(runs, "--allow-host", "lab.example") as url:
-        yield Client(url, runs)
+@pytest.fixture
+def client(site: str, served_runs: Path) -> Client:
+    return Client(site, served_runs)
 
 
 @pytest.mark.parametrize("page", frame.PAGES, ids=lambda page: page.kind)
@@ -222,13 +219,13 @@ def test_answers_are_compressed(client: Client, encoding: str) -> None:
 
 
 def test_a_damaged_sample_grid_is_not_served(client: Client) -> None:
-    run = write_run(client.runs, epochs=2)
+    run = write_run(client.runs, "scratched", epochs=2)
     path = Path(run.path, "epochs", "0002", "samples.png")
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
     time.sleep(2.5)  # the listing of the runs is cached that long
-    query = {"run": "runs/quick-1", "started": repr(run.read_run().started)}
+    query = {"run": "runs/scratched", "started": repr(run.read_run().started)}
     assert client.get(f"{SAMPLES_ROUTE}?{urlencode({**query, 'epoch': '1'})}").status == 200
     answer = client.get(f"{SAMPLES_ROUTE}?{urlencode({**query, 'epoch': '2'})}")
     assert (answer.status, answer.text) == (404, "The picture of this epoch is damaged.")

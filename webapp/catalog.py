@@ -119,6 +119,10 @@ class Listing:
         finished = (entry for entry in self.runs if entry.progress.phase == "finished")
         return self.find(DEFAULT_RUN) or next(finished, None) or next(iter(self.runs), None)
 
+    def named(self, view: View) -> RunEntry | None:
+        """Return the run that a view names; the one to show first if it names none, and None if it is not listed."""
+        return self.find(view.run) if view.run else self.default()
+
     def live(self) -> RunEntry | None:
         """Return the newest run that is being trained."""
         return next((entry for entry in self.runs if entry.progress.is_live), None)
@@ -225,6 +229,30 @@ def _archived(key: str, g: str) -> StoredGenerator | None:
                 provenance = json.loads(read_metadata(run.read_generator(path, sha256))["provenance"])
                 return StoredGenerator(provenance["step"], provenance["epoch"], provenance["nimg"], sha256, (path,))
     return None
+
+
+@dataclass(frozen=True)
+class Located:
+    """Where the generator of a view was found."""
+
+    entry: RunEntry | None
+    """The run that holds it, or else the one that the view names; None if that run is not listed."""
+    stored: StoredGenerator | None
+    """None: the generator was not found."""
+    is_searched: bool = True
+    """False: it was not found, but not all runs could be searched."""
+
+
+def locate(view: View, listing: Listing) -> Located:
+    """Look for the generator of a view in the run that it names, then, by its hash, in all others."""
+    entry = listing.named(view)
+    found = generator(entry.key, view) if entry else None
+    if found or not view.g:
+        return Located(entry, found)
+    other, is_searched = holder(view.g, listing)
+    if other is None:
+        return Located(entry, None, is_searched)
+    return Located(other, generator(other.key, view))
 
 
 def holder(g: str, listing: Listing) -> tuple[RunEntry | None, bool]:

@@ -104,7 +104,7 @@ def show(page: Page, links: Links) -> None:
         return
     if page.draws and link.view.g:
         link = _located(link, listing)
-    entry = listing.find(link.view.run) if link.view.run else listing.default()
+    entry = listing.named(link.view)
     if entry is None:
         _watch(page.kind, links, _Shown(_keys(listing)))
         notices.no_such_run(link, listing)
@@ -122,17 +122,16 @@ def show(page: Page, links: Links) -> None:
 
 def _located(link: address.Link, listing: Listing) -> address.Link:
     """Return a link with the run that holds its generator, if the run that it names does not."""
-    entry = listing.find(link.view.run) if link.view.run else listing.default()
     try:
-        if entry and catalog.generator(entry.key, link.view):
-            return link
+        found = catalog.locate(link.view, listing)
     except RunStoreError:  # the page will say so
         return link
-    holder, is_searched = catalog.holder(link.view.g, listing)
-    if holder is None:
-        return dataclasses.replace(link, is_searched=is_searched)
-    address.move(holder.key)
-    return dataclasses.replace(link, view=dataclasses.replace(link.view, run=holder.key))
+    if found.entry is None or found.stored is None:
+        return dataclasses.replace(link, is_searched=found.is_searched)
+    if found.entry == listing.named(link.view):
+        return link
+    address.move(found.entry.key)
+    return dataclasses.replace(link, view=dataclasses.replace(link.view, run=found.entry.key))
 
 
 def _run_scene(kind: str, links: Links, listing: Listing, entry: RunEntry, link: address.Link) -> Scene[Any]:

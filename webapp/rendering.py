@@ -90,16 +90,12 @@ def _pictures(view: DrawingView) -> int:
 
 
 def locate(view: View) -> tuple[RunEntry, StoredGenerator]:
-    """Return the run and the generator that a view names; a named hash is looked for in all runs."""
-    listing = catalog.list_runs()
-    entry = listing.find(view.run) if view.run else listing.default()
-    if entry and (found := catalog.generator(entry.key, view)):
-        return entry, found
+    """Return the run and the generator that a view names. Raises `NotHereError` if no run holds it."""
+    found = catalog.locate(view, catalog.list_runs())
+    if found.entry and found.stored:
+        return found.entry, found.stored
     if view.g:
-        entry, is_complete = catalog.holder(view.g, listing)
-        if entry and (found := catalog.generator(entry.key, View(g=view.g))):
-            return entry, found
-        more = "" if is_complete else " Not all runs could be searched in time; try again."
+        more = "" if found.is_searched else " Not all runs could be searched in time; try again."
         raise NotHereError(f"the generator {view.g} is not among the runs that this app can see.{more}")
     where = f"the run {view.run}" if view.run else "a run"
     raise NotHereError(f"{where}, step {view.step if view.step is not None else 'newest'}, is not here")

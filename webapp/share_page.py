@@ -171,7 +171,7 @@ def embed(found: Found, px: str) -> str:
 <meta name="robots" content="noindex">
 <style>{EMBED_STYLE.read_text()}</style></head>
 <body><main style="display: contents">{_picture(found, link)}
-<p><a href="{_quoted(link.text)}" target="_blank" rel="noopener">{text}</a></p></main></body></html>
+<h1><a href="{_quoted(link.text)}" target="_blank" rel="noopener">{text}</a></h1></main></body></html>
 """
 
 

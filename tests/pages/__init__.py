@@ -1,16 +1,22 @@
 """Tests of the app's pages, one file per page, and helpers to open and read a page in Streamlit's test runner."""
 
+import functools
 import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 import streamlit as st
+from streamlit.components.v2 import manifest_scanner
 from streamlit.testing.v1 import AppTest
 
 from webapp import frame
 
 APP = Path(__file__).resolve().parents[2] / "webapp" / "app.py"
 KINDS = tuple(page.kind for page in frame.PAGES)
+
+installed_components = functools.cache(manifest_scanner.scan_component_manifests)
+"""Return the Streamlit components of installed packages. Reading all packages takes longer than drawing a page."""
 
 
 def open_app(kind: str = "explore", session: AppTest | None = None, **query: str) -> AppTest:
@@ -23,7 +29,9 @@ def open_app(kind: str = "explore", session: AppTest | None = None, **query: str
         app.session_state["address"] = session.session_state["address"]
     for name, value in query.items():
         app.query_params[name] = value
-    return check(app.run())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(manifest_scanner, "scan_component_manifests", installed_components)
+        return check(app.run())
 
 
 def _page(kind: str) -> None:
