@@ -22,11 +22,12 @@ from tests.sample_run import run_record
 from tests.test_data import idx, pixels, write_dataset
 from tests.training import forge_config, train_here
 from trainer import fetch, launch
-from trainer.__main__ import main, parse
+from trainer.__main__ import main
 from trainer.data import ROOT, load_dataset
 from trainer.evaluate import evaluate
 from trainer.fetch import FASHION_CLASSES, FASHION_SHA256
 from trainer.run_store import Run, open_store
+from trainer.train_command import parse
 from webapp import catalog
 from webapp.environment import RUNS_VARIABLE
 

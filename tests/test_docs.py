@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from tests.imports import ROOT, imports_in, is_within, modules_of
-from trainer.__main__ import COMMANDS, parse
+from trainer.commands import COMMANDS
+from trainer.train_command import parse
 
 PACKAGES = ("models", "trainer", "webapp")
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])

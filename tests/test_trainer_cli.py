@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 
 from tests.sample_run import manifest, run_record
-from trainer.__main__ import main, parse
+from trainer.__main__ import main
 from trainer.config import TrainConfig, Upkeep
 from trainer.data import load_dataset
 from trainer.lease import take_lease
 from trainer.recipes import RECIPES
 from trainer.run_store import GENERATOR_FILE, Run, open_store
 from trainer.supervise import Training
+from trainer.train_command import parse
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -17,9 +17,9 @@ import torch
 
 from models.generate import main as generate
 from tests import golden
-from trainer.__main__ import parse
 from trainer.recorder import Recorder
 from trainer.run_store import Manifest, Run, open_store
+from trainer.train_command import parse
 from trainer.train_loop import train
 
 pytestmark = pytest.mark.slow

@@ -1,104 +1,20 @@
-"""`python -m trainer RECIPE ...`: train a recipe, or resume a run. Other commands: recipes, fetch, evaluate, ship."""
+"""`python -m trainer RECIPE ...`: train a recipe, or resume a run. `COMMANDS` has the other commands.
 
-import contextlib
-import dataclasses
+What takes seconds to import is imported late: the driver imports Ray meanwhile, in its own process.
+"""
+
 import importlib
-import io
-import json
-import math
 import os
 import signal
 import sys
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated
+from contextlib import ExitStack
 
-if __name__ == "__main__":  # the imports below take seconds; Ctrl-C ends them without a traceback
+if __name__ == "__main__":  # Ctrl-C ends the imports without a traceback
     signal.signal(signal.SIGINT, lambda number, frame: os._exit(130))
 
-import tyro
-
 from models.command_line import run
-from trainer.cluster import WorkerRange
-from trainer.config import TrainConfig, Upkeep
-from trainer.data import MNIST, ROOT
-from trainer.recipes import RECIPES
-
-COMMANDS = {
-    "recipes": ("trainer.list_recipes", "lists the recipes"),
-    "fetch": ("trainer.fetch", "downloads data other than MNIST"),
-    "evaluate": ("trainer.evaluate", "scores the generator of a run"),
-    "submit": ("trainer.submit", "trains a recipe on a cluster, as a Ray job"),
-    "ship": ("trainer.ship", "copies a finished run into pretrained/"),
-}
-"""Commands other than recipes: name -> (module whose `main(arguments)` runs it, what it does)."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Command:
-    """Train a recipe with Ray Train. The same command resumes the run; the first Ctrl-C stops it after a checkpoint."""
-
-    config: Annotated[TrainConfig, tyro.conf.arg(name="")]
-    """Settings that determine the run."""
-    upkeep: Annotated[Upkeep, tyro.conf.arg(name="")]
-    """Settings that may change when a run is resumed."""
-    workers: str = ""
-    """Number of processes that share each batch, or MIN:MAX if it may change with the size of the cluster; default: one
-    per GPU, or without GPUs one per CPU (at most 8)."""
-    runs: str = "runs"
-    """Folder or URI of the runs, for example s3://bucket/runs."""
-    name: str = ""
-    """Name of the run; default: the recipe's."""
-    extend: bool = False
-    """Lengthen an existing run to a larger --epochs."""
-    cpu_minutes: float | None = None
-    """Stop after a checkpoint once the run has used this many CPU-minutes, summed over workers and launches."""
-    dry_run: bool = False
-    """Print the settings and exit."""
-
-
-def parse(arguments: list[str]) -> Command:
-    """Return the command given by the arguments; raise `ValueError` with a one-line message if they are invalid."""
-    if arguments and not arguments[0].startswith("-") and arguments[0] not in RECIPES:
-        raise ValueError(
-            f"unknown recipe {arguments[0]!r}; choose from: {', '.join(RECIPES)} (or {', '.join(COMMANDS)})"
-        )
-    defaults = {name: Command(config=recipe.config, upkeep=recipe.upkeep) for name, recipe in RECIPES.items()}
-    summaries = {name: recipe.summary for name, recipe in RECIPES.items()}
-    others = "; ".join(f"`{name}` {what}" for name, (_, what) in COMMANDS.items())
-    message = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(message):
-            command: Command = tyro.cli(
-                tyro.extras.subcommand_type_from_defaults(defaults, summaries),
-                args=arguments,
-                prog="python -m trainer",
-                description=f"Train a recipe. Other commands, each with its own --help: {others}.",
-                config=(tyro.conf.FlagCreatePairsOff,),
-            )
-    except SystemExit as end:
-        if end.code:
-            raise ValueError(_one_line(message.getvalue())) from None
-        raise
-    if command.config.dataset:
-        dataset = _portable(Path(command.config.dataset))
-        return dataclasses.replace(command, config=dataclasses.replace(command.config, dataset=dataset))
-    return command
-
-
-def _portable(folder: Path) -> str:
-    """Return the path of a dataset's folder, relative to the repository if inside it: other nodes have it elsewhere."""
-    folder = folder.expanduser().resolve()
-    if folder == MNIST:
-        return ""
-    return str(folder.relative_to(ROOT)) if folder.is_relative_to(ROOT) else str(folder)
-
-
-def _one_line(box: str) -> str:
-    """Return only the message from a box that tyro prints (a title, the message and hints, separated by lines)."""
-    lines = [line.strip(" \u2500\u2502\u256d\u256e\u256f\u2570-+|") for line in box.splitlines()[1:]]
-    message = " ".join("\n".join(lines).strip().split("\n\n")[0].split())
-    return f"{message} (see --help)"
+from trainer.commands import COMMANDS
+from trainer.supervise import Driver
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -107,34 +23,16 @@ def main(arguments: list[str] | None = None) -> int:
     if arguments and arguments[0] in COMMANDS:
         module, _ = COMMANDS[arguments[0]]
         return int(importlib.import_module(module).main(arguments[1:]))
-    try:
-        return train(parse(arguments))
-    except ValueError as error:
-        print(f"trainer: {error}", file=sys.stderr)
-        return 2
+    with ExitStack() as stack:
+        trains = bool(arguments) and not {"-h", "--help", "--dry-run"}.intersection(arguments)
+        driver = stack.enter_context(Driver()) if trains else None
+        from trainer.train_command import parse, train
 
-
-def train(command: Command) -> int:
-    """Launch a training; return the exit status. Raises `ValueError` for invalid settings."""
-    workers = WorkerRange.parse(command.workers)
-    if workers:
-        command.config.check_workers(workers.most)
-    if command.cpu_minutes is not None and not command.cpu_minutes > 0:  # a NaN is invalid too
-        raise ValueError(f"--cpu-minutes must be greater than 0: got {command.cpu_minutes:g}")
-    if command.dry_run:
-        print(json.dumps(command.config.to_dict() | dataclasses.asdict(command.upkeep), indent=2))
-        return 0
-    from trainer.launch import launch  # late: takes seconds to import, so mistyped flags are reported first
-
-    return launch(
-        command.config,
-        command.upkeep,
-        workers,
-        command.runs,
-        command.name or command.config.recipe,
-        command.extend,
-        math.inf if command.cpu_minutes is None else command.cpu_minutes,
-    )
+        try:
+            return train(parse(arguments), driver)
+        except ValueError as error:
+            print(f"trainer: {error}", file=sys.stderr)
+            return 2
 
 
 if __name__ == "__main__":

@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from models.command_line import Parser
-from trainer.__main__ import Command, parse, train
 from trainer.data import ROOT
 from trainer.run_store import check_run_name
+from trainer.train_command import Command, parse, train
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient

@@ -19,16 +19,18 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import IO, Any, Self
+from typing import IO, TYPE_CHECKING, Any, Self
 
 from tqdm import tqdm
 
 from trainer.cluster import Resources, address_of_cluster
-from trainer.config import TrainConfig, Upkeep
 from trainer.lease import Lease, LeaseLostError
 from trainer.order import Order
 from trainer.processes import kill_descendants
 from trainer.run_store import GENERATOR_FILE, EpochSummary, Phase, Progress, Run, RunStoreError, checkpoint_name
+
+if TYPE_CHECKING:
+    from trainer.config import TrainConfig, Upkeep
 
 POLL_SECONDS = 0.5
 """Seconds between two reads of the progress."""
@@ -129,7 +131,7 @@ class Training:
     """A training, from the first driver to the end."""
 
     def __init__(
-        self, run: Run, config: TrainConfig, upkeep: Upkeep, order: Order, lease: Lease, driver: Driver
+        self, run: Run, config: "TrainConfig", upkeep: "Upkeep", order: Order, lease: Lease, driver: Driver
     ) -> None:
         self.config, self.upkeep = config, upkeep
         self.run, self.order, self.lease, self.driver, self.events = run, order, lease, driver, driver.events
@@ -343,7 +345,7 @@ def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:] + ("" if text.endswith(".") else ".")
 
 
-def epoch_lines(run: Run, epoch: int, epochs: int, upkeep: Upkeep) -> list[str]:
+def epoch_lines(run: Run, epoch: int, epochs: int, upkeep: "Upkeep") -> list[str]:
     """Return the lines that the launcher prints for a complete epoch; none for epoch 0, which is before training."""
     if epoch == 0:
         return []

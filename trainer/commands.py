@@ -1,0 +1,10 @@
+"""COMMANDS: the commands of `python -m trainer` besides the recipes."""
+
+COMMANDS = {
+    "recipes": ("trainer.list_recipes", "lists the recipes"),
+    "fetch": ("trainer.fetch", "downloads data other than MNIST"),
+    "evaluate": ("trainer.evaluate", "scores the generator of a run"),
+    "submit": ("trainer.submit", "trains a recipe on a cluster, as a Ray job"),
+    "ship": ("trainer.ship", "copies a finished run into pretrained/"),
+}
+"""Commands other than recipes: name -> (module whose `main(arguments)` runs it, what it does)."""
