@@ -82,13 +82,20 @@ def query(choose: random.Random, kind: str) -> str:
 
 
 def visit(site: str, kind: str, query: str) -> list[ForwardMsg]:
-    """Open a page as a browser's script does; return what the server sends until the page is complete."""
+    """Open a page as a browser's script does; return what the server sends until the page is complete.
+
+    A page that finds another list of runs while it is drawn is drawn again.
+    """
     url, messages = f"{site.replace('http', 'ws', 1)}/_stcore/stream", list[ForwardMsg]()
     with connect(url, subprotocols=[Subprotocol("streamlit")], open_timeout=MAX_SECONDS, max_size=None) as socket:
         request = BackMsg()
         request.rerun_script.page_name, request.rerun_script.query_string = kind, query
         socket.send(request.SerializeToString())
-        while not messages or messages[-1].WhichOneof("type") != "script_finished":
+        while (
+            not messages
+            or messages[-1].script_finished == ForwardMsg.FINISHED_EARLY_FOR_RERUN
+            or messages[-1].WhichOneof("type") != "script_finished"
+        ):
             messages.append(ForwardMsg.FromString(socket.recv(timeout=MAX_SECONDS)))
     return messages
 
@@ -159,6 +166,7 @@ def test_an_error_of_a_page_is_noticed(site: str, served_runs: Path) -> None:
     run = write_run(served_runs, "overflowing", epochs=2)
     path = Path(run.path, "epochs", "0002", "losses.json")
     path.write_text(f'{{"step": [1], "d_loss": [1{"0" * 400}], "g_loss": [1]}}')  # no float can hold it
+    time.sleep(2.5)  # the list of runs is kept that long
     with pytest.raises(AssertionError, match="overflowing"):
         check_page(site, "training", "run=runs/overflowing")
 
