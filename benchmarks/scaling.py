@@ -49,7 +49,7 @@ AFTER = 20
 """Steps after the measured ones and their checkpoint."""
 WATCH_SECONDS = 0.5
 """Seconds between two looks at the processor time of a variant's processes."""
-VARIANTS = ("one process", "two independent", "two, gloo", "two, torchrun", "two, Ray Train")
+VARIANTS = ("one process", "two independent", "two, spawned", "two, torchrun", "two, Ray Train")
 SWEEP = (4, 8, 16, 32, 64, 128)
 """Batch sizes of one process whose step times the model is fitted to."""
 SWEEP_STEPS, SWEEP_WARM_UP = 40, 10
@@ -66,8 +66,8 @@ def variants(folder: Path, steps: int) -> dict[str, "Trainings"]:
     total = str(WARM_UP + steps + AFTER)
     every = ["--checkpoint-every", str(WARM_UP + steps)]
     child = [str(CHILD), RECIPE, total]
-    plain, one, other, gloo, torchrun, ray = (
-        str(folder / name) for name in ("plain", "one", "other", "gloo", "torchrun", "ray")
+    plain, one, other, spawned, torchrun, ray = (
+        str(folder / name) for name in ("plain", "one", "other", "spawned", "torchrun", "ray")
     )
     launch = ["-m", "trainer", RECIPE, "--workers", "2", "--runs", ray, "--name", "run", "--epochs", "1"]
     launch += ["--steps-per-epoch", total, "--metrics-every", "0", *every]
@@ -75,7 +75,7 @@ def variants(folder: Path, steps: int) -> dict[str, "Trainings"]:
     trainings = (
         Trainings([[*child, plain, "0", "1", *every]], [plain]),
         Trainings([[*child, path, "0", "1", *every] for path in (one, other)], [one, other]),
-        Trainings([[*child, gloo, str(rank), "2", *every] for rank in (0, 1)], [gloo]),
+        Trainings([[*child, spawned, str(rank), "2", *every] for rank in (0, 1)], [spawned]),
         Trainings([[*elastic, *child, torchrun, *every]], [torchrun]),
         Trainings([launch], [ray]),
     )

@@ -322,7 +322,7 @@ def two_workers(record: dict[str, Any]) -> tuple[float, float]:
     """
     costs, link = fit(record)
     batch = record["batch_size"]
-    seen = [batch / one["two, gloo"]["images_per_second"] for one in record["rounds"]]
+    seen = [batch / one["two, spawned"]["images_per_second"] for one in record["rounds"]]
     contention = statistics.median(
         2 * one["one process"]["images_per_second"] / one["two independent"]["images_per_second"]
         for one in record["rounds"]
