@@ -26,7 +26,7 @@ from contextlib import suppress
 from dataclasses import asdict
 from typing import Any, TextIO
 
-from trainer.cluster import connect, set_environment
+from trainer.cluster import address_of_cluster, connect, set_environment
 from trainer.order import Order
 from trainer.processes import adopt_orphans, kill_descendants
 
@@ -64,6 +64,8 @@ def main() -> int:
         if not sys.stdin.readline():
             return 0
         threading.Thread(target=_end_with_launcher, name="launcher", daemon=True).start()
+        if not address_of_cluster():
+            threading.Thread(target=_end_with_ray, name="ray", daemon=True).start()
         ray_train.run(order, resources, events.send)
     except ValueError as error:
         events.send("failed", message=str(error))
@@ -78,6 +80,14 @@ def _leave_signals_to_launcher() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         # Not SIG_IGN, which the processes of Ray would inherit.
         signal.signal(number, lambda number, frame: None)
+
+
+def _end_with_ray() -> None:
+    """End this process when Ray has died. The launcher starts another one."""
+    from trainer import ray_train
+
+    ray_train.wait_for_death_of_ray()
+    os._exit(1)
 
 
 def _end_with_launcher() -> None:

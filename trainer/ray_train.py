@@ -116,6 +116,14 @@ def logs_of_ray() -> str:
     return str(node.get_logs_dir_path())
 
 
+def wait_for_death_of_ray() -> None:
+    """Return when the GCS or the raylet that this process has started has ended. Ray itself notices later."""
+    node: Any = ray._private.worker._global_node
+    processes = [info.process for name in ("gcs_server", "raylet") for info in node.all_processes.get(name, [])]
+    while all(process.poll() is None for process in processes):
+        time.sleep(0.5)
+
+
 def disconnect() -> None:
     """Disconnect from the cluster; one of our own ends."""
     ray.shutdown()
