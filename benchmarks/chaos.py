@@ -222,9 +222,9 @@ def files_of(fault: Fault) -> list[str]:
 def suffer(fault: Fault, launch: Launch, run: Run, runs: Path, steps: int, folder: Path) -> Launch:
     """Wait until a fault has struck and training goes on; return the launch that trains then."""
     marks = [folder / f"{name}.struck" for name in files_of(fault)]
-    wait_until(lambda: all(mark.exists() and mark.read_text() for mark in marks), launch, fault)
-    while not launch.lines.empty():
+    while not launch.lines.empty():  # what was said of earlier faults
         launch.lines.get()
+    wait_until(lambda: all(mark.exists() and mark.read_text() for mark in marks), launch, fault)
     fault.struck = float(marks[0].read_text()) if fault.kind in KINDS else time.time()
     restarts = fault.kind in OUTSIDE and OUTSIDE[fault.kind][1]
     if fault.kind in OUTSIDE:
