@@ -78,6 +78,9 @@ class TrainConfig:
     """Seed of the initial weights, the order of the images, the latents and the random classes."""
     dtype: Literal["float32", "float64"] = "float32"
     """Precision of weights and arithmetic. In float64, runs on different numbers of workers agree to about 1e-8."""
+    precision: Literal["tf32", "full", "bf16"] = "tf32"
+    """How the networks multiply. tf32: in TF32 on GPUs that have it, elsewhere as dtype says. full: as dtype says.
+    bf16: matrix products and convolutions in bfloat16; weights, gradients, losses and optimizers stay in float32."""
     dataset: str = ""
     """Folder of IDX files, raw or .gz (`train-images-idx3-ubyte` etc.); empty = the MNIST of the repository. A folder
     inside the repository is stored as a relative path, so that it is valid on every node."""
@@ -154,6 +157,8 @@ class TrainConfig:
         for name in ("beta1", "beta2"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must be in [0, 1): got {getattr(self, name)}")
+        if self.precision == "bf16" and self.dtype != "float32":
+            raise ValueError(f"precision 'bf16' needs dtype 'float32': got {self.dtype!r}")
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed must be in [0, 2^32): got {self.seed}")
         if self.optimizer == "rmsprop" and self.beta1:
