@@ -81,6 +81,9 @@ class TrainConfig:
     precision: Literal["tf32", "full", "bf16"] = "tf32"
     """How the networks multiply. tf32: in TF32 on GPUs that have it, elsewhere as dtype says. full: as dtype says.
     bf16: matrix products and convolutions in bfloat16; weights, gradients, losses and optimizers stay in float32."""
+    latents: Literal["numpy", "counter"] = "numpy"
+    """Random numbers of the latents: those of NumPy, which each worker draws for the whole batch and copies to its
+    device, or those of `trainer.draws.counter_normal`, which it draws on its device for its own rows."""
     dataset: str = ""
     """Folder of IDX files, raw or .gz (`train-images-idx3-ubyte` etc.); empty = the MNIST of the repository. A folder
     inside the repository is stored as a relative path, so that it is valid on every node."""
@@ -161,6 +164,8 @@ class TrainConfig:
             raise ValueError(f"precision 'bf16' needs dtype 'float32': got {self.dtype!r}")
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed must be in [0, 2^32): got {self.seed}")
+        if self.latents == "counter" and self.model.z_distribution != "normal":
+            raise ValueError(f"latents 'counter' are normal: got model.z_distribution {self.model.z_distribution!r}")
         if self.optimizer == "rmsprop" and self.beta1:
             raise ValueError(f"beta1 must be 0 for rmsprop: got {self.beta1}")
 
