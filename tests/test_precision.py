@@ -1,15 +1,29 @@
-"""The precision of products, as far as a CPU shows it."""
+"""The precision of products and compiled networks, as far as a CPU shows them."""
 
+import os
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from tests.training import dropout_config, forge_config, losses_of, mlp_config, rmsprop_config, tiny, train_on
+from tests.training import (
+    UNSCORED,
+    dropout_config,
+    forge_config,
+    losses_of,
+    mlp_config,
+    rmsprop_config,
+    tensors_of,
+    tiny,
+    train_on,
+)
 from trainer import steps
 from trainer.config import TrainConfig
 from trainer.draws import Draws, load_images
+from trainer.run_store import NETWORKS_FILE
 from trainer.state import new_state
 from trainer.workers import Workers
 
@@ -32,6 +46,18 @@ def test_bfloat16_trains_close_to_float32(name: str, tmp_path: Path) -> None:
     assert rounded["d_loss"] != exact["d_loss"]
     for column in ("d_loss", "g_loss"):
         assert rounded[column] == pytest.approx(exact[column], rel=0.1, abs=0.1)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which(os.environ.get("CXX", "g++")) is None, reason="torch.compile needs a C++ compiler")
+@pytest.mark.parametrize("name", ["forge", "dropout"])
+def test_compiled_networks_train_as_others_do(name: str, tmp_path: Path) -> None:
+    config = TrainConfig.from_dict(CONFIGS[name].to_dict() | {"steps_per_epoch": 6})
+    (run,) = train_on(1, (config, tmp_path / "as it is"))
+    (compiled,) = train_on(1, (config, tmp_path / "compiled"), upkeep=replace(UNSCORED, compile=True))
+    for column in ("d_loss", "g_loss"):
+        assert losses_of(compiled)[column] == pytest.approx(losses_of(run)[column], abs=1e-4)
+    assert tensors_of(compiled, NETWORKS_FILE).keys() == tensors_of(run, NETWORKS_FILE).keys()
 
 
 def test_only_the_networks_compute_in_bfloat16() -> None:

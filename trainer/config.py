@@ -37,6 +37,10 @@ class Upkeep:
     keep_generators: int = 0
     """Number of epochs whose generators to keep: the newest ones. The one of the epoch with the lowest FID is kept as
     well. 0 = keep the generators of all epochs and of all removed checkpoints, so that no link to them breaks."""
+    compile: bool = False
+    """Compile the networks with `torch.compile`, which needs a C++ compiler and takes about a minute at each start.
+    Results differ in the last bits. D stays as it is in recipes with a gradient penalty, whose second derivatives the
+    compiler does not support."""
 
     def __post_init__(self) -> None:
         _check_at_least(self, 0, "metrics_every", "print_accuracy_every", "keep_generators")

@@ -52,6 +52,8 @@ def train(
     resumed = resume(s, run, workers, record)
     if recorder:
         recorder.progress = replace(recorder.progress, message=resumed)
+    if upkeep.compile:
+        state.compile_networks(s, config)
     judge = EpochJudge.of(config.model, dataset, device) if upkeep.metrics_every else None
     generator_file = partial(state.generator_file, s, config, run.name, dataset, workers.count)
     books = Bookkeeper(config, upkeep, total_steps, s, judge, recorder, generator_file, cpu_minutes)
