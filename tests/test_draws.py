@@ -9,9 +9,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.training import DROPOUT, dropout_config, forge_config, mlp_config, rmsprop_config
+from tests.training import DROPOUT, MLP, dropout_config, forge_config, mlp_config, rmsprop_config
 from trainer.config import TrainConfig
-from trainer.draws import Draws, batch_of_step, epoch_order, load_images
+from trainer.draws import Draws, batch_of_step, counter_normal, counter_words, epoch_order, load_images
 from trainer.workers import Workers
 
 label_lists = st.lists(st.integers(0, 4), min_size=1, max_size=60)
@@ -67,7 +67,9 @@ def test_batches_follow_the_order_and_begin_again() -> None:
 CPU = torch.device("cpu")
 
 
-@pytest.mark.parametrize("config", [forge_config(), mlp_config(), dropout_config(), rmsprop_config()])
+@pytest.mark.parametrize(
+    "config", [forge_config(), mlp_config(), dropout_config(), rmsprop_config(), mlp_config(latents="counter")]
+)
 def test_workers_together_draw_what_one_draws_alone(config: TrainConfig) -> None:
     dataset = load_images(config)
     alone = Draws(config, dataset, CPU, Workers())
@@ -87,8 +89,9 @@ def test_workers_together_draw_what_one_draws_alone(config: TrainConfig) -> None
             assert torch.equal(c, torch.cat([mine for _, mine in drawn]))
 
 
-def test_each_purpose_and_each_step_has_numbers_of_its_own() -> None:
-    config = mlp_config(d_fakes_labels="uniform")
+@pytest.mark.parametrize("latents", ["numpy", "counter"])
+def test_each_purpose_and_each_step_has_numbers_of_its_own(latents: str) -> None:
+    config = mlp_config(d_fakes_labels="uniform", latents=latents)
     draws = Draws(config, load_images(config), CPU, Workers())
     c = draws.real(0).c
     drawn = [draws.d_inputs(0, c), draws.g_inputs(0, c), draws.d_inputs(1, c)]
@@ -98,6 +101,39 @@ def test_each_purpose_and_each_step_has_numbers_of_its_own() -> None:
             assert not torch.equal(classes, other_classes)
     other = Draws(replace(config, seed=1), load_images(config), CPU, Workers())
     assert not torch.equal(other.d_inputs(0, c)[0], drawn[0][0])
+
+
+def test_counters_give_the_words_of_the_reference_implementation() -> None:
+    """`philox4x32 10` in tests/kat_vectors of Random123 1.14."""
+    ones = 0xFFFFFFFF
+    known = {
+        ((0, 0, 0, 0), (0, 0)): [0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8],
+        ((ones,) * 4, (ones, ones)): [0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD],
+        ((0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344), (0xA4093822, 0x299F31D0)): [
+            0xD16CFE09,
+            0x94FDCCEB,
+            0x5001E420,
+            0x24126EA1,
+        ],
+    }
+    for (counters, key), words in known.items():
+        assert counter_words(torch.tensor(counters), key).tolist() == words
+
+
+def test_counters_give_normal_numbers_for_any_rows() -> None:
+    whole = counter_normal(3, 1, 7, slice(0, 20_000), 9, CPU)
+    assert torch.equal(counter_normal(3, 1, 7, slice(24, 32), 9, CPU), whole[24:32])
+    for other in ((4, 1, 7), (3, 2, 7), (3, 1, 8)):
+        assert not (counter_normal(*other, slice(0, 64), 9, CPU) == whole[:64]).any()
+    drawn = whole.numpy()
+    assert np.abs(drawn.mean(0)).max() < 0.03
+    assert np.abs(np.cov(drawn.T) - np.eye(9)).max() < 0.04
+    assert (drawn**4).mean() == pytest.approx(3, rel=0.03)
+
+
+def test_counters_give_no_uniform_latents() -> None:
+    with pytest.raises(ValueError, match=r"latents 'counter' are normal: got model.z_distribution 'uniform'"):
+        mlp_config(latents="counter", model=replace(MLP, z_distribution="uniform"))
 
 
 @pytest.mark.parametrize("fields", [{"d_update": "concatenated"}, {"d_update": "separate"}])

@@ -179,6 +179,16 @@ def test_a_run_is_not_continued_on_other_data(tmp_path: Path, capsys: pytest.Cap
     assert "trained on other data" in capsys.readouterr().err
 
 
+def test_networks_are_not_compiled_without_a_compiler(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    assert main(["forge", "--compile", "--runs", str(tmp_path)]) == 2
+    message = "--compile needs a C++ compiler: no-such-compiler is not installed here (CXX names another)"
+    assert capsys.readouterr().err == f"trainer: {message}\n"
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_run_that_has_used_its_cpu_minutes_starts_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

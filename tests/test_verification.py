@@ -40,7 +40,11 @@ def rewrite(run: Run, file: str, change: Callable[[dict[str, torch.Tensor], dict
     run.publish_checkpoint(checkpoint.manifest, files)
 
 
-@pytest.mark.parametrize("config", [forge_config(), dropout_config()], ids=["forge", "dropout"])
+@pytest.mark.parametrize(
+    "config",
+    [forge_config(), dropout_config(), forge_config(latents="counter", precision="bf16")],
+    ids=["forge", "dropout", "counter"],
+)
 def test_a_resume_says_what_it_has_verified(
     tmp_path: Path, config: TrainConfig, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -57,9 +61,10 @@ def test_a_resume_says_what_it_has_verified(
         ({"g_lr": 2e-3}, "learning rates: .*0.002, "),
         ({"lr_warmup": 100}, "learning rates: "),
         ({"limit_images": 299}, "batch: "),
+        ({"latents": "counter"}, "random streams: "),
         ({"model": replace(FORGE, z_distribution="uniform")}, "random streams: "),
     ],
-    ids=["seed", "rate", "warm-up", "images", "latents"],
+    ids=["seed", "rate", "warm-up", "images", "counter", "latents"],
 )
 def test_other_settings_are_found(tmp_path: Path, fields: dict[str, Any], parts: str) -> None:
     run = killed_at_4(forge_config(lr_decay="none"), tmp_path)
@@ -126,8 +131,9 @@ def test_a_checkpoint_of_an_earlier_version_has_nothing_to_compare(
 
 
 @pytest.mark.slow
-def test_the_record_does_not_depend_on_the_number_of_workers_or_threads(tmp_path: Path) -> None:
-    config = forge_config(dtype="float64")
+@pytest.mark.parametrize("latents", ["numpy", "counter"])
+def test_the_record_does_not_depend_on_the_number_of_workers_or_threads(tmp_path: Path, latents: str) -> None:
+    config = forge_config(dtype="float64", latents=latents)
     torch.set_num_threads(2)
     killed_at_4(config, tmp_path / "alone")
     train_on(2, (config, tmp_path / "alone"))  # raises an error if the workers find another record

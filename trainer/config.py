@@ -37,6 +37,10 @@ class Upkeep:
     keep_generators: int = 0
     """Number of epochs whose generators to keep: the newest ones. The one of the epoch with the lowest FID is kept as
     well. 0 = keep the generators of all epochs and of all removed checkpoints, so that no link to them breaks."""
+    compile: bool = False
+    """Compile the networks with `torch.compile`, which needs a C++ compiler and takes about a minute at each start.
+    Results differ in the last bits. D stays as it is in recipes with a gradient penalty, whose second derivatives the
+    compiler does not support."""
 
     def __post_init__(self) -> None:
         _check_at_least(self, 0, "metrics_every", "print_accuracy_every", "keep_generators")
@@ -78,6 +82,12 @@ class TrainConfig:
     """Seed of the initial weights, the order of the images, the latents and the random classes."""
     dtype: Literal["float32", "float64"] = "float32"
     """Precision of weights and arithmetic. In float64, runs on different numbers of workers agree to about 1e-8."""
+    precision: Literal["tf32", "full", "bf16"] = "tf32"
+    """How the networks multiply. tf32: in TF32 on GPUs that have it, elsewhere as dtype says. full: as dtype says.
+    bf16: matrix products and convolutions in bfloat16; weights, gradients, losses and optimizers stay in float32."""
+    latents: Literal["numpy", "counter"] = "numpy"
+    """Random numbers of the latents: those of NumPy, which each worker draws for the whole batch and copies to its
+    device, or those of `trainer.draws.counter_normal`, which it draws on its device for its own rows."""
     dataset: str = ""
     """Folder of IDX files, raw or .gz (`train-images-idx3-ubyte` etc.); empty = the MNIST of the repository. A folder
     inside the repository is stored as a relative path, so that it is valid on every node."""
@@ -154,8 +164,12 @@ class TrainConfig:
         for name in ("beta1", "beta2"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must be in [0, 1): got {getattr(self, name)}")
+        if self.precision == "bf16" and self.dtype != "float32":
+            raise ValueError(f"precision 'bf16' needs dtype 'float32': got {self.dtype!r}")
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed must be in [0, 2^32): got {self.seed}")
+        if self.latents == "counter" and self.model.z_distribution != "normal":
+            raise ValueError(f"latents 'counter' are normal: got model.z_distribution {self.model.z_distribution!r}")
         if self.optimizer == "rmsprop" and self.beta1:
             raise ValueError(f"beta1 must be 0 for rmsprop: got {self.beta1}")
 

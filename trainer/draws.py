@@ -1,10 +1,12 @@
 """The random draws of a step: real images, latents, classes and dropout masks, as functions of (seed, step, purpose).
 
-Each worker draws for the whole batch and takes its own rows, so the draws do not depend on the number of workers.
+Each worker draws for the whole batch and takes its own rows, so the draws do not depend on the number of workers. The
+latents of `counter_normal` do not depend on it either, but a worker draws its own rows only.
 Shapes: b images of this worker, K num_classes (0 = unconditional), C, H and W of an image.
 """
 
 import copy
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,6 +35,38 @@ class Batch(NamedTuple):
 def random_stream(seed: int, purpose: int, index: int) -> np.random.Generator:
     """Return the random generator of a purpose. `index` is the step, or the epoch for `ORDER`."""
     return np.random.Generator(np.random.Philox(key=[seed, purpose << 48 | index]))
+
+
+def counter_words(counters: Tensor, key: tuple[int, int]) -> Tensor:
+    """Return the random words (..., 4) that belong to counters (..., 4) under a key: all in [0, 2^32), in int64.
+
+    Philox4x32-10 (Salmon et al. 2011): a function of counters and key alone, with the same result on every device.
+    """
+    mask = 0xFFFFFFFF
+    k0, k1 = key
+    a, b, c, d = counters.unbind(-1)
+    for _ in range(10):
+        # The products are below 2^64. Beyond 2^63 they are negative here, but their lower 64 bits are right.
+        p, q = a * 0xD2511F53, c * 0xCD9E8D57
+        a, b, c, d = (q >> 32 & mask) ^ b ^ k0, q & mask, (p >> 32 & mask) ^ d ^ k1, p & mask
+        k0, k1 = k0 + 0x9E3779B9 & mask, k1 + 0xBB67AE85 & mask
+    return torch.stack([a, b, c, d], -1)
+
+
+def counter_normal(seed: int, purpose: int, step: int, rows: slice, width: int, device: torch.device) -> Tensor:
+    """Return standard normal numbers (b, width) in float64 for rows of a batch, computed on the device.
+
+    Each number is a function of (seed, purpose, step, row, column) alone. Devices differ in the last bits of logarithm
+    and cosine. Two numbers come from each block of words (Box and Muller 1958).
+    """
+    row, pair = torch.meshgrid(
+        torch.arange(rows.start, rows.stop, device=device), torch.arange((width + 1) // 2, device=device), indexing="ij"
+    )
+    counters = torch.stack([pair, row, torch.full_like(row, step), torch.full_like(row, purpose)], -1)
+    words = counter_words(counters, (seed, 0))
+    u, v = ((words[..., i] << 20 | words[..., i + 1] >> 12).double() / 2**52 for i in (0, 2))  # in [0, 1)
+    radius, angle = torch.sqrt(-2 * torch.log(1 - u)), 2 * math.pi * v
+    return torch.stack([radius * torch.cos(angle), radius * torch.sin(angle)], -1).flatten(1)[:, :width]
 
 
 def epoch_order(labels: NDArray[np.int64], group: int, seed: int, epoch: int) -> NDArray[np.int64]:
@@ -152,9 +186,13 @@ class Draws:
         return self._masks(G_DROPOUT, step, self.g_share, 1)
 
     def _latents(self, purpose: int, step: int, share: Share) -> Tensor:
-        stream = random_stream(self.config.seed, purpose, step)
-        shape = (self.config.batch_size, self.config.model.z_dim)
-        normal = self.config.model.z_distribution == "normal"
+        config = self.config
+        if config.latents == "counter":
+            drawn = counter_normal(config.seed, purpose, step, share.rows, config.model.z_dim, self.device)
+            return drawn.to(self.dtype)
+        stream = random_stream(config.seed, purpose, step)
+        shape = (config.batch_size, config.model.z_dim)
+        normal = config.model.z_distribution == "normal"
         z = stream.standard_normal(shape) if normal else stream.uniform(-1, 1, shape)
         return torch.from_numpy(z[share.rows]).to(self.device, self.dtype)
 

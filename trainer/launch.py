@@ -19,7 +19,7 @@ from trainer.order import Order
 from trainer.processes import adopt_orphans
 from trainer.recipes import RECIPES
 from trainer.run_store import Checkpoint, Run, RunRecord, RunStoreError, open_store
-from trainer.state import CURVE
+from trainer.state import CURVE, check_compiler
 from trainer.supervise import Driver, Ending, Training
 from trainer.train_loop import plan
 
@@ -43,7 +43,8 @@ def launch(
     """
     run = open_store(runs).run(name)
     check_job(config, run, runs)
-    address_of_cluster()
+    if not address_of_cluster() and upkeep.compile:
+        check_compiler()  # the workers are on this machine
     adopt_orphans()
     with driver or Driver() as driver:
         dataset = load_images(config)

@@ -82,7 +82,9 @@ def train_on_worker(order: Order, threads: int) -> dict[str, Any] | None:
     config, upkeep = TrainConfig.from_dict(order.config), Upkeep(**order.upkeep)
     run = order.open_run()
     torch.set_num_threads(threads)
-    torch.set_float32_matmul_precision("high")  # TF32 on GPUs that have it
+    # TF32 on GPUs that have it
+    torch.set_float32_matmul_precision("highest" if config.precision == "full" else "high")
+    torch.backends.cudnn.allow_tf32 = config.precision != "full"
     workers = Workers.here()
     with ExitStack() as stack:
         recorder, writer = None, None

@@ -8,6 +8,8 @@ resumed run continues as if it had not been interrupted.
 import copy
 import hashlib
 import json
+import os
+import shutil
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -142,6 +144,24 @@ def update_by_rmsprop(
         momentum=0,
         centered=False,
     )
+
+
+def check_compiler() -> None:
+    """Raise `ValueError` unless this machine has the C++ compiler that `compile_networks` needs."""
+    name = os.environ.get("CXX", "g++")
+    if not shutil.which(name):
+        raise ValueError(f"--compile needs a C++ compiler: {name} is not installed here (CXX names another)")
+
+
+def compile_networks(state: TrainState, config: TrainConfig) -> None:
+    """Let PyTorch compile G and, if the recipe has no gradient penalty, D, when they are called.
+
+    The weights stay where they are and keep their names. Raises `ValueError` without a C++ compiler.
+    """
+    check_compiler()
+    state.G.compile()
+    if not config.gamma:
+        state.D.compile()
 
 
 def set_learning_rates(state: TrainState, g_lr: float, d_lr: float) -> None:

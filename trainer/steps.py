@@ -36,32 +36,41 @@ Phase = Callable[[TrainConfig, Discriminator, Batch, Batch, int], Terms]
 """A phase of D: (config, D, real, fake, step) -> terms."""
 
 
+def draw(config: TrainConfig, G: nn.Module, z: Tensor, c: Tensor) -> Batch:
+    """Return the fakes that G draws from latents z (b, z_dim) for class rows c (b, K)."""
+    with _products(config, z.device):
+        images = G(z, c)
+    return Batch(images.to(z.dtype), c)
+
+
 def d_joint(config: TrainConfig, D: Discriminator, real: Batch, fake: Batch, step: int) -> Terms:
     """Return the terms of an update of D with a pass over real images and a pass over fakes."""
     _track_gradients(config, real, fake)
     # The class loss of D uses only real images, because a fake may not show its class.
-    real_logits, class_logits = D.read(*real) if config.d_class_weight else (D(*real), None)
-    return _d_terms(config, D, real, fake, real_logits, D(*fake), class_logits, step)
+    real_logits, class_logits = _read(config, D, real, classes=config.d_class_weight > 0)
+    fake_logits, _ = _read(config, D, fake)
+    return _d_terms(config, D, real, fake, real_logits, fake_logits, class_logits, step)
 
 
 def d_concatenated(config: TrainConfig, D: Discriminator, real: Batch, fake: Batch, step: int) -> Terms:
     """Return the terms of an update of D with one pass over real images and fakes, which share BatchNorm statistics."""
     _track_gradients(config, real, fake)
-    logits = D(torch.cat([real.images, fake.images]), torch.cat([real.c, fake.c]))
+    both = Batch(torch.cat([real.images, fake.images]), torch.cat([real.c, fake.c]))
+    logits, _ = _read(config, D, both)
     real_logits, fake_logits = logits.chunk(2)
     return _d_terms(config, D, real, fake, real_logits, fake_logits, None, step)
 
 
 def d_real(config: TrainConfig, D: Discriminator, real: Batch, fake: Batch, step: int) -> Terms:
     """Return the terms of the first of two updates of D, on real images."""
-    logits = D(*real)
+    logits, _ = _read(config, D, real)
     loss = _part(LOSSES[config.loss].d_real, config)(logits)
     return Terms(loss, {"d_loss": loss.detach() / 2}, {"real": _counted_logits(config, D, real, logits)})
 
 
 def d_fake(config: TrainConfig, D: Discriminator, real: Batch, fake: Batch, step: int) -> Terms:
     """Return the terms of the second of two updates of D, on fakes."""
-    logits = D(*fake)
+    logits, _ = _read(config, D, fake)
     loss = _part(LOSSES[config.loss].d_fake, config)(logits)
     return Terms(loss, {"d_loss": loss.detach() / 2}, {"fake": _counted_logits(config, D, fake, logits)})
 
@@ -77,9 +86,9 @@ D_PHASES: dict[str, tuple[Phase, ...]] = {
 def g_phase(config: TrainConfig, D: Discriminator, real: Batch, fake: Batch) -> Terms:
     """Return the terms of the update of G, with a class loss if the recipe has one."""
     loss = LOSSES[config.loss]
-    fake_logits, class_logits = D.read(*fake) if config.g_class_weight else (D(*fake), None)
+    fake_logits, class_logits = _read(config, D, fake, classes=config.g_class_weight > 0)
     with torch.no_grad():  # only a loss of pairs needs real logits
-        real_logits = D(*real) if loss.compares_pairs else torch.zeros_like(fake_logits)
+        real_logits = _read(config, D, real)[0] if loss.compares_pairs else torch.zeros_like(fake_logits)
     curve = {"g_loss": loss.g(real_logits, fake_logits)}
     if class_logits is not None:
         curve["g_class_loss"] = config.g_class_weight * class_cross_entropy(class_logits, fake.c)
@@ -133,8 +142,23 @@ def _counted_logits(config: TrainConfig, D: Discriminator, batch: Batch, logits:
     if config.d_acc_mode == "train":
         return logits
     with evaluating(D), torch.no_grad():
-        counted: Tensor = D(*batch)
+        counted, _ = _read(config, D, batch)
     return counted
+
+
+def _read(config: TrainConfig, D: Discriminator, batch: Batch, classes: bool = False) -> tuple[Tensor, Tensor | None]:
+    """Return D's logits (b,) and, if asked for, its class logits (b, K), in the dtype of the images."""
+    dtype = batch.images.dtype
+    with _products(config, batch.images.device):
+        if classes:
+            logits, class_logits = D.read(*batch)
+            return logits.to(dtype), class_logits.to(dtype)
+        return D(*batch).to(dtype), None
+
+
+def _products(config: TrainConfig, device: torch.device) -> torch.autocast:
+    """Return the context in which networks run. Losses, penalties and gradients are computed outside of it."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16")
 
 
 def update(

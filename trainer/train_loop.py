@@ -52,6 +52,8 @@ def train(
     resumed = resume(s, run, workers, record)
     if recorder:
         recorder.progress = replace(recorder.progress, message=resumed)
+    if upkeep.compile:
+        state.compile_networks(s, config)
     judge = EpochJudge.of(config.model, dataset, device) if upkeep.metrics_every else None
     generator_file = partial(state.generator_file, s, config, run.name, dataset, workers.count)
     books = Bookkeeper(config, upkeep, total_steps, s, judge, recorder, generator_file, cpu_minutes)
@@ -66,7 +68,7 @@ def train(
         z, c = draws.d_inputs(s.step, real.c)
         s.G.train(config.d_fakes_mode == "train")
         with torch.set_grad_enabled(config.g_fakes == "same"):
-            fake = Batch(s.G(z, c), c)
+            fake = steps.draw(config, s.G, z, c)
         s.G.train()
 
         # D step: raise the logits of real images and lower those of fakes.
@@ -81,7 +83,7 @@ def train(
         # averages BatchNorm's running statistics, weighted by the workers' shares of the batch.
         if config.g_fakes == "fresh":
             z, c = draws.g_inputs(s.step, real.c)
-            fake = Batch(s.G(z, c), c)
+            fake = steps.draw(config, s.G, z, c)
         share_masks(s.D, draws.g_masks(s.step))
         terms = steps.g_phase(config, s.D, real, fake)
         statistics = steps.running_statistics((s.G, s.D)) if workers.count > 1 else {}
