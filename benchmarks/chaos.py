@@ -233,9 +233,9 @@ def suffer(fault: Fault, launch: Launch, run: Run, runs: Path, steps: int, folde
             fault.detected_after = time.time() - fault.struck
             launch = Launch(runs, "disturbed", steps, folder)
     needs_restart = restarts or fault.kind not in ("slow", "second launch", "torn progress", "storage away")
-    resumed = None
+    resumed, started = None, None
     deadline = time.monotonic() + TIME_LIMIT
-    while needs_restart and resumed is None:
+    while needs_restart and started is None:
         if time.monotonic() > deadline:
             raise RuntimeError(f"no recovery from {fault}:\n{''.join(launch.text)}")
         with suppress(queue.Empty):
@@ -245,9 +245,11 @@ def suffer(fault: Fault, launch: Launch, run: Run, runs: Path, steps: int, folde
                 resumed = int(words[-1].rstrip("."))
                 fault.detected_after = moment - fault.struck
             elif line.startswith("Resuming run"):
-                resumed = int(words[words.index("step") + 1].rstrip(","))
-    if resumed is not None:
-        fault.steps_redone = max(0, fault.step - resumed)
+                resumed = started = int(words[words.index("step") + 1].rstrip(","))
+            elif line.endswith("train again."):
+                started = resumed
+    if started is not None:
+        fault.steps_redone = max(0, fault.step - started)
         since = time.time()
         wait_until(lambda: trains(run, since), launch, fault)
         fault.training_after = time.time() - fault.struck
