@@ -11,3 +11,7 @@ class StorageFailedError(RuntimeError):
 
 class LeavingError(RuntimeError):
     """The workers have stored a checkpoint and left, so that the training can go on with other workers."""
+
+
+class ResumeError(ValueError):
+    """The step after a checkpoint would not be the one that the checkpoint announces."""

@@ -138,7 +138,7 @@ def resume(s: state.TrainState, run: Run, workers: Workers, record: Callable[[],
     """Load the newest intact checkpoint of a run into a new state, if there is one. All workers must call this.
 
     Returns what was verified, in one line. Damaged checkpoints that are newer are set aside. `record` returns what the
-    next step will read: `ValueError` is raised if it is not what the checkpoint says, and `RuntimeError` if the workers
+    next step will read: `ResumeError` is raised if it is not what the checkpoint says, `RuntimeError` if the workers
     disagree.
     """
     recorded: verification.Record = {}

@@ -13,6 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from trainer.draws import Draws
+from trainer.endings import ResumeError
 from trainer.state import TrainState
 
 Record = dict[str, Any]
@@ -42,7 +43,7 @@ def record(s: TrainState, draws: Draws, rates: tuple[float, float], total_steps:
 
 
 def compare(step: int, recorded: Record, found: Record) -> str:
-    """Return a line that says what was verified at a step. Raises `ValueError` that names each part that differs.
+    """Return a line that says what was verified at a step. Raises `ResumeError` that names each part that differs.
 
     Parts that only one of the two records has, of another version of the code, are left out.
     """
@@ -51,7 +52,7 @@ def compare(step: int, recorded: Record, found: Record) -> str:
         parts.remove(RATES)
     if differing := [name for name in parts if recorded[name] != found[name]]:
         values = "; ".join(f"{name}: {recorded[name]} recorded, {found[name]} now" for name in differing)
-        raise ValueError(f"the step after step {step} would not be the one that the checkpoint announces: {values}")
+        raise ResumeError(f"the step after step {step} would not be the one that the checkpoint announces: {values}")
     return f"verified at step {step}: {', '.join(parts)}"
 
 
