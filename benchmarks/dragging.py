@@ -25,7 +25,7 @@ DRAGS = {
     "truncation": ("", "input.truncation", ".hero"),
     "scrubber": ("interpolate", ".position", ".stage"),
 }
-"""What is dragged -> page, selector of what the mouse drags, and of the canvas that shows the picture."""
+"""Thing that is dragged -> its page, a selector of what the mouse drags, and one of the canvas with the picture."""
 
 # Notes when the canvas shows a picture, and how long the drawing thread takes from a request to its answer.
 WATCH = """() => {
@@ -55,7 +55,7 @@ COUNT = """(selector) => {
 
 
 class Drag(NamedTuple):
-    """What one drag showed."""
+    """Observations of one drag."""
 
     rate: float
     """Pictures a second."""

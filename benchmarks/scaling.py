@@ -92,7 +92,7 @@ class Trainings:
 
 @dataclass
 class Watch:
-    """What was seen of running processes: their processor time, and the progress of their runs."""
+    """Observations of running processes: their processor time, and the progress of their runs."""
 
     started: float
     times: list[float] = field(default_factory=list)

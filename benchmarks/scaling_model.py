@@ -33,7 +33,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Link:
-    """What connects the workers."""
+    """A connection between workers."""
 
     title: str
     latency: float
