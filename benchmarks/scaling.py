@@ -58,7 +58,7 @@ SUM_NUMBERS = (1, 1024, 16_384, 131_072, 524_288, 2_097_152)
 DRAW_BATCHES = (64, 1024, 16_384)
 """Sizes of the whole batch that one of many workers draws."""
 REPEATS = 10
-"""How often each single action is timed."""
+"""Number of timings of each single action."""
 
 
 def variants(folder: Path, steps: int) -> dict[str, "Trainings"]:

@@ -34,7 +34,7 @@ SIGNS = {
     "training": ".df-sheet",
     "architecture": "[data-testid=stGraphVizChart] .node",
 }
-"""What is on the pages that show a run."""
+"""Texts on the pages that show a run."""
 
 
 def violations(page: Page) -> list[str]:

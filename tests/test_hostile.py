@@ -26,7 +26,7 @@ MAX_SECONDS = 20.0
 MAX_GROWTH = 200e6
 """Limit of the bytes by which the server's memory grows after the warm-up: what its caches of pictures may hold."""
 FAILED = "This part of the page cannot be drawn"
-"""What a page shows in place of an error."""
+"""Texts that a page shows in place of an error."""
 SCRIPT = "<script>alert(1)</script>"
 VALUES = (
     *("", " ", "0", "-1", "+1", "007", "1e400", "nan", "inf", "0x10", "1_000", "0.5", "1.0000000001", "٣", "\uff13"),

@@ -83,8 +83,9 @@ class TrainConfig:
     dtype: Literal["float32", "float64"] = "float32"
     """Precision of weights and arithmetic. In float64, runs on different numbers of workers agree to about 1e-8."""
     precision: Literal["tf32", "full", "bf16"] = "tf32"
-    """How the networks multiply. tf32: in TF32 on GPUs that have it, elsewhere as dtype says. full: as dtype says.
-    bf16: matrix products and convolutions in bfloat16; weights, gradients, losses and optimizers stay in float32."""
+    """Precision of the networks' products. tf32: in TF32 on GPUs that have it, elsewhere as dtype says. full: as dtype
+    says. bf16: matrix products and convolutions in bfloat16; weights, gradients, losses and optimizers stay in
+    float32."""
     latents: Literal["numpy", "counter"] = "numpy"
     """Random numbers of the latents: those of NumPy, which each worker draws for the whole batch and copies to its
     device, or those of `trainer.draws.counter_normal`, which it draws on its device for its own rows."""

@@ -5,7 +5,7 @@ driver writes events to its standard output, one JSON object a line, each with i
 
     ready       resources, logs     connected to Ray; waits for `go`
     waiting     message             the cluster lacks resources that it may still get
-    group       pids, hosts         a group of workers trains
+    group       workers             a group of this many workers trains
     fault       message             the group has failed or leaves; another one starts
     end         phase, step         the training is finished or was stopped
     failed      message             the training cannot go on

@@ -92,7 +92,7 @@ def launch_leased(training: Training, dataset: data.Dataset, extend: bool) -> in
         return 0
     resources = training.connect()
     if isinstance(resources, Ending):
-        print(resources.message)
+        print(f"{resources.message} The training had not begun; the same command starts it.")
         return resources.status
     if is_new:
         run.create(record_of(config, training.upkeep, dataset, steps_per_epoch, total_steps, resources))

@@ -288,8 +288,7 @@ class Watch(WorkerGroupCallback):
 
     def after_worker_group_training_start(self, worker_group: WorkerGroup) -> None:
         """Send the event `group`."""
-        found = [worker.metadata for worker in worker_group.get_workers()]
-        self.send("group", pids=[each.pid for each in found], hosts=[each.node_ip for each in found])
+        self.send("group", workers=len(worker_group))
 
     def after_worker_group_poll_status(self, worker_group_status: Any) -> None:
         """Ask the workers to leave after a checkpoint, if one of their nodes is about to be taken away."""
@@ -313,6 +312,7 @@ class ElasticSize(ElasticScalingPolicy):
     def __init__(self, size: ScalingConfig, leave: Leave, resources: Resources, send: Send) -> None:
         super().__init__(size)
         self.leave, self.resources, self.send = leave, resources, send
+        self.has_trained = False
         self.waiting_since: float | None = None
 
     def make_decision_for_non_running_worker_group(self) -> ScalingDecision:
@@ -324,7 +324,7 @@ class ElasticSize(ElasticScalingPolicy):
         if self.waiting_since is None:
             self.waiting_since = time.monotonic()
             self.send("waiting", message=lack_of(self.resources))
-        elif time.monotonic() - self.waiting_since > JOIN_SECONDS and not may_grow(self.resources):
+        elif time.monotonic() - self.waiting_since > patience(self.resources, self.has_trained):
             raise WorkerGroupStartupTimeoutError(self.resources.min_workers)
         time.sleep(0.5)
         return decision
@@ -333,6 +333,7 @@ class ElasticSize(ElasticScalingPolicy):
         self, worker_group_state: Any, worker_group_status: Any
     ) -> ScalingDecision:
         """Never end running workers: ask them to leave, if their number can change."""
+        self.has_trained = True
         decision = super().make_decision_for_running_worker_group(worker_group_state, worker_group_status)
         if isinstance(decision, ResizeDecision):
             self.leave.ask()
@@ -362,7 +363,7 @@ class Failures(FailurePolicy):
             self.failures = 1 if self._got_further() else self.failures + 1
             if self.failures > MAX_FAILURES:
                 return FailureDecision.RAISE
-        self.send("fault", message=words_of(error, self.resources), is_planned=is_planned(error))
+        self.send("fault", message=words_of(error, self.resources))
         return FailureDecision.RETRY
 
     def _lacks_resources(self, error: TrainingFailedError) -> bool:
@@ -373,11 +374,8 @@ class Failures(FailurePolicy):
         if self.waiting_since is None:
             self.waiting_since = now - START_TIMEOUT
             self.send("waiting", message=lack_of(self.resources))
-        waited = now - self.waiting_since
-        # A cluster that had room for the workers before has lost a node, which may come back.
-        is_possible = may_grow(self.resources) or self.furthest_step >= 0
-        limit = 60 * START_MINUTES if is_possible else JOIN_SECONDS
-        return FailureDecision.RETRY if waited < limit - 1 else FailureDecision.RAISE
+        limit = patience(self.resources, has_trained=self.furthest_step >= 0)
+        return FailureDecision.RETRY if now - self.waiting_since < limit - 1 else FailureDecision.RAISE
 
     def _got_further(self) -> bool:
         try:
@@ -449,6 +447,14 @@ def lack_of(resources: Resources) -> str:
     now = int(ray.cluster_resources().get(resources.kind, 0))
     needed = resources.per_worker[resources.kind] * (resources.min_workers or resources.workers)
     return f"the cluster has {now} {resources.kind}s, and the training needs {needed}"
+
+
+def patience(resources: Resources, has_trained: bool) -> float:
+    """Return for how many seconds to wait for resources.
+
+    A cluster in which the training has run before has lost a node, which may come back.
+    """
+    return 60 * START_MINUTES if has_trained or may_grow(resources) else JOIN_SECONDS
 
 
 def may_grow(resources: Resources) -> bool:

@@ -204,7 +204,7 @@ class Training:
         match event["event"]:
             case "group":
                 if self.state == "restarting":
-                    bar.write(f"{len(event['pids'])} worker(s) train again.", file=sys.stdout)
+                    bar.write(f"{event['workers']} worker(s) train again.", file=sys.stdout)
                 self.state = "training"
             case "waiting":
                 bar.write(f"Waiting: {event['message']}. Ctrl-C ends this.", file=sys.stdout)
