@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 if TYPE_CHECKING:
     from models.families import Family
 
-FAMILY_OPTIONS = ("d_kernel", "dropout", "classifier")
+FAMILY_OPTIONS = ("g_gain", "d_kernel", "dropout", "classifier")
 """Fields that not every family supports; see `Family.options`."""
 
 
@@ -36,6 +36,8 @@ class ModelConfig:
     """Widths of the discriminator's layers, from the image to the logit."""
     d_kernel: int = 4
     """Kernel size of D's second convolution in forge, 3 or 4; this layer does most of D's work."""
+    g_gain: float = 1.0
+    """G's images in forge are this multiple of a tanh, clamped to [-1, 1]. Above 1, they reach black exactly."""
     std_group: int = 0
     """Images of one class over which D computes the minibatch standard deviation; 0 = D sees each image alone."""
     dropout: float = 0.0
@@ -55,6 +57,8 @@ class ModelConfig:
             widths = getattr(self, name)
             if not widths or min(widths) < 1:
                 raise ValueError(f"model.{name} must be positive widths: got {widths}")
+        if not 1 <= self.g_gain <= 2:
+            raise ValueError(f"model.g_gain must be in [1, 2]: got {self.g_gain}")
         if self.std_group < 0:
             raise ValueError(f"model.std_group must not be negative: got {self.std_group}")
         if not 0 <= self.dropout < 1:
@@ -79,12 +83,13 @@ class ModelConfig:
                 f"model.img_size must be divisible by {family.size_divisor} for {self.architecture}: "
                 f"got {self.img_size}"
             )
-        for name, widths, count in (
+        for name, widths, counts in (
             ("g_widths", self.g_widths, family.g_widths),
             ("d_widths", self.d_widths, family.d_widths),
         ):
-            if count is not None and len(widths) != count:
-                raise ValueError(f"model.{name} needs {count} widths for {self.architecture}: got {widths}")
+            if counts and len(widths) not in counts:
+                needed = " or ".join(map(str, counts))
+                raise ValueError(f"model.{name} needs {needed} widths for {self.architecture}: got {widths}")
 
     @property
     def family(self) -> Family:

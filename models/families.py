@@ -21,10 +21,10 @@ class Family:
     discriminator: Callable[[ModelConfig], Discriminator]
     conditioning: str
     """How the networks take the class, in words for tables; empty = the family is unconditional only."""
-    g_widths: int | None = None
-    """Number of widths in `g_widths`; None = any number."""
-    d_widths: int | None = None
-    """Number of widths in `d_widths`; None = any number."""
+    g_widths: tuple[int, ...] = ()
+    """Numbers of widths that `g_widths` may have; empty = any number."""
+    d_widths: tuple[int, ...] = ()
+    """Numbers of widths that `d_widths` may have; empty = any number."""
     size_divisor: int = 1
     """`img_size` must be divisible by this."""
     has_batch_norm: bool = False
@@ -44,8 +44,8 @@ FAMILIES = {
         generator=conv_cgan.Generator,
         discriminator=conv_cgan.Discriminator,
         conditioning="one-hot beside z; label plane in D",
-        g_widths=4,
-        d_widths=4,
+        g_widths=(4,),
+        d_widths=(4,),
         size_divisor=4,
         has_batch_norm=True,
     ),
@@ -53,8 +53,8 @@ FAMILIES = {
         generator=dcgan.Generator,
         discriminator=dcgan.Discriminator,
         conditioning="one-hot beside z; a map per class in D",
-        g_widths=2,
-        d_widths=2,
+        g_widths=(2,),
+        d_widths=(2,),
         size_divisor=4,
         has_batch_norm=True,
     ),
@@ -62,8 +62,8 @@ FAMILIES = {
         generator=dropout_gan.Generator,
         discriminator=dropout_gan.Discriminator,
         conditioning="",
-        g_widths=3,
-        d_widths=2,
+        g_widths=(3,),
+        d_widths=(2,),
         size_divisor=4,
         options=("dropout",),
     ),
@@ -71,10 +71,10 @@ FAMILIES = {
         generator=forge.Generator,
         discriminator=forge.Discriminator,
         conditioning="gain and bias per class in G; projection in D, which also reads the class",
-        g_widths=2,
-        d_widths=3,
+        g_widths=(2, 3),
+        d_widths=(3, 4),
         size_divisor=4,
-        options=("d_kernel", "classifier"),
+        options=("g_gain", "d_kernel", "classifier"),
     ),
 }
 """`ModelConfig.architecture` -> its family."""

@@ -34,12 +34,15 @@ class ClassLayerNorm(nn.Module):
 
 
 class Generator(nn.Module):
-    """(z, c) -> images: z and class embedding -> (C7, S, S) -> (C14, 2S, 2S) -> (img_channels, 4S, 4S) in [-1, 1]."""
+    """(z, c) -> images: z and class embedding -> (C7, S, S) -> (C14, 2S, 2S) -> (img_channels, 4S, 4S) in [-1, 1].
+
+    With a third width, there are as many channels at full size before the image.
+    """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        wide, narrow = config.g_widths
+        wide, narrow, *fine = config.g_widths
         self.base = config.img_size // 4
         classes = config.num_classes
         self.embed = nn.Linear(classes, config.z_dim, bias=False) if classes else None
@@ -51,11 +54,14 @@ class Generator(nn.Module):
         self.norm3 = ClassLayerNorm(narrow, classes)
         self.conv2 = nn.Conv2d(narrow, narrow, 3, padding=1)
         self.norm4 = ClassLayerNorm(narrow, classes)
-        self.up2 = nn.ConvTranspose2d(narrow, config.img_channels, 4, 2, 1)
+        self.up2 = nn.ConvTranspose2d(narrow, fine[0] if fine else config.img_channels, 4, 2, 1)
+        self.norm5 = ClassLayerNorm(fine[0], classes) if fine else None
+        self.conv3 = nn.Conv2d(fine[0], config.img_channels, 3, padding=1) if fine else None
         # At full scale the last layer saturates tanh from the start: images are black and there is no gradient for
         # minutes.
+        last = self.up2 if self.conv3 is None else self.conv3
         with torch.no_grad():
-            self.up2.weight.mul_(0.5)
+            last.weight.mul_(0.5)
 
     def forward(self, z: Tensor, c: Tensor) -> Tensor:
         """z (B, z_dim), c (B, num_classes) -> (B, img_channels, img_size, img_size) in [-1, 1]."""
@@ -68,7 +74,10 @@ class Generator(nn.Module):
         x = F.relu(self.norm2(self.conv1(x), c))
         x = F.relu(self.norm3(self.up1(x), c))  # (B, C14, 2S, 2S)
         x = F.relu(self.norm4(self.conv2(x), c))
-        return torch.tanh(self.up2(x))
+        x = self.up2(x)
+        if self.norm5 is not None and self.conv3 is not None:
+            x = self.conv3(F.relu(self.norm5(x, c)))  # (B, img_channels, 4S, 4S)
+        return torch.clamp(self.config.g_gain * torch.tanh(x), -1, 1)
 
 
 class Discriminator(discriminator.Discriminator):
@@ -77,8 +86,9 @@ class Discriminator(discriminator.Discriminator):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        first, second, third = config.d_widths
-        self.conv1 = nn.Conv2d(config.img_channels, first, 4, 2, 1)
+        *full, first, second, third = config.d_widths
+        self.conv0 = nn.Conv2d(config.img_channels, full[0], 3, padding=1) if full else None
+        self.conv1 = nn.Conv2d(full[0] if full else config.img_channels, first, 4, 2, 1)
         self.conv2 = nn.Conv2d(first, second, config.d_kernel, 2, 1)
         self.conv3 = nn.Conv2d(second, third, 3, 2, 1)
         final = (config.img_size // 4 + 1) // 2
@@ -109,7 +119,8 @@ class Discriminator(discriminator.Discriminator):
 
     def _features(self, images: Tensor) -> Tensor:
         """images -> features (B, FEATURES)."""
-        x = F.leaky_relu(self.conv1(images), 0.2)  # (B, C14, 2S, 2S)
+        x = images if self.conv0 is None else F.leaky_relu(self.conv0(images), 0.2)  # (B, C28, 4S, 4S)
+        x = F.leaky_relu(self.conv1(x), 0.2)  # (B, C14, 2S, 2S)
         x = F.leaky_relu(self.conv2(x), 0.2)  # (B, C7, S, S)
         x = F.leaky_relu(self.conv3(x), 0.2)  # (B, C4, ceil(S / 2), ceil(S / 2))
         features = x.flatten(1)

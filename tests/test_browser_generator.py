@@ -146,6 +146,7 @@ def _grid(loaded: LoadedGenerator, choose: random.Random) -> tuple[dict[str, Any
     "fields",
     [
         {"architecture": "forge", "g_widths": (8, 6), "d_widths": (4, 8, 8), "num_classes": 0},
+        {"architecture": "forge", "g_widths": (8, 6, 5), "d_widths": (4, 8, 8), "g_gain": 1.1},
         {"architecture": "forge", "g_widths": (8, 6), "d_widths": (4, 8, 8), "img_size": 32, "img_channels": 3},
         {"architecture": "conv_cgan", "g_widths": (8, 8, 6, 5), "d_widths": (4, 8, 8, 8), "z_distribution": "uniform"},
         {"architecture": "mlp", "g_widths": (9, 7), "d_widths": (8,), "num_classes": 0, "img_channels": 3},

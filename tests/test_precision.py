@@ -25,6 +25,7 @@ from trainer.config import TrainConfig
 from trainer.draws import Draws, load_images
 from trainer.run_store import NETWORKS_FILE
 from trainer.state import new_state
+from trainer.train_loop import penalty_weights
 from trainer.workers import Workers
 
 CPU = torch.device("cpu")
@@ -69,7 +70,7 @@ def test_only_the_networks_compute_in_bfloat16() -> None:
         layer.register_forward_hook(lambda layer, inputs, output: seen.append(output.dtype))
     real = draws.real(0)
     fake = steps.draw(config, s.G, *draws.d_inputs(0, real.c))
-    terms = steps.d_joint(config, s.D, real, fake, 0)
+    terms = steps.d_joint(config, s.D, real, fake, penalty_weights(config, 0, 10))
     assert set(seen) == {torch.bfloat16}
     outside: list[Any] = [fake.images, terms.loss, *terms.curve.values(), *terms.logits.values()]
     outside += torch.autograd.grad(terms.loss.sum(), list(s.D.parameters()))

@@ -1,5 +1,6 @@
 """The phases of a step as pure functions, and the update that sums over images and workers."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from trainer.config import TrainConfig
 from trainer.draws import Batch, Draws, load_images
 from trainer.flat_optimizer import FlatOptimizer
 from trainer.state import TrainState, new_state
+from trainer.train_loop import penalty_weights
 from trainer.workers import Workers
 
 CPU = torch.device("cpu")
@@ -37,12 +39,12 @@ def test_a_phase_has_one_value_per_image_whoever_its_neighbours_are(name: str) -
     config = CONFIGS[name]
     s, real, fake = first_step(config)
     for phase in steps.D_PHASES[config.d_update]:
-        whole = phase(config, s.D, real, fake, 0)
+        whole = phase(config, s.D, real, fake, penalty_weights(config, 0, 10))
         assert whole.loss.shape == (config.batch_size,)
         halves = []
         for rows in (slice(0, 8), slice(8, None)):
             part = (Batch(batch.images.detach()[rows], batch.c[rows]) for batch in (real, fake))
-            halves.append(phase(config, s.D, *part, 0))
+            halves.append(phase(config, s.D, *part, penalty_weights(config, 0, 10)))
         torch.testing.assert_close(torch.cat([half.loss for half in halves]), whole.loss, rtol=1e-9, atol=0)
         for column, values in whole.curve.items():
             parts = torch.cat([half.curve[column] for half in halves])
@@ -53,7 +55,7 @@ def test_the_loss_is_the_sum_of_its_columns() -> None:
     config = CONFIGS["forge"]
     s, real, fake = first_step(config)
     (phase,) = steps.D_PHASES[config.d_update]
-    terms = phase(config, s.D, real, fake, 0)
+    terms = phase(config, s.D, real, fake, penalty_weights(config, 0, 10))
     assert terms.curve.keys() == {"d_loss", "penalty", "d_class_loss"}
     torch.testing.assert_close(terms.loss, torch.stack(list(terms.curve.values())).sum(0))
     g_terms = steps.g_phase(config, s.D, real, fake)
@@ -121,3 +123,12 @@ def test_a_loss_of_pairs_cannot_be_split() -> None:
     assert losses.LOSSES["relativistic"].compares_pairs
     with pytest.raises(ValueError, match="'separate' needs a loss without pairs"):
         mlp_config(loss="relativistic", g_labels="real")
+
+
+def test_the_penalty_falls_from_gamma_to_gamma_end() -> None:
+    config = replace(CONFIGS["forge"], gamma=1.0, gamma_end=0.01)
+    assert penalty_weights(config, 0, 100) == (0.5, 0.5)
+    assert sum(penalty_weights(config, 50, 100)) == pytest.approx(0.1)  # the middle of the logarithms
+    assert sum(penalty_weights(config, 100, 100)) == pytest.approx(0.01)
+    in_turn = replace(config, penalties="alternate", gamma_end=0.0)
+    assert [penalty_weights(in_turn, step, 100) for step in (0, 1)] == [(1.0, 0.0), (0.0, 1.0)]

@@ -99,6 +99,8 @@ class TrainConfig:
     """Loss of D and G: a key of `trainer.losses.LOSSES`."""
     gamma: float = 0.0
     """Weight of the zero-centered gradient penalties R1 (on real images) and R2 (on fakes); 0 = no penalty."""
+    gamma_end: float = 0.0
+    """`gamma` at the end of the run, to which its logarithm falls along half a cosine; 0 = constant."""
     penalties: Literal["both", "alternate"] = "both"
     """Apply the mean of both penalties in each step, or R1 and R2 in turn."""
     d_class_weight: float = 0.0
@@ -158,10 +160,12 @@ class TrainConfig:
     def _check_ranges(self) -> None:
         _check_at_least(self, 1, "epochs", "batch_size")
         _check_at_least(self, 0, "limit_images", "steps_per_epoch", "lr_warmup", "ema")
-        _check_at_least(self, 0, "gamma", "d_class_weight", "g_class_weight", "g_decay", "d_decay")
+        _check_at_least(self, 0, "gamma", "gamma_end", "d_class_weight", "g_class_weight", "g_decay", "d_decay")
         for name in ("g_lr", "d_lr", "adam_eps"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be greater than 0: got {getattr(self, name)}")
+        if self.gamma_end and not self.gamma:
+            raise ValueError(f"gamma_end needs gamma: got gamma {self.gamma}, gamma_end {self.gamma_end}")
         for name in ("beta1", "beta2"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must be in [0, 1): got {getattr(self, name)}")

@@ -32,8 +32,17 @@ class Terms(NamedTuple):
     """D's logits for `real` and `fake` images, for its accuracy."""
 
 
-Phase = Callable[[TrainConfig, Discriminator, Batch, Batch, int], Terms]
-"""A phase of D: (config, D, real, fake, step) -> terms."""
+class PenaltyWeights(NamedTuple):
+    """Weights of the gradient penalties in a step; a penalty with weight 0 is not computed."""
+
+    real: float
+    """Weight of R1."""
+    fake: float
+    """Weight of R2."""
+
+
+Phase = Callable[[TrainConfig, Discriminator, Batch, Batch, PenaltyWeights], Terms]
+"""A phase of D: (config, D, real, fake, weights of the penalties) -> terms."""
 
 
 def draw(config: TrainConfig, G: nn.Module, z: Tensor, c: Tensor) -> Batch:
@@ -43,32 +52,32 @@ def draw(config: TrainConfig, G: nn.Module, z: Tensor, c: Tensor) -> Batch:
     return Batch(images.to(z.dtype), c)
 
 
-def d_joint(config: TrainConfig, D: Discriminator, real: Batch, fake: Batch, step: int) -> Terms:
+def d_joint(config: TrainConfig, D: Discriminator, real: Batch, fake: Batch, weights: PenaltyWeights) -> Terms:
     """Return the terms of an update of D with a pass over real images and a pass over fakes."""
     _track_gradients(config, real, fake)
     # The class loss of D uses only real images, because a fake may not show its class.
     real_logits, class_logits = _read(config, D, real, classes=config.d_class_weight > 0)
     fake_logits, _ = _read(config, D, fake)
-    return _d_terms(config, D, real, fake, real_logits, fake_logits, class_logits, step)
+    return _d_terms(config, D, real, fake, real_logits, fake_logits, class_logits, weights)
 
 
-def d_concatenated(config: TrainConfig, D: Discriminator, real: Batch, fake: Batch, step: int) -> Terms:
+def d_concatenated(config: TrainConfig, D: Discriminator, real: Batch, fake: Batch, weights: PenaltyWeights) -> Terms:
     """Return the terms of an update of D with one pass over real images and fakes, which share BatchNorm statistics."""
     _track_gradients(config, real, fake)
     both = Batch(torch.cat([real.images, fake.images]), torch.cat([real.c, fake.c]))
     logits, _ = _read(config, D, both)
     real_logits, fake_logits = logits.chunk(2)
-    return _d_terms(config, D, real, fake, real_logits, fake_logits, None, step)
+    return _d_terms(config, D, real, fake, real_logits, fake_logits, None, weights)
 
 
-def d_real(config: TrainConfig, D: Discriminator, real: Batch, fake: Batch, step: int) -> Terms:
+def d_real(config: TrainConfig, D: Discriminator, real: Batch, fake: Batch, weights: PenaltyWeights) -> Terms:
     """Return the terms of the first of two updates of D, on real images."""
     logits, _ = _read(config, D, real)
     loss = _part(LOSSES[config.loss].d_real, config)(logits)
     return Terms(loss, {"d_loss": loss.detach() / 2}, {"real": _counted_logits(config, D, real, logits)})
 
 
-def d_fake(config: TrainConfig, D: Discriminator, real: Batch, fake: Batch, step: int) -> Terms:
+def d_fake(config: TrainConfig, D: Discriminator, real: Batch, fake: Batch, weights: PenaltyWeights) -> Terms:
     """Return the terms of the second of two updates of D, on fakes."""
     logits, _ = _read(config, D, fake)
     loss = _part(LOSSES[config.loss].d_fake, config)(logits)
@@ -103,15 +112,13 @@ def _d_terms(
     real_logits: Tensor,
     fake_logits: Tensor,
     class_logits: Tensor | None,
-    step: int,
+    weights: PenaltyWeights,
 ) -> Terms:
     """Return the terms of an update of D from real and fake images together."""
     curve = {"d_loss": LOSSES[config.loss].d(real_logits, fake_logits)}
     if config.gamma:
-        sides = [(real.images, real_logits), (fake.images, fake_logits)]
-        if config.penalties == "alternate":
-            sides = [sides[step % 2]]
-        curve["penalty"] = config.gamma * torch.stack([gradient_penalty(*side) for side in sides]).mean(0)
+        sides = ((weights.real, real.images, real_logits), (weights.fake, fake.images, fake_logits))
+        curve["penalty"] = torch.stack([weight * gradient_penalty(*side) for weight, *side in sides if weight]).sum(0)
     if class_logits is not None:
         curve["d_class_loss"] = config.d_class_weight * class_cross_entropy(class_logits, real.c)
     logits = {

@@ -75,8 +75,9 @@ def train(
         share_masks(s.D, draws.d_masks(s.step))
         detached = Batch(fake.images.detach(), fake.c)
         numbers: dict[str, Tensor] = {}
+        weights = penalty_weights(config, s.step, total_steps)
         for phase in steps.D_PHASES[config.d_update]:
-            terms = phase(config, s.D, real, detached, s.step)
+            terms = phase(config, s.D, real, detached, weights)
             steps.add(numbers, steps.update(s.d_optimizer, terms, draws.d_share))
 
         # G step: raise the logits of fakes. Its update also sums the clocks of the bookkeeping over the workers, and
@@ -127,6 +128,16 @@ def learning_rates(config: TrainConfig, step: int, total_steps: int) -> tuple[fl
     if config.lr_decay == "cosine":
         factor *= 0.5 + 0.5 * math.cos(math.pi * step / total_steps)
     return config.g_lr * factor / (1 + config.g_decay * step), config.d_lr * factor / (1 + config.d_decay * step)
+
+
+def penalty_weights(config: TrainConfig, step: int, total_steps: int) -> steps.PenaltyWeights:
+    """Return the weights of R1 and R2 at a step: half of gamma each, or all of it for one of them in turn."""
+    gamma = config.gamma
+    if config.gamma_end:
+        gamma *= (config.gamma_end / gamma) ** (0.5 - 0.5 * math.cos(math.pi * step / total_steps))
+    if config.penalties == "both":
+        return steps.PenaltyWeights(gamma / 2, gamma / 2)
+    return steps.PenaltyWeights(0.0, gamma) if step % 2 else steps.PenaltyWeights(gamma, 0.0)
 
 
 def next_step(config: TrainConfig, s: state.TrainState, draws: Draws, total_steps: int) -> verification.Record:

@@ -3,7 +3,7 @@
 
 import { latent, roundHalfEven } from "./random.js"
 import { lerp, oneHot, plane, slerp, truncate } from "./latents.js"
-import { batchNorm, classLayerNorm, conv, convTranspose, dense, leakyRelu, relu, tanh, wideSigmoid } from "./layers.js"
+import { batchNorm, classLayerNorm, conv, convTranspose, dense, leakyRelu, relu, scaled, tanh, wideSigmoid } from "./layers.js"
 
 const FORMAT = "digitforge-generator-1"
 const MAX_LATENTS = 4000 // of recent seeds
@@ -111,7 +111,7 @@ function readConfig(text) {
 
 const FAMILIES = new Map(Object.entries({ forge, mlp, dcgan, dropout_gan: dropoutGan, conv_cgan: convCgan }))
 
-function forge({ z_dim: zDim, num_classes: classes, img_size: size, img_channels: channels, g_widths: [wide, narrow] }, w) {
+function forge({ z_dim: zDim, num_classes: classes, img_size: size, img_channels: channels, g_widths: [wide, narrow, fine], g_gain: gain = 1 }, w) {
   const base = size / 4
   const embed = classes ? dense(w("embed.weight"), null, classes, zDim) : null
   const inputs = joined(zDim, classes ? zDim : 0)
@@ -124,15 +124,18 @@ function forge({ z_dim: zDim, num_classes: classes, img_size: size, img_channels
   const norm3 = norm("norm3", narrow, 2 * base)
   const conv2 = conv(w("conv2.weight"), w("conv2.bias"), narrow, narrow, 2 * base, 3)
   const norm4 = norm("norm4", narrow, 2 * base)
-  const up2 = convTranspose(w("up2.weight"), w("up2.bias"), narrow, channels, 2 * base, 4, 2, 1)
+  const up2 = convTranspose(w("up2.weight"), w("up2.bias"), narrow, fine ?? channels, 2 * base, 4, 2, 1)
+  const norm5 = fine ? norm("norm5", fine, size) : null
+  const conv3 = fine ? conv(w("conv3.weight"), w("conv3.bias"), fine, channels, size, 3) : null
   const one = new Float64Array([1])
   return (z, c) => {
     const row = classes ? c : one
     let x = relu(norm1(fc(inputs(z, embed?.(c))), row))
     x = relu(norm2(conv1(x), row))
     x = relu(norm3(up1(x), row))
-    x = relu(norm4(conv2(x), row))
-    return tanh(up2(x))
+    x = up2(relu(norm4(conv2(x), row)))
+    if (fine) x = conv3(relu(norm5(x, row)))
+    return scaled(tanh(x), gain)
   }
 }
 

@@ -184,6 +184,11 @@ export function tanh(x) {
   return x
 }
 
+export function scaled(x, gain) {
+  for (let k = 0; k < x.length; k++) x[k] *= gain
+  return x
+}
+
 // The sigmoid, mapped from [0, 1] to [-1, 1].
 export function wideSigmoid(x) {
   for (let k = 0; k < x.length; k++) x[k] = (1 / (1 + Math.exp(-x[k]))) * 2 - 1
