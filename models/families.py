@@ -74,7 +74,7 @@ FAMILIES = {
         g_widths=(2, 3),
         d_widths=(3, 4),
         size_divisor=4,
-        options=("g_gain", "d_kernel", "classifier"),
+        options=("g_gain", "d_kernel", "classifier", "attributes"),
     ),
 }
 """`ModelConfig.architecture` -> its family."""
