@@ -72,7 +72,7 @@ FAMILIES = {
         discriminator=forge.Discriminator,
         conditioning="gain and bias per class in G; projection in D, which also reads the class",
         g_widths=(2, 3),
-        d_widths=(3, 4),
+        d_widths=(3,),
         size_divisor=4,
         options=("g_gain", "d_kernel", "classifier", "attributes"),
     ),

@@ -90,9 +90,8 @@ class Discriminator(discriminator.Discriminator):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        *full, first, second, third = config.d_widths
-        self.conv0 = nn.Conv2d(config.img_channels, full[0], 3, padding=1) if full else None
-        self.conv1 = nn.Conv2d(full[0] if full else config.img_channels, first, 4, 2, 1)
+        first, second, third = config.d_widths
+        self.conv1 = nn.Conv2d(config.img_channels, first, 4, 2, 1)
         self.conv2 = nn.Conv2d(first, second, config.d_kernel, 2, 1)
         self.conv3 = nn.Conv2d(second, third, 3, 2, 1)
         final = (config.img_size // 4 + 1) // 2
@@ -124,8 +123,7 @@ class Discriminator(discriminator.Discriminator):
 
     def _features(self, images: Tensor) -> Tensor:
         """images -> features (B, FEATURES)."""
-        x = images if self.conv0 is None else F.leaky_relu(self.conv0(images), 0.2)  # (B, C28, 4S, 4S)
-        x = F.leaky_relu(self.conv1(x), 0.2)  # (B, C14, 2S, 2S)
+        x = F.leaky_relu(self.conv1(images), 0.2)  # (B, C14, 2S, 2S)
         x = F.leaky_relu(self.conv2(x), 0.2)  # (B, C7, S, S)
         x = F.leaky_relu(self.conv3(x), 0.2)  # (B, C4, ceil(S / 2), ceil(S / 2))
         features = x.flatten(1)

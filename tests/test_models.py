@@ -27,7 +27,7 @@ def count_parameters(network: nn.Module) -> int:
         *(recipe.config.model for recipe in RECIPES.values()),
         ModelConfig(architecture="forge", img_size=32, img_channels=3, std_group=4, **SMALL),
         ModelConfig(architecture="forge", num_classes=0, **SMALL),
-        ModelConfig(architecture="forge", g_gain=1.1, **SMALL | {"g_widths": (8, 4, 3), "d_widths": (3, 4, 8, 8)}),
+        ModelConfig(architecture="forge", g_gain=1.1, **SMALL | {"g_widths": (8, 4, 3)}),
         ModelConfig(architecture="mlp", num_classes=0, **SMALL),
         ModelConfig(architecture="mlp", img_size=16, num_classes=3, **SMALL),
         ModelConfig(architecture="conv_cgan", num_classes=0, **SMALL | {"g_widths": (8,) * 4, "d_widths": (4,) * 4}),
