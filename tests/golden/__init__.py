@@ -7,6 +7,7 @@ import hashlib
 import json
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -25,7 +26,7 @@ from trainer.run_store import Run, open_store
 
 FOLDER = Path(__file__).resolve().parent
 CURVES = FOLDER / "curves"
-"""One JSON file for each recipe."""
+"""One JSON file for each recipe, and for each entry of `EARLIER`."""
 PICTURES = FOLDER / "pictures"
 """One PNG for each shipped generator, and `digests.json`."""
 RUNS = FOLDER / "runs"
@@ -38,13 +39,26 @@ new_state = state.new_state
 COLUMNS = ("d_loss", "g_loss", "d_acc_real", "d_acc_fake", "penalty")
 
 
+_NETWORKS = {"attributes": (), "g_widths": (8, 4), "g_gain": 1.0}
+EARLIER: dict[str, tuple[str, dict[str, Any]]] = {
+    "first-forge": ("forge", {"gamma_end": 0.0, "model": _NETWORKS}),
+    "first-forge-best": (
+        "forge-best",
+        {"gamma_end": 0.0, "penalties": "both", "g_fakes": "fresh", "model": _NETWORKS | {"d_kernel": 4}},
+    ),
+}
+"""Name of a curve -> a recipe, and the settings that it had when the curve was recorded."""
+
+
 def golden_config(recipe: str) -> TrainConfig:
     """Return the config of a recipe with tiny networks, for 20 steps in float64.
 
     The learning rate is low and rises slowly. At the full rate, Adam amplifies a difference of 1e-15 to 0.1 within 80
-    steps.
+    steps. A name in `EARLIER` is a recipe as it was before.
     """
-    return tiny(recipe, epochs=2, steps_per_epoch=10, dtype="float64", g_lr=1e-4, d_lr=1e-4, lr_warmup=20)
+    recipe, settings = EARLIER.get(recipe, (recipe, {}))
+    config = tiny(recipe, epochs=2, steps_per_epoch=10, dtype="float64", g_lr=1e-4, d_lr=1e-4, lr_warmup=20)
+    return replace(config, **settings | {"model": replace(config.model, **settings.get("model", {}))})
 
 
 def measure(config: TrainConfig) -> dict[str, Any]:
@@ -129,7 +143,7 @@ def digest(pictures: np.ndarray) -> str:
 def renew() -> None:
     """Write all golden files."""
     CURVES.mkdir(exist_ok=True)
-    for recipe in RECIPES:
+    for recipe in (*RECIPES, *EARLIER):
         text = json.dumps(measure(golden_config(recipe)), indent=1)
         (CURVES / f"{recipe}.json").write_text(text + "\n")
         print(f"{recipe}: {CURVES / recipe}.json")
