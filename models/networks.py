@@ -8,15 +8,7 @@ from models.config import ModelConfig
 from models.discriminator import Discriminator
 
 _FORGE = ModelConfig(
-    architecture="forge",
-    z_dim=64,
-    attributes=("slant", "thickness", "width"),
-    g_widths=(64, 32, 16),
-    g_gain=1.5,
-    d_widths=(32, 64, 128),
-    d_kernel=3,
-    std_group=4,
-    classifier=True,
+    architecture="forge", z_dim=64, g_widths=(64, 32), d_widths=(32, 64, 128), d_kernel=3, std_group=4, classifier=True
 )
 _DCGAN = ModelConfig(architecture="dcgan", z_dim=100, num_classes=0, g_widths=(256, 128), d_widths=(64, 128))
 _GAN = ModelConfig(
@@ -25,6 +17,7 @@ _GAN = ModelConfig(
 
 MODELS = {
     "forge": _FORGE,
+    "forge-best": replace(_FORGE, attributes=("slant", "thickness", "width"), g_widths=(64, 32, 16), g_gain=1.5),
     "mlp-cgan": ModelConfig(architecture="mlp", z_dim=100, g_widths=(256, 512, 1024), d_widths=(512, 256)),
     "conv-cgan": ModelConfig(
         architecture="conv_cgan",
@@ -40,7 +33,7 @@ MODELS = {
 }
 """Named pairs of networks. A recipe in `trainer.recipes` refers to its pair by name; several may share one."""
 
-ALIASES = {"quick": "forge", "forge-best": "forge"}
+ALIASES = {"quick": "forge"}
 """Other names that `python -m models.describe` accepts -> the name in `MODELS`."""
 
 

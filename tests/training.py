@@ -110,7 +110,7 @@ TINY: dict[str, dict[str, Any]] = {
     "conv_cgan": {"g_widths": (8, 8, 8, 4), "d_widths": (4, 8, 8, 8)},
     "dcgan": {"g_widths": (16, 8), "d_widths": (8, 16)},
     "dropout_gan": {"g_widths": (16, 8, 8), "d_widths": (8, 16)},
-    "forge": {"g_widths": (8, 4, 4), "d_widths": (4, 8, 8)},
+    "forge": {"g_widths": (8, 4), "d_widths": (4, 8, 8)},
 }
 """Family -> fields for networks so narrow that they train within seconds."""
 

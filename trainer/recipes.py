@@ -103,13 +103,20 @@ _ROWS = (
         ),
     ),
     Recipe(
-        summary="a long form of forge",
-        source="`forge` with a longer schedule",
+        summary="a long form of forge, which also takes slant, thickness and width",
+        source="`forge` with a longer schedule and a larger G; attributes after Castro et al. 2019 (arXiv 1809.10780)",
         notes="""
-        960,000 images. The gradient penalty falls to a tenth. `pretrained/forge` is this run.
+        960,000 images. G has 16 channels at full size before the image, and its output reaches black exactly. Slant,
+        thickness and width are conditions beside the class, and the auxiliary classifier reads them, too. The gradient
+        penalty falls to a tenth. docs/forge.md, section 9, has the trials that led there.
         """,
         config=replace(
-            FORGE, recipe="forge-best", epochs=10, steps_per_epoch=1500, lr_warmup=1000, gamma_end=0.1
+            FORGE,
+            recipe="forge-best",
+            steps_per_epoch=1500,
+            lr_warmup=1000,
+            gamma_end=0.1,
+            model=MODELS["forge-best"],
         ),
     ),
     Recipe(

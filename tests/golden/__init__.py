@@ -41,7 +41,6 @@ COLUMNS = ("d_loss", "g_loss", "d_acc_real", "d_acc_fake", "penalty")
 
 _NETWORKS = {"attributes": (), "g_widths": (8, 4), "g_gain": 1.0}
 EARLIER: dict[str, tuple[str, dict[str, Any]]] = {
-    "first-forge": ("forge", {"gamma_end": 0.0, "model": _NETWORKS}),
     "first-forge-best": (
         "forge-best",
         {"gamma_end": 0.0, "penalties": "both", "g_fakes": "fresh", "model": _NETWORKS | {"d_kernel": 4}},
