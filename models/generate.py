@@ -3,19 +3,23 @@
 `python -m models.generate --link LINK` draws what a link of the app shows, and checks the pixels.
 """
 
+import argparse
 import hashlib
 import os
 import re
 import sys
-from collections.abc import Sequence
+import zipfile
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from models import pictures, sampling
+from models.attributes import ATTRIBUTES
 from models.command_line import Parser, run
 from models.files import written_whole
 from models.find_generator import NotFoundError, find
@@ -57,17 +61,90 @@ def parse_classes(text: str, num_classes: int, names: Sequence[str] = ()) -> lis
 
 
 def generate(
-    loaded: LoadedGenerator, classes: list[int], count: int, seed: int, truncation: float
+    loaded: LoadedGenerator,
+    classes: list[int],
+    count: int,
+    seed: int,
+    truncation: float,
+    asked: Mapping[str, float] | None = None,
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Return pictures (N, H, W[, 3]) and their classes (N,): `count` of each class, with seeds seed, seed + 1, ...
 
-    For an unconditional generator `classes` is empty, `count` is the number of pictures, and their classes are -1.
+    All have the attributes that are `asked` for, by name. For an unconditional generator `classes` is empty, `count` is
+    the number of pictures, and their classes are -1.
     """
     seeds = list(range(seed, seed + count))
     labels = [label for label in classes for _ in seeds] or [-1] * count
     z = sampling.truncate(sampling.latents(seeds, loaded.config).double(), truncation).repeat(max(len(classes), 1), 1)
-    c = loaded.class_rows(labels, seeds * max(len(classes), 1), truncation)
+    row = [(asked or {}).get(name, np.nan) for name in loaded.config.attributes]
+    wanted = np.tile(np.array(row, np.float64), (len(labels), 1))
+    c = loaded.class_rows(labels, seeds * max(len(classes), 1), truncation, wanted)
     return sampling.draw(loaded.generator, z, c), np.array(labels, np.int64)
+
+
+def check_attributes(loaded: LoadedGenerator, classes: list[int], asked: Mapping[str, float]) -> None:
+    """Raise `ValueError` for an attribute that a generator does not know, or that a class of it does not reach."""
+    for name, value in asked.items():
+        if loaded.table is None or name not in loaded.table.names:
+            known = f"only {', '.join(loaded.table.names)}" if loaded.table else "no attributes"
+            raise ValueError(f"--{name}: this generator knows {known}; omit the option")
+        for label in classes:
+            low, high = loaded.table.reach(name, label)
+            if not low <= value <= high:
+                class_name = loaded.class_names[label] if loaded.class_names else str(label)
+                unit = ATTRIBUTES[name].unit
+                raise ValueError(
+                    f"--{name} must be between {low:.1f}{unit} and {high:.1f}{unit} for {class_name}: got {value:g}"
+                )
+
+
+def read_rows(path: Path, loaded: LoadedGenerator) -> dict[str, NDArray[Any]]:
+    """Return the arrays of a .npz file with a picture a row: `labels` (N,), and attributes (N,), NaN = not asked for.
+
+    Raises `ValueError` for a file that cannot be used.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise ValueError(f"--attributes: {path} cannot be read as .npz ({error})") from error
+    names = loaded.config.attributes
+    if unknown := sorted(set(arrays) - {"labels", *names}):
+        raise ValueError(
+            f"--attributes: {path} has {unknown[0]!r}; this generator takes {', '.join(('labels', *names))}"
+        )
+    if "labels" not in arrays:
+        raise ValueError(f"--attributes: {path} has no array 'labels'")
+    labels = arrays["labels"]
+    if labels.ndim != 1 or labels.dtype.kind not in "iu" or not 0 < len(labels) <= MAX_IMAGES:
+        raise ValueError(
+            f"--attributes: labels must be 1 to {MAX_IMAGES} whole numbers: got {labels.dtype} {labels.shape}"
+        )
+    if labels.min() < 0 or labels.max() >= loaded.config.num_classes:
+        raise ValueError(f"--attributes: labels must be 0 to {loaded.config.num_classes - 1}: got {labels.max()}")
+    for name, array in arrays.items():
+        if (
+            array.shape != labels.shape
+            or array.dtype.kind not in "iuf"
+            or (array.dtype.kind == "f" and np.isinf(array).any())
+        ):
+            raise ValueError(
+                f"--attributes: {name} must be {len(labels)} finite numbers, or NaN: got {array.dtype} {array.shape}"
+            )
+    return arrays
+
+
+def generate_rows(
+    loaded: LoadedGenerator, rows: Mapping[str, NDArray[Any]], seed: int, truncation: float
+) -> NDArray[np.uint8]:
+    """Return a picture (N, H, W[, 3]) for each row of `read_rows`, with seeds seed, seed + 1, ..."""
+    labels = rows["labels"].astype(np.int64)
+    seeds = range(seed, seed + len(labels))
+    missing = np.full(len(labels), np.nan)
+    asked = np.array([rows.get(name, missing) for name in loaded.config.attributes], np.float64)
+    z = sampling.truncate(sampling.latents(seeds, loaded.config).double(), truncation)
+    c = loaded.class_rows(labels.tolist(), seeds, truncation, asked.reshape(-1, len(labels)).T)
+    return sampling.draw(loaded.generator, z, c)
 
 
 def draw_link(text: str, generator: Path | None, places: list[str], out: Path) -> int:
@@ -93,7 +170,7 @@ def draw_link(text: str, generator: Path | None, places: list[str], out: Path) -
             raise NotFoundError(f"{generator} is not the generator {link.view.g} that the link names")
     else:
         loaded, sha256 = find(link.view, places)
-    view = replace(link.view.explicit(loaded.config.num_classes), g=sha256[:G_LENGTH])
+    view = replace(link.view.explicit(loaded.config.num_classes, loaded.config.attributes), g=sha256[:G_LENGTH])
     pixels = pictures.frames(loaded, view)
     px = pictures.digest(pixels)
     content = pictures.file_of(view, pixels, out.suffix[1:], Permalink(view, px).text)
@@ -136,12 +213,25 @@ def main(arguments: list[str] | None = None) -> int:
         "--seed", type=int, default=0, help="seed of the first picture; picture k has seed + k (default: 0)"
     )
     parser.add_argument("--truncation", type=float, default=1.0, help="from 0 = typical to 1 = varied (default: 1)")
+    for name, attribute in ATTRIBUTES.items():
+        parser.add_argument(
+            f"--{name}",
+            type=float,
+            metavar="DEGREES" if attribute.unit == "°" else "PIXELS",
+            help=f"{name} of all pictures, for a generator that knows it (default: as the seeds have it)",
+        )
+    parser.add_argument(
+        "--attributes",
+        type=Path,
+        metavar="FILE",
+        help="a .npz with `labels` and any of slant, thickness and width, NaN = not asked for: draw one picture a row",
+    )
     parser.add_argument(
         "--out",
         type=Path,
         default=Path("digits.png"),
-        help="a .png with a grid, or a .npz with `images` and `labels` (default: digits.png); for a --link also a "
-        ".gif, .webp or .mp4 that moves",
+        help="a .png with a grid, or a .npz with `images`, `labels` and what --attributes says (default: digits.png); "
+        "for a --link also a .gif, .webp or .mp4 that moves",
     )
     options = parser.parse_args(arguments)
     torch.set_num_threads(min(4, os.cpu_count() or 1))
@@ -167,8 +257,13 @@ def main(arguments: list[str] | None = None) -> int:
             )
         if options.out.suffix not in (".png", ".npz"):
             raise ValueError(f"--out must end in .png or .npz: got {str(options.out)!r}")
-        images, labels = generate(loaded, classes, options.count, options.seed, options.truncation)
-        write_pictures(options.out, images, labels, options.count if len(classes) > 1 else 0)
+        asked = {name: getattr(options, name) for name in ATTRIBUTES if getattr(options, name) is not None}
+        if options.attributes is None:
+            check_attributes(loaded, classes, asked)
+            images, labels = generate(loaded, classes, options.count, options.seed, options.truncation, asked)
+            write_pictures(options.out, images, {"labels": labels}, options.count if len(classes) > 1 else 0)
+        else:
+            images = draw_rows(loaded, options, asked)
     except ValueError as error:
         return parser.fail(str(error))
     except OSError as error:
@@ -177,14 +272,28 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def write_pictures(path: Path, images: NDArray[np.uint8], labels: NDArray[np.int64], columns: int) -> None:
-    """Write pictures (N, H, W[, 3]) and classes (N,) to a .npz file, or the pictures as a grid to a .png file.
+def draw_rows(loaded: LoadedGenerator, options: argparse.Namespace, asked: Mapping[str, float]) -> NDArray[np.uint8]:
+    """Draw the pictures of `--attributes`, write them to `--out`, and return them."""
+    if options.digit is not None or asked:
+        raise ValueError("--attributes says what to draw in each row; omit --digit, --slant, --thickness and --width")
+    rows = read_rows(options.attributes, loaded)
+    last = sampling.MAX_SEED - len(rows["labels"]) + 1
+    if not 0 <= options.seed <= last:
+        raise ValueError(f"--seed must be in 0..{last} for {len(rows['labels'])} rows: got {options.seed}")
+    images = generate_rows(loaded, rows, options.seed, options.truncation)
+    write_pictures(options.out, images, rows, 0)
+    return images
+
+
+def write_pictures(path: Path, images: NDArray[np.uint8], rows: Mapping[str, NDArray[Any]], columns: int) -> None:
+    """Write pictures (N, H, W[, 3]) and further arrays (N,) to a .npz file, or the pictures as a grid to a .png file.
 
     `columns` is the width of the grid, at most 100; 0 = a square.
     """
     with written_whole(path) as file:
         if path.suffix == ".npz":
-            np.savez_compressed(file, images=images, labels=labels)
+            arrays: dict[str, Any] = {"images": images} | dict(rows)
+            np.savez_compressed(file, **arrays)
         else:
             columns = min(columns or int(np.ceil(np.sqrt(len(images)))), 100)
             file.write(sampling.to_png(sampling.image_grid(images, columns), scale=4 if len(images) <= 400 else 1))
