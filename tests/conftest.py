@@ -14,6 +14,8 @@ from tools.programs import MissingProgramError, find_chromium, find_dot
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
+# Ray lowers the priority of its workers. Beside other tests they would hardly run, and reach the time limits.
+os.environ |= {"RAY_worker_niceness": "0"}
 if "PYTEST_XDIST_WORKER" in os.environ:
     # The processes of `make test` share the cores. More threads would wait for each other, and OpenMP waits actively.
     os.environ["OMP_NUM_THREADS"] = "1"

@@ -9,6 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from playwright.sync_api import Browser, Page, WebSocket, expect
 
 from models.config import ModelConfig
@@ -49,6 +50,25 @@ def wake(page: Page) -> None:
     expect(page.locator("[data-draws=browser]")).to_have_count(1)
 
 
+def wait_for_address(page: Page, **fields: object) -> None:
+    """Wait until the URL has these parameters, and the app has finished its run."""
+    texts = {name: str(value) for name, value in fields.items()}
+    script = """(wanted) => {
+        const query = new URLSearchParams(location.search)
+        return Object.entries(wanted).every(([name, text]) => query.get(name) === text)
+    }"""
+    page.wait_for_function(script, arg=texts)
+    settle(page)
+
+
+def wait_for_pictures(page: Page, expected: NDArray[np.uint8], selector: str = "") -> None:
+    """Wait until the grid, or the canvases that a selector finds, show these pictures, to the last pixel."""
+    deadline = time.monotonic() + 20
+    while not np.array_equal(np.stack(canvases(page, selector) if selector else images(page)), expected):
+        assert time.monotonic() < deadline
+        page.wait_for_timeout(100)
+
+
 def view_of(url: str) -> Any:
     return read_link(url).view
 
@@ -58,14 +78,13 @@ def clipboard(page: Page) -> str:
 
 
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize("times", [5, pytest.param(40, marks=pytest.mark.long)])
-@pytest.mark.parametrize("action", ["Share", "Copy link", "PNG"])
-def test_what_was_typed_counts_at_once(page: Page, site: str, action: str, times: int) -> None:
+@pytest.mark.parametrize("times", [len(HOLDS), pytest.param(40, marks=pytest.mark.long)])
+def test_what_was_typed_counts_at_once(page: Page, site: str, times: int) -> None:
     page.goto(site)
     wake(page)
     field = page.get_by_label("Seed", exact=True)
-    for k in range(times):
-        seed = 1000 + 17 * k
+    actions = [(action, k) for action in ("Share", "Copy link", "PNG") for k in range(times)]
+    for seed, (action, k) in enumerate(actions, 1000):
         page.bring_to_front()
         field.click()
         field.fill("")
@@ -90,11 +109,9 @@ def test_what_was_typed_counts_at_once(page: Page, site: str, action: str, times
             view = view_of(link)
         assert view.seed == seed
         assert page.locator(".grid button").first.get_attribute("aria-label") == f"A handwritten 0, seed {seed}"
-    page.wait_for_timeout(1500)
-    settle(page)
-    assert parse_qs(urlsplit(address(page)).query)["seed"] == [str(seed)]
+    wait_for_address(page, seed=seed)
     loaded = load_generator(shipped_generators()["forge"])
-    assert np.array_equal(np.stack(images(page)), frames(loaded, GenerateView(seed=seed)))
+    wait_for_pictures(page, frames(loaded, GenerateView(seed=seed)))
 
 
 def sent(page: Page) -> list[str]:
@@ -119,47 +136,54 @@ COUNT = """(selector) => {
 }"""
 
 
+DRAGGED = {
+    "": {".pad": ".hero", "input.truncation": ".hero"},
+    "interpolate?frames=64": {".position": ".stage"},
+}
+"""Page -> what is dragged on it -> the picture that follows."""
+
+
 @pytest.mark.timeout(200)
-@pytest.mark.parametrize("what", ["pad", "truncation", "scrubber"])
-def test_dragging_draws_in_the_browser_and_asks_the_server_at_the_end(page: Page, site: str, what: str) -> None:
+@pytest.mark.parametrize("path", DRAGGED, ids=["explore", "interpolate"])
+def test_dragging_draws_in_the_browser_and_asks_the_server_at_the_end(page: Page, site: str, path: str) -> None:
     messages = sent(page)
-    page.goto(f"{site}/{'interpolate?frames=64' if what == 'scrubber' else ''}")
+    page.goto(f"{site}/{path}")
     wake(page)
     settle(page)
     page.wait_for_timeout(1500)
-    target, canvas = {
-        "pad": (".pad", ".hero"),
-        "truncation": ("input.truncation", ".hero"),
-        "scrubber": (".position", ".stage"),
-    }[what]
-    box = page.locator(target).bounding_box()
-    assert box
-    page.mouse.move(box["x"] + 8, box["y"] + box["height"] / 2)
-    page.mouse.down()
-    page.evaluate(COUNT, canvas)
-    before, began = len(messages), time.monotonic()
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
-    for k in range(120):
-        part = abs((k / 40) % 2 - 1)
-        page.mouse.move(box["x"] + 8 + (1 - part) * (box["width"] - 16), box["y"] + (0.3 + 0.4 * part) * box["height"])
-    page.wait_for_timeout(100)
-    drawn = page.evaluate("window.drawn")
-    polls = len(messages) - before  # the frame looks for new runs every three seconds
-    assert asked == []
-    assert polls <= 1 + (time.monotonic() - began) / 3
-    assert len(drawn) >= 60
-    page.mouse.up()
-    settle(page)
-    page.wait_for_timeout(800)
-    assert len(messages) > before
-    query = parse_qs(urlsplit(address(page)).query)
-    if what == "scrubber":
-        assert query["frame"] == [page.locator(".position").input_value()]
-    elif what == "pad":
-        assert float(query["x"][0]) > 0
-    else:
-        assert float(query["truncation"][0]) == float(page.locator("input.truncation").input_value())
+    page.evaluate(COUNT, next(iter(DRAGGED[path].values())))
+    for target in DRAGGED[path]:
+        box = page.locator(target).bounding_box()
+        assert box
+        page.mouse.move(box["x"] + 8, box["y"] + box["height"] / 2)
+        page.mouse.down()
+        page.evaluate("window.drawn = []")
+        before, began = len(messages), time.monotonic()
+        asked.clear()
+        for k in range(120):
+            part = abs((k / 40) % 2 - 1)
+            page.mouse.move(
+                box["x"] + 8 + (1 - part) * (box["width"] - 16), box["y"] + (0.3 + 0.4 * part) * box["height"]
+            )
+        page.wait_for_timeout(100)
+        drawn = page.evaluate("window.drawn")
+        polls = len(messages) - before  # the frame looks for new runs every three seconds
+        assert asked == []
+        assert polls <= 1 + (time.monotonic() - began) / 3
+        assert len(drawn) >= 60
+        page.mouse.up()
+        settle(page)
+        page.wait_for_timeout(800)
+        assert len(messages) > before
+        query = parse_qs(urlsplit(address(page)).query)
+        if target == ".position":
+            assert query["frame"] == [page.locator(".position").input_value()]
+        elif target == ".pad":
+            assert float(query["x"][0]) > 0
+        else:
+            assert float(query["truncation"][0]) == float(page.locator("input.truncation").input_value())
 
 
 def test_the_released_picture_is_the_servers(page: Page, site: str) -> None:
@@ -196,9 +220,8 @@ def test_a_generator_that_is_too_large_is_drawn_by_the_server(page: Page, tmp_pa
         settle(page)
         page.on("request", lambda request: asked.append(request.url))
         page.get_by_label("Seed", exact=True).fill("77")
-        page.wait_for_timeout(3000)
-        settle(page)
-        assert np.array_equal(np.stack(images(page)), expected)
+        wait_for_address(page, seed=77)
+        wait_for_pictures(page, expected)
     assert any("/s/frames.bin" in url for url in asked)
     assert not any(".safetensors" in url for url in asked)
 
@@ -251,17 +274,15 @@ def test_another_checkpoint_draws_the_same_view(page: Page, site: str) -> None:
     page.goto(site)
     wake(page)
     row(page, 4)
-    page.wait_for_timeout(800)
-    settle(page)
+    wait_for_address(page, digits=4)
     page.get_by_role("combobox", name=re.compile("Run")).click()
     page.get_by_text("mlp-cgan (shipped)", exact=True).click()
-    page.wait_for_timeout(2000)
-    settle(page)
+    wait_for_address(page, run="pretrained/mlp-cgan")
     view = view_of(address(page))
     assert view.run == "pretrained/mlp-cgan"
     expected = frames(load_generator(shipped_generators()["mlp-cgan"]), view)
-    assert np.array_equal(np.stack(images(page)), expected[1:])
-    assert np.array_equal(canvases(page, ".hero")[0], expected[0])
+    wait_for_pictures(page, expected[1:])
+    wait_for_pictures(page, expected[:1], ".hero")
 
 
 def test_the_page_says_that_a_permalink_is_reproduced(page: Page, site: str) -> None:

@@ -27,7 +27,8 @@ import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 from streamlit.testing.v1 import AppTest
 
-from trainer.cluster import MAX_CPUS, MAX_GPUS, Resources, WorkerRange, choose_resources
+from trainer.__main__ import main as train_command
+from trainer.cluster import MAX_CPUS, MAX_GPUS, Resources, WorkerRange, choose_resources, connect
 from trainer.run_store import Run, open_store
 from webapp.environment import RUNS_VARIABLE
 
@@ -165,6 +166,7 @@ def head() -> Iterator[Head]:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
         environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment["PATH"]])
         environment |= {"HOME": folder, "OMP_WAIT_POLICY": "PASSIVE", "RAY_USAGE_STATS_ENABLED": "0"}
+        environment["RAY_worker_niceness"] = "0"  # as in conftest.py
         environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
         port, dashboard, agent, client = free_ports(4)
         environment["RAY_API_SERVER_ADDRESS"] = f"http://127.0.0.1:{dashboard}"
@@ -215,12 +217,12 @@ def first_line(process: "subprocess.Popen[str]", start: str) -> str:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_submitted_training_stops_on_request_goes_on_when_submitted_again_and_is_seen_in_the_app(
-    head: Head, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    head: Head, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     runs = tmp_path / "runs"
-    command = [*RECIPE, "--epochs", "2", "--workers", "2", "--runs", str(runs)]
+    command = [*RECIPE, "--epochs", "2", "--runs", str(runs)]
 
-    first = head.run(SUBMIT, *command, "--no-wait")
+    first = head.run(SUBMIT, *command, "--workers", "1", "--no-wait")
     job, follow = first_line(first, "Submitted as ").rstrip("."), first_line(first, "  follow it: ")
     assert first.wait(timeout=30) == 0
     run, deadline = open_store(runs).run("forge"), time.monotonic() + 240
@@ -234,8 +236,10 @@ def test_a_submitted_training_stops_on_request_goes_on_when_submitted_again_and_
     assert f"Stopped at step {step} of 120" in output
     assert "was stopped" in output
 
-    # The same again, by the plain command that stands for it.
-    plain = next(line for line in head.output(SUBMIT, *command, "--dry-run")[0].splitlines() if "ray job" in line)
+    # On two workers, by the plain command that stands for a submission.
+    monkeypatch.chdir(ROOT)
+    assert train_command(["submit", *command, "--workers", "2", "--address", head.dashboard, "--dry-run"]) == 0
+    plain = next(line for line in capsys.readouterr().out.splitlines() if "ray job" in line)
     output, status = head.output(plain)
     assert status == 0, output
     assert f"Resuming run forge from step {step} of 120" in output
@@ -296,23 +300,17 @@ def test_ray_address_reaches_the_cluster_without_a_job(head: Head, tmp_path: Pat
 
 
 @pytest.mark.slow
-def test_without_the_token_or_the_right_address_there_is_one_clear_line(head: Head, tmp_path: Path) -> None:
+def test_without_the_right_token_there_is_one_clear_line(head: Head, tmp_path: Path) -> None:
     assert head.ask("/api/jobs/") == 401
     assert head.ask("/api/jobs/", "wrong") == 403
-    [nobody] = free_ports(1)
-    arguments = [*RECIPE, "--epochs", "1", "--runs", str(tmp_path)]
-    submit, train = [SUBMIT, *arguments], ["python -m trainer", *arguments]
-    closed = f"http://127.0.0.1:{nobody}"
+    command = ["--epochs", "1", "--runs", str(tmp_path)]
+    train = head.run("python -m trainer", *RECIPE, *command, RAY_ADDRESS=head.address, RAY_AUTH_TOKEN=None)
     processes = {
-        "set RAY_AUTH_MODE=token": head.run(*submit, RAY_AUTH_MODE=None),
-        "requires its token: put it into RAY_AUTH_TOKEN": head.run(*submit, RAY_AUTH_TOKEN=None),
-        "refuses the token: the cluster's own must be in RAY_AUTH_TOKEN": head.run(*submit, RAY_AUTH_TOKEN="ab" * 32),
-        f"nobody answers at {closed}": head.run(*submit, "--address", closed),
-        "no authentication token was found": head.run(
-            *train, "--name", "one", RAY_ADDRESS=head.address, RAY_AUTH_TOKEN=None
+        "requires its token: put it into RAY_AUTH_TOKEN": head.run(SUBMIT, *RECIPE, *command, RAY_AUTH_TOKEN=None),
+        "refuses the token: the cluster's own must be in RAY_AUTH_TOKEN": head.run(
+            SUBMIT, *RECIPE, *command, RAY_AUTH_TOKEN="ab" * 32
         ),
-        f"RAY_ADDRESS={head.dashboard} is a dashboard": head.run(*train, "--name", "two", RAY_ADDRESS=head.dashboard),
-        f"127.0.0.1:{nobody} cannot be reached": head.run(*train, "--name", "three", RAY_ADDRESS=f"127.0.0.1:{nobody}"),
+        "no authentication token was found": train,
     }
     for message, process in processes.items():
         output, _ = process.communicate(timeout=120)
@@ -320,6 +318,20 @@ def test_without_the_token_or_the_right_address_there_is_one_clear_line(head: He
         assert message in output.splitlines()[-1]
         assert output.splitlines()[-1].startswith("trainer")
         assert "Traceback" not in output
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_address_where_no_ray_answers_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    [nobody] = free_ports(1)
+    monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{nobody}")
+    with pytest.raises(ValueError, match=f"Ray at 127.0.0.1:{nobody} cannot be reached: .*; check RAY_ADDRESS"):
+        connect(8, None)
+    monkeypatch.setenv("RAY_ADDRESS", f"http://127.0.0.1:{nobody}")
+    assert train_command([*RECIPE, "--runs", str(tmp_path / "runs")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"trainer: RAY_ADDRESS=http://127.0.0.1:{nobody} is a dashboard")
     assert not list(tmp_path.iterdir())
 
 

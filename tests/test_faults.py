@@ -16,7 +16,9 @@ import pytest
 from benchmarks import chaos
 from benchmarks.chaos import Fault
 from tests.injector.sitecustomize import KINDS
+from tests.training import train_on
 from trainer.run_store import Run, open_store
+from trainer.train_command import parse
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -63,25 +65,21 @@ def wait_for_step(launch: Launch, run: Run, step: int) -> None:
         time.sleep(0.1)
 
 
-def test_a_training_under_faults_equals_the_undisturbed_one(tmp_path: Path) -> None:
-    faults = [
-        Fault("kill", 1, 30),
-        Fault("torn progress", None, 50),
-        Fault("driver", 0, 70),
-        Fault("sigterm", None, 90),
-    ]
-    faults += [Fault("second launch", None, 120), Fault("damaged checkpoint", None, 150)]
-    undisturbed = chaos.train_undisturbed(tmp_path, 200)
-    (tmp_path / "faults").mkdir()
-    disturbed = chaos.train_under_faults(tmp_path, 200, faults, tmp_path / "faults")
-    assert chaos.differences(disturbed, undisturbed) == []
-    assert [fault.steps_redone < 45 for fault in faults] == [True] * len(faults)
-    assert faults[3].steps_redone == 0  # a stop loses nothing
-
-
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return chaos.train_undisturbed(tmp_path_factory.mktemp("undisturbed"), 100)
+    """A training of 100 steps without faults, on two workers and without Ray."""
+    command = parse([*chaos.RECIPE, "--steps-per-epoch", "100", "--epochs", "1"])
+    (run,) = train_on(2, (command.config, tmp_path_factory.mktemp("undisturbed") / "runs"), upkeep=command.upkeep)
+    return run
+
+
+def test_a_training_under_faults_equals_the_undisturbed_one(undisturbed: Run, tmp_path: Path) -> None:
+    faults = [Fault("torn progress", None, 25), Fault("driver", 1, 45), Fault("launcher", None, 65)]
+    faults.append(Fault("damaged checkpoint", None, 85))  # after it, a worker is killed
+    (tmp_path / "faults").mkdir()
+    disturbed = chaos.train_under_faults(tmp_path, 100, faults, tmp_path / "faults")
+    assert chaos.differences(disturbed, undisturbed) == []
+    assert [fault.steps_redone < 45 for fault in faults] == [True] * len(faults)
 
 
 @pytest.mark.chaos
@@ -96,7 +94,8 @@ def test_each_kind_of_fault_is_survived(kind: str, undisturbed: Run, tmp_path: P
 
 
 def test_a_loss_that_is_not_finite_ends_the_training_in_one_line(tmp_path: Path) -> None:
-    launch = Launch(tmp_path, "--dtype", "float32", "--g-lr", "1e30", "--d-lr", "1e30", "--steps-per-epoch", "50")
+    flags = ["--dtype", "float32", "--g-lr", "1e30", "--d-lr", "1e30", "--steps-per-epoch", "50", "--workers", "1"]
+    launch = Launch(tmp_path, *flags)
     output = launch.output()
     assert launch.process.returncode == 1
     assert "Traceback" not in output

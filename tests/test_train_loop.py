@@ -67,7 +67,7 @@ def forge_alone(tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("world_size", [2, 3])
+@pytest.mark.parametrize("world_size", [pytest.param(2, marks=pytest.mark.long), 3])
 def test_the_number_of_workers_does_not_change_forge(forge_alone: list[Run], tmp_path: Path, world_size: int) -> None:
     together = train_forge_on(world_size, tmp_path)
     for (dtype, steps, tolerance), one, many in zip(FORGE_CASES, forge_alone, together, strict=True):
