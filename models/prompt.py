@@ -8,8 +8,9 @@ import functools
 import re
 from collections.abc import Collection
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
+from models.generator_file import LoadedGenerator
 from models.sampling import MAX_SEED
 from models.view_link import quoted
 
@@ -107,6 +108,11 @@ class Abilities:
     """Some of `UNITS`."""
     writers: Collection[int] = ()
 
+    @classmethod
+    def of(cls, loaded: LoadedGenerator) -> Self:
+        """Return what a generator can be asked for."""
+        return cls(loaded.config.num_classes, loaded.class_names)
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -123,7 +129,7 @@ class Move:
     """A part of a prompt, and the control that it moves."""
 
     words: str
-    """As they were typed."""
+    """As they were typed, with one space between them."""
     control: str
     """`digit`, `slant`, `thickness`, `width`, `writer`, `seed` or `truncation`."""
     setting: str
@@ -370,7 +376,7 @@ class _Reader:
     # --- Results
 
     def _set(self, control: str, start: int, setting: str, **changes: Any) -> None:
-        words = self._said(start)
+        words = " ".join(self._said(start).split())
         for move in self.prompt.moves:
             if move.control == control:
                 raise ValueError(f"{quoted(move.words)} and {quoted(words)} both set the {control}")
