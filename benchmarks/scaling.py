@@ -308,7 +308,7 @@ def costs() -> dict[str, float]:
             "checkpoint_store": timed(lambda: run.publish_checkpoint(replace(manifest, step=next(counter)), files)),
             "progress_write": timed(lambda: run.write_progress(Progress())),
             "curve_write": timed(lambda: run.write_losses(1, curve)),
-            "sample_grid": timed(lambda: sampling.sample_grid(s.G_ema, config.model)),
+            "sample_grid": timed(lambda: sampling.sample_grid(s.G_ema, config.model, dataset.table)),
         }
         if judge := EpochJudge.of(config.model, dataset, device):
             found["epoch_scores"] = timed(lambda: judge.score(s.G_ema))

@@ -82,7 +82,7 @@ def score(checkpoint: Checkpoint, judge: Judge, floor: float) -> dict[str, float
     """
     loaded = timed_runs.generator_of(checkpoint)
     labels = frequent_labels(COUNT, judge.class_shares)
-    z, c = sampling.latents(range(COUNT), loaded.config), sampling.one_hot(labels, loaded.config.num_classes)
+    z, c = sampling.latents(range(COUNT), loaded.config), loaded.class_rows(labels, range(COUNT))
     reading = judge.read(sampling.draw(loaded.generator, z, c))
     manifest = checkpoint.manifest
     scores = {"seconds": manifest.seconds, "cpu_seconds": manifest.cpu_seconds, "nimg": manifest.nimg}

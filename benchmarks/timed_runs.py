@@ -68,7 +68,7 @@ def spread(checkpoints: Sequence[Checkpoint], max_count: int) -> list[Checkpoint
 def score(checkpoint: Checkpoint) -> dict[str, float]:
     """Return the scores of `EPOCH_COUNT` (2,000) digits of a checkpoint, with its `step`, `nimg` and times."""
     loaded = generator_of(checkpoint)
-    scores = EpochJudge(loaded.config, torch.device("cpu")).score(loaded.generator)
+    scores = EpochJudge(loaded.config, torch.device("cpu"), loaded.table).score(loaded.generator)
     times = {"seconds": checkpoint.manifest.seconds, "cpu_seconds": checkpoint.manifest.cpu_seconds}
     return {"step": checkpoint.step, "nimg": checkpoint.nimg} | times | scores
 

@@ -7,10 +7,12 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Self
 
+from models.attributes import ATTRIBUTES
+
 if TYPE_CHECKING:
     from models.families import Family
 
-FAMILY_OPTIONS = ("d_kernel", "dropout", "classifier")
+FAMILY_OPTIONS = ("d_kernel", "dropout", "classifier", "attributes")
 """Fields that not every family supports; see `Family.options`."""
 
 
@@ -26,6 +28,8 @@ class ModelConfig:
     """Distribution of each number of a latent: N(0, 1), or uniform on [-1, 1]."""
     num_classes: int = 10
     """Number of classes to condition on; 0 = unconditional."""
+    attributes: tuple[str, ...] = ()
+    """Attributes to condition on beside the class, such as slant: names in `models.attributes.ATTRIBUTES`."""
     img_size: int = 28
     """Height and width of an image in pixels."""
     img_channels: int = 1
@@ -61,8 +65,13 @@ class ModelConfig:
             raise ValueError(f"model.dropout must be in [0, 1): got {self.dropout}")
         if self.d_kernel not in (3, 4):
             raise ValueError(f"model.d_kernel must be 3 or 4: got {self.d_kernel}")
-        if self.classifier and not self.num_classes:
-            raise ValueError("model.classifier needs classes: got model.num_classes 0")
+        for option in ("classifier", "attributes"):
+            if getattr(self, option) and not self.num_classes:
+                raise ValueError(f"model.{option} needs classes: got model.num_classes 0")
+        if len(set(self.attributes)) < len(self.attributes) or set(self.attributes) - set(ATTRIBUTES):
+            raise ValueError(
+                f"model.attributes must be different ones of {', '.join(ATTRIBUTES)}: got {self.attributes}"
+            )
         self._check_family()
 
     def _check_family(self) -> None:
@@ -94,6 +103,11 @@ class ModelConfig:
         if self.architecture not in FAMILIES:
             raise ValueError(f"model.architecture must be one of {', '.join(FAMILIES)}: got {self.architecture!r}")
         return FAMILIES[self.architecture]
+
+    @property
+    def condition_width(self) -> int:
+        """Number of columns of a class row c: a one-hot class, and a score of each attribute."""
+        return self.num_classes + len(self.attributes)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

@@ -109,7 +109,7 @@ def _adversarial(config: ModelConfig, G: Network, D: Network) -> tuple[dict[str,
     image = config.image_shape
     nodes = {
         "z": Node("z", TITLES["z"], (), (config.z_dim,)),
-        "c": Node("c", TITLES["c"], (), (config.num_classes,)),
+        "c": Node("c", TITLES["c"], (), (config.condition_width,)),
         "G": Node("network", "generator G", _size(G), None),
         "real": Node("images", "real images", (), image),
         "fake": Node("images", "fake images", (), image),

@@ -6,8 +6,8 @@ from torch import Tensor, nn
 class Discriminator(nn.Module):
     """Base class of discriminators: (images, c) -> logits, and class logits where there is an auxiliary classifier.
 
-    Shapes: images (B, img_channels, img_size, img_size) in [-1, 1], c (B, num_classes), logits (B,), class logits
-    (B, num_classes).
+    Shapes: images (B, img_channels, img_size, img_size) in [-1, 1], c (B, K), logits (B,), class logits
+    (B, K). K is `ModelConfig.condition_width`: columns of attributes, if any, follow those of the classes.
     """
 
     @property
@@ -20,7 +20,7 @@ class Discriminator(nn.Module):
         raise NotImplementedError
 
     def read(self, images: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-        """Return logits (B,) as `forward` does, and class logits (B, num_classes), in one pass.
+        """Return logits (B,) as `forward` does, and class logits (B, K), in one pass.
 
         Raises `RuntimeError` without a classifier.
         """

@@ -74,7 +74,7 @@ FAMILIES = {
         g_widths=2,
         d_widths=3,
         size_divisor=4,
-        options=("d_kernel", "classifier"),
+        options=("d_kernel", "classifier", "attributes"),
     ),
 }
 """`ModelConfig.architecture` -> its family."""

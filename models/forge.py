@@ -20,15 +20,19 @@ FEATURES = 64
 
 
 class ClassLayerNorm(nn.Module):
-    """Layer normalization of each image over (C, H, W), with a gain and a bias per class and channel."""
+    """Layer normalization of each image over (C, H, W), with a gain and a bias per class and channel.
 
-    def __init__(self, channels: int, num_classes: int) -> None:
+    Each unit of an attribute adds to them.
+    """
+
+    def __init__(self, channels: int, num_classes: int, attributes: int = 0) -> None:
         super().__init__()
-        self.gain = nn.Parameter(torch.ones(max(num_classes, 1), channels))
-        self.bias = nn.Parameter(torch.zeros(max(num_classes, 1), channels))
+        rows = max(num_classes, 1)
+        self.gain = nn.Parameter(torch.cat([torch.ones(rows, channels), torch.zeros(attributes, channels)]))
+        self.bias = nn.Parameter(torch.zeros(rows + attributes, channels))
 
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
-        """x (B, C, H, W), c (B, max(num_classes, 1)) -> (B, C, H, W)."""
+        """x (B, C, H, W), c (B, rows of the gain) -> (B, C, H, W)."""
         gain, bias = c @ self.gain, c @ self.bias  # (B, C)
         return torch.addcmul(bias[..., None, None], F.layer_norm(x, x.shape[1:]), gain[..., None, None])
 
@@ -41,16 +45,16 @@ class Generator(nn.Module):
         self.config = config
         wide, narrow = config.g_widths
         self.base = config.img_size // 4
-        classes = config.num_classes
-        self.embed = nn.Linear(classes, config.z_dim, bias=False) if classes else None
+        classes, attributes = config.num_classes, len(config.attributes)
+        self.embed = nn.Linear(config.condition_width, config.z_dim, bias=False) if classes else None
         self.fc = nn.Linear(config.z_dim * (2 if classes else 1), wide * self.base**2)
-        self.norm1 = ClassLayerNorm(wide, classes)
+        self.norm1 = ClassLayerNorm(wide, classes, attributes)
         self.conv1 = nn.Conv2d(wide, wide, 3, padding=1)
-        self.norm2 = ClassLayerNorm(wide, classes)
+        self.norm2 = ClassLayerNorm(wide, classes, attributes)
         self.up1 = nn.ConvTranspose2d(wide, narrow, 4, 2, 1)
-        self.norm3 = ClassLayerNorm(narrow, classes)
+        self.norm3 = ClassLayerNorm(narrow, classes, attributes)
         self.conv2 = nn.Conv2d(narrow, narrow, 3, padding=1)
-        self.norm4 = ClassLayerNorm(narrow, classes)
+        self.norm4 = ClassLayerNorm(narrow, classes, attributes)
         self.up2 = nn.ConvTranspose2d(narrow, config.img_channels, 4, 2, 1)
         # At full scale the last layer saturates tanh from the start: images are black and there is no gradient for
         # minutes.
@@ -58,7 +62,7 @@ class Generator(nn.Module):
             self.up2.weight.mul_(0.5)
 
     def forward(self, z: Tensor, c: Tensor) -> Tensor:
-        """z (B, z_dim), c (B, num_classes) -> (B, img_channels, img_size, img_size) in [-1, 1]."""
+        """z (B, z_dim), c (B, condition_width) -> (B, img_channels, img_size, img_size) in [-1, 1]."""
         if self.embed is None:
             c = z.new_ones(len(z), 1)
         else:
@@ -85,8 +89,8 @@ class Discriminator(discriminator.Discriminator):
         spread = third if config.std_group else 0
         self.fc = nn.Linear(third * final**2 + spread, FEATURES)
         self.out = nn.Linear(FEATURES, 1)
-        self.projection = nn.Linear(config.num_classes, FEATURES, bias=False) if config.num_classes else None
-        self.classifier = nn.Linear(FEATURES, config.num_classes) if config.classifier else None
+        self.projection = nn.Linear(config.condition_width, FEATURES, bias=False) if config.num_classes else None
+        self.classifier = nn.Linear(FEATURES, config.condition_width) if config.classifier else None
 
     @property
     def has_classifier(self) -> bool:
@@ -94,13 +98,14 @@ class Discriminator(discriminator.Discriminator):
         return self.classifier is not None
 
     def forward(self, images: Tensor, c: Tensor) -> Tensor:
-        """images (B, img_channels, img_size, img_size), c (B, num_classes) -> logits (B,)."""
+        """images (B, img_channels, img_size, img_size), c (B, condition_width) -> logits (B,)."""
         return self._logits(self._features(images), c)
 
     def read(self, images: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-        """images (B, img_channels, img_size, img_size), c (B, num_classes) -> logits (B,), class logits (B, K).
+        """images (B, img_channels, img_size, img_size), c (B, condition_width) -> logits (B,), class logits (B, K).
 
-        K is num_classes. The class logits do not depend on c. Raises `RuntimeError` without a classifier.
+        K is condition_width: after the logits of the classes come the predicted scores of the attributes. They do not
+        depend on c. Raises `RuntimeError` without a classifier.
         """
         if self.classifier is None:
             return super().read(images, c)
@@ -118,7 +123,7 @@ class Discriminator(discriminator.Discriminator):
         return F.leaky_relu(self.fc(features), 0.2)
 
     def _logits(self, features: Tensor, c: Tensor) -> Tensor:
-        """features (B, FEATURES), c (B, num_classes) -> logits (B,): a linear term and the projection on the class."""
+        """features (B, FEATURES), c (B, condition_width) -> logits (B,): a linear term and the projection on c."""
         logits: Tensor = self.out(features)[:, 0]
         if self.projection is not None:
             logits = logits + (features * self.projection(c)).sum(1)

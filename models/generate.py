@@ -70,7 +70,7 @@ def generate(
     seeds = list(range(seed, seed + count))
     labels = [label for label in classes for _ in seeds] or [-1] * count
     z = sampling.truncate(sampling.latents(seeds, loaded.config).double(), truncation).repeat(max(len(classes), 1), 1)
-    c = sampling.one_hot(labels, loaded.config.num_classes)
+    c = loaded.class_rows(labels, seeds * max(len(classes), 1), truncation)
     return sampling.draw(loaded.generator, z, c), np.array(labels, np.int64)
 
 

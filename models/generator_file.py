@@ -6,11 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import safetensors.torch
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError
-from torch import nn
+from torch import Tensor, nn
 
+from models import sampling
+from models.attributes import AttributeTable
 from models.config import ModelConfig
 from models.networks import build_generator
 
@@ -32,16 +36,35 @@ class LoadedGenerator:
     """Run, recipe, step, epoch, nimg, data."""
     class_names: tuple[str, ...] = ()
     """Names of class 0, 1, ... of its training data; empty = classes have only numbers."""
+    table: AttributeTable | None = None
+    """The attributes of its training data; None = it has no attributes."""
+
+    def class_rows(
+        self,
+        labels: Sequence[int],
+        seeds: Sequence[int],
+        truncation: float = 1.0,
+        asked: NDArray[np.float64] | None = None,
+    ) -> Tensor:
+        """Return the class rows (N, K + A) of N labels and N seeds; see `sampling.class_rows`."""
+        noise = sampling.attribute_noise(seeds, self.config)
+        return sampling.class_rows(labels, noise, self.config, self.table, truncation, asked)
 
 
 def generator_bytes(
-    generator: nn.Module, config: ModelConfig, provenance: dict[str, Any], class_names: Sequence[str] = ()
+    generator: nn.Module,
+    config: ModelConfig,
+    provenance: dict[str, Any],
+    class_names: Sequence[str] = (),
+    table: AttributeTable | None = None,
 ) -> bytes:
     """Return the content of a generator file. The same arguments give the same bytes."""
     weights = {name: value.detach().cpu().contiguous() for name, value in generator.state_dict().items()}
     metadata = {"format": FORMAT, "model": config.to_json(), "provenance": json.dumps(provenance, sort_keys=True)}
     if class_names:
         metadata["class_names"] = json.dumps(list(class_names))
+    if table:
+        metadata["attributes"] = table.to_json()
     return _with_sorted_metadata(safetensors.torch.save(weights, metadata))
 
 
@@ -79,6 +102,7 @@ def read_generator(content: bytes, name: str) -> LoadedGenerator:
     try:
         config = ModelConfig.from_dict(json.loads(metadata["model"]))
         provenance = json.loads(metadata["provenance"])
+        table = _table(metadata, config)
         with torch.device("meta"):
             generator = build_generator(config)
         generator.load_state_dict(weights, assign=True)
@@ -89,7 +113,17 @@ def read_generator(content: bytes, name: str) -> LoadedGenerator:
         names = usable_class_names(json.loads(metadata.get("class_names", "[]")), config.num_classes)
     except ValueError:  # the generator is usable without names
         names = ()
-    return LoadedGenerator(generator.double().eval().requires_grad_(False), config, provenance, names)
+    return LoadedGenerator(generator.double().eval().requires_grad_(False), config, provenance, names, table)
+
+
+def _table(metadata: dict[str, str], config: ModelConfig) -> AttributeTable | None:
+    """Return the table of a generator with attributes. Raises `KeyError` or `ValueError` without a fitting one."""
+    if not config.attributes:
+        return None
+    table = AttributeTable.from_json(metadata["attributes"])
+    if table.names != config.attributes or len(table.values) != config.num_classes:
+        raise ValueError(f"the table of attributes is of {len(table.values)} classes and {', '.join(table.names)}")
+    return table
 
 
 def load_generator(path: Path) -> LoadedGenerator:

@@ -38,10 +38,10 @@ ALIASES = {"quick": "forge"}
 
 
 def build_generator(config: ModelConfig) -> nn.Module:
-    """Return a new generator: (z (B, z_dim), c (B, num_classes)) -> images (B, C, H, W) in [-1, 1]."""
+    """Return a new generator: (z (B, z_dim), c (B, condition_width)) -> images (B, C, H, W) in [-1, 1]."""
     return config.family.generator(config)
 
 
 def build_discriminator(config: ModelConfig) -> Discriminator:
-    """Return a new discriminator: (images (B, C, H, W) in [-1, 1], c (B, num_classes)) -> logits (B,)."""
+    """Return a new discriminator: (images (B, C, H, W) in [-1, 1], c (B, condition_width)) -> logits (B,)."""
     return config.family.discriminator(config)

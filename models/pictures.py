@@ -13,7 +13,18 @@ from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from models.generator_file import LoadedGenerator
-from models.sampling import draw, image_grid, latent, latents, lerp, one_hot, plane, slerp, truncate
+from models.sampling import (
+    attribute_noise,
+    class_rows,
+    draw,
+    image_grid,
+    latent,
+    latents,
+    lerp,
+    plane,
+    slerp,
+    truncate,
+)
 from models.views import PX_LENGTH, DrawingView, ExploreView, GenerateView, InterpolateView
 
 Pixels = NDArray[np.uint8]
@@ -49,22 +60,27 @@ def digest(pictures: Pixels) -> str:
 
 
 def _grid(loaded: LoadedGenerator, view: GenerateView) -> Pixels:
-    z = truncate(latents(range(view.seed, view.seed + view.count), loaded.config).double(), view.truncation)
-    digits = view.digits or (0,)
-    labels = [digit for digit in digits for _ in range(view.count)]
-    return draw(loaded.generator, z.repeat(len(digits), 1), one_hot(labels, loaded.config.num_classes))
+    seeds, digits = range(view.seed, view.seed + view.count), view.digits or (0,)
+    z = truncate(latents(seeds, loaded.config).double(), view.truncation)
+    labels = [digit for digit in digits for _ in seeds]
+    c = loaded.class_rows(labels, list(seeds) * len(digits), view.truncation)
+    return draw(loaded.generator, z.repeat(len(digits), 1), c)
 
 
 def _hero(loaded: LoadedGenerator, view: ExploreView) -> Pixels:
-    z = truncate(plane(latents(view.corners or (), loaded.config).double(), view.x, view.y), view.truncation)
-    return draw(loaded.generator, z[None], one_hot([view.digit or 0], loaded.config.num_classes))
+    config, corners = loaded.config, view.corners or ()
+    # The numbers of the attributes lie in the plane, too.
+    both = torch.cat([latents(corners, config).double(), attribute_noise(corners, config)], 1)
+    z, noise = plane(both, view.x, view.y).split([config.z_dim, len(config.attributes)])
+    c = class_rows([view.digit or 0], noise[None], config, loaded.table, view.truncation)
+    return draw(loaded.generator, truncate(z, view.truncation)[None], c)
 
 
 def _way(loaded: LoadedGenerator, view: InterpolateView) -> Pixels:
     """Latents follow `view.path`; class rows are mixed linearly."""
     between = slerp if view.path == "slerp" else lerp
     ends = [latent(seed, loaded.config).double() for _, seed in view.stops]
-    rows = one_hot([digit or 0 for digit, _ in view.stops], loaded.config.num_classes).double()
+    rows = loaded.class_rows([digit or 0 for digit, _ in view.stops], [seed for _, seed in view.stops]).double()
     z: list[Tensor] = [ends[0]]
     c: list[Tensor] = [rows[0]]
     for leg in range(len(ends) - 1):

@@ -19,6 +19,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.attributes import AttributeTable
 from models.config import ModelConfig
 
 MAX_SEED = 2**32 - 1
@@ -32,12 +33,30 @@ def latent(seed: int, config: ModelConfig) -> Tensor:
     It is drawn from `numpy.random.RandomState`, whose stream is frozen (NEP 19), and rounded to multiples of 2^-12, so
     that all implementations of that stream agree to the last bit. Raises `ValueError` for another seed.
     """
+    z, _ = _numbers(seed, config)
+    return torch.from_numpy(_rounded(z).astype(np.float32))  # exact in float32, too
+
+
+def attribute_noise(seeds: Sequence[int], config: ModelConfig) -> Tensor:
+    """Return the standard normal numbers (N, A) that stand for the attributes of N seeds: those after the latent's."""
+    rows = []
+    for seed in seeds:
+        numbers = _numbers(seed, config)[1]
+        rows.append(_rounded(numbers.standard_normal(len(config.attributes))))
+    return torch.from_numpy(np.array(rows).reshape(len(rows), len(config.attributes)))
+
+
+def _numbers(seed: int, config: ModelConfig) -> tuple[NDArray[np.float64], np.random.RandomState]:
+    """Return the latent of a seed before rounding, and the stream after it."""
     if not 0 <= seed <= MAX_SEED:
         raise ValueError(f"seed must be between 0 and {MAX_SEED}: got {seed}")
     random = np.random.RandomState(seed)
     normal = config.z_distribution == "normal"
-    z = random.standard_normal(config.z_dim) if normal else random.uniform(-1, 1, config.z_dim)
-    return torch.from_numpy((np.round(z * 4096) / 4096).astype(np.float32))  # exact in float32, too
+    return random.standard_normal(config.z_dim) if normal else random.uniform(-1, 1, config.z_dim), random
+
+
+def _rounded(numbers: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.round(numbers * 4096) / 4096
 
 
 def latents(seeds: Sequence[int], config: ModelConfig) -> Tensor:
@@ -103,6 +122,25 @@ def one_hot(labels: Sequence[int], num_classes: int) -> Tensor:
     return F.one_hot(torch.tensor(labels, dtype=torch.int64), num_classes).float()
 
 
+def class_rows(
+    labels: Sequence[int],
+    noise: Tensor,
+    config: ModelConfig,
+    table: AttributeTable | None,
+    truncation: float = 1.0,
+    asked: NDArray[np.float64] | None = None,
+) -> Tensor:
+    """Return class rows (N, K + A) of N labels: one-hot, and the scores of the attributes if the networks have any.
+
+    The scores come from `noise` (N, A) of `attribute_noise`; for `asked` and `truncation` see `AttributeTable.draw`.
+    """
+    rows = one_hot(labels, config.num_classes)
+    if table is None:
+        return rows
+    scores = table.draw(noise.double().numpy(), np.array(labels, np.int64), asked, truncation)
+    return torch.cat([rows, torch.from_numpy(scores).float()], 1)  # multiples of 2^-12 are exact in float32
+
+
 @contextmanager
 def evaluating(network: nn.Module) -> Iterator[None]:
     """Set a network to evaluation mode for the block, and each of its modules back to its own mode afterwards."""
@@ -117,7 +155,7 @@ def evaluating(network: nn.Module) -> Iterator[None]:
 
 @torch.inference_mode()
 def draw(generator: nn.Module, z: Tensor, c: Tensor) -> NDArray[np.uint8]:
-    """Return pictures of latents z (N, z_dim) and class rows c (N, num_classes): uint8 (N, H, W), or (N, H, W, 3).
+    """Return pictures of latents z (N, z_dim) and class rows c (N, K + A): uint8 (N, H, W), or (N, H, W, 3).
 
     The generator runs in evaluation mode, whatever mode it is in, and in the type of its weights. In float32 each pass
     has the same shape, because other shapes may round differently.
@@ -167,10 +205,10 @@ GRID_SEEDS = 10
 """Pictures of each class in a sample grid, with seeds 0, 1, ...; a generator without classes draws 100 seeds."""
 
 
-def sample_grid(generator: nn.Module, config: ModelConfig) -> bytes:
+def sample_grid(generator: nn.Module, config: ModelConfig, table: AttributeTable | None = None) -> bytes:
     """Draw a PNG with a row for each class and a column for each seed, always of the same latents."""
     classes = max(config.num_classes, 1)
     seeds = list(range(GRID_SEEDS)) * classes if config.num_classes else list(range(GRID_SEEDS**2))
     labels = [label for label in range(classes) for _ in range(len(seeds) // classes)]
-    z, c = latents(seeds, config), one_hot(labels, config.num_classes)
+    z, c = latents(seeds, config), class_rows(labels, attribute_noise(seeds, config), config, table)
     return to_png(image_grid(draw(generator, z, c), GRID_SEEDS))

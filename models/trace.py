@@ -216,7 +216,7 @@ def watch_both(config: ModelConfig) -> tuple[Network, Network]:
     """Return the generator and the discriminator of a config."""
     with torch.device("meta"):
         images = config.group_size  # D may need several images at a time
-        z, c = torch.zeros(images, config.z_dim), torch.zeros(images, config.num_classes)
+        z, c = torch.zeros(images, config.z_dim), torch.zeros(images, config.condition_width)
         G = watch(build_generator(config), {"z": z, "c": c}, ("images",))
         shown = {"images": torch.zeros(images, *config.image_shape), "c": c}
         return G, watch(build_discriminator(config), shown, OUTPUTS)

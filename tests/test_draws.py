@@ -9,7 +9,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.training import DROPOUT, MLP, dropout_config, forge_config, mlp_config, rmsprop_config
+from models.attributes import measure
+from models.sampling import to_uint8
+from tests.training import DROPOUT, MLP, attributes_config, dropout_config, forge_config, mlp_config, rmsprop_config
 from trainer.config import TrainConfig
 from trainer.draws import Draws, batch_of_step, counter_normal, counter_words, epoch_order, load_images
 from trainer.workers import Workers
@@ -68,7 +70,15 @@ CPU = torch.device("cpu")
 
 
 @pytest.mark.parametrize(
-    "config", [forge_config(), mlp_config(), dropout_config(), rmsprop_config(), mlp_config(latents="counter")]
+    "config",
+    [
+        forge_config(),
+        attributes_config(),
+        mlp_config(),
+        dropout_config(),
+        rmsprop_config(),
+        mlp_config(latents="counter"),
+    ],
 )
 def test_workers_together_draw_what_one_draws_alone(config: TrainConfig) -> None:
     dataset = load_images(config)
@@ -129,6 +139,26 @@ def test_counters_give_normal_numbers_for_any_rows() -> None:
     assert np.abs(drawn.mean(0)).max() < 0.03
     assert np.abs(np.cov(drawn.T) - np.eye(9)).max() < 0.04
     assert (drawn**4).mean() == pytest.approx(3, rel=0.03)
+
+
+def test_real_images_carry_their_own_attributes() -> None:
+    config = attributes_config(dtype="float64")
+    dataset = load_images(config)
+    draws = Draws(config, dataset, CPU, Workers())
+    real = draws.real(3)
+    assert dataset.table
+    assert real.c.shape == (config.batch_size, 13)
+    labels = real.c[:, :10].argmax(1).numpy()
+    values = measure(to_uint8(real.images), config.model.attributes)
+    np.testing.assert_allclose(real.c[:, 10:].numpy(), dataset.table.to_scores(values, labels), atol=1e-9)
+    _, c = draws.g_inputs(3, real.c)
+    assert torch.equal(c, real.c)
+    assert draws.first_values(3)["G"]["classes"] == labels[:8].tolist()
+
+
+def test_attributes_need_the_classes_of_real_images_for_fakes() -> None:
+    with pytest.raises(ValueError, match=r"model.attributes need g_labels and d_fakes_labels 'real'"):
+        attributes_config(loss="bce", g_labels="uniform")
 
 
 def test_counters_give_no_uniform_latents() -> None:

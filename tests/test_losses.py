@@ -63,6 +63,12 @@ def test_class_cross_entropy_is_the_log_of_what_the_right_class_got() -> None:
     assert losses.class_cross_entropy(class_logits, c).tolist() == pytest.approx([math.log(2), math.log(4 / 3)])
 
 
+def test_class_loss_adds_the_squared_error_of_attributes() -> None:
+    class_logits, c = torch.tensor([[1.0, 1.0, 0.5, -1.0]]), torch.tensor([[1.0, 0.0, 1.5, -9.0]])
+    assert losses.class_loss(class_logits, c, 2).tolist() == pytest.approx([math.log(2) + (1 + 4) / 2])
+    assert losses.class_loss(class_logits[:, :2], c[:, :2], 2).tolist() == pytest.approx([math.log(2)])
+
+
 def test_accuracy_counts_logits_on_the_right_side() -> None:
     real, fake = torch.tensor([3.0, 2.0, -1.0, 4.0]), torch.tensor([-1.0, 1.0, 2.5, -2.0])
     assert [float(share) for share in losses.accuracy(real, fake, compares_pairs=False)] == [0.75, 0.5]

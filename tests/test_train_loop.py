@@ -20,6 +20,7 @@ from tests.training import (
     FORGE,
     UNSCORED,
     KilledError,
+    attributes_config,
     dropout_config,
     forge_config,
     losses_of,
@@ -45,14 +46,18 @@ def test_an_epoch_is_a_pass_over_the_images_unless_the_recipe_says_otherwise() -
     assert plan(forge_config(steps_per_epoch=7, epochs=3), 60_000) == (7, 21)
 
 
-FORGE_CASES: list[tuple[Any, int, float]] = [("float64", 100, 1e-8), ("float32", 25, 1e-3)]
-"""Type, steps, and the tolerance of the losses of these steps."""
+FORGE_CASES: list[tuple[Any, int, float]] = [("float64", 100, 1e-8), ("float64", 30, 1e-8), ("float32", 25, 1e-3)]
+"""Type, steps, and the tolerance of the losses of these steps; the second case has attributes."""
 
 
 def train_forge_on(world_size: int, folder: Path) -> list[Run]:
     """Train each of `FORGE_CASES`, with scores."""
-    configs = [forge_config(dtype=dtype, epochs=1, steps_per_epoch=steps) for dtype, steps, _ in FORGE_CASES]
-    return train_on(world_size, *((config, folder / config.dtype) for config in configs), upkeep=Upkeep())
+    kinds = (forge_config, attributes_config, forge_config)
+    configs = [
+        kind(dtype=dtype, epochs=1, steps_per_epoch=steps)
+        for kind, (dtype, steps, _) in zip(kinds, FORGE_CASES, strict=True)
+    ]
+    return train_on(world_size, *((config, folder / str(k)) for k, config in enumerate(configs)), upkeep=Upkeep())
 
 
 @pytest.fixture(scope="module")
@@ -100,12 +105,13 @@ def test_the_number_of_workers_does_not_change_dropout_or_the_average_of_batchno
     "config",
     [
         forge_config(),
+        attributes_config(),
         mlp_config(),
         pytest.param(dropout_config(), marks=pytest.mark.slow),
         pytest.param(rmsprop_config(), marks=pytest.mark.slow),
         pytest.param(rmsprop_config(model=DROPOUT), marks=pytest.mark.slow),
     ],
-    ids=["forge", "mlp", "dropout", "batchnorm-rmsprop", "dropout-rmsprop"],
+    ids=["forge", "attributes", "mlp", "dropout", "batchnorm-rmsprop", "dropout-rmsprop"],
 )
 def test_a_killed_and_resumed_run_ends_as_if_it_had_not_been_killed(tmp_path: Path, config: TrainConfig) -> None:
     (whole,) = train_on(1, (config, tmp_path / "whole"), upkeep=EVERY_4_STEPS)

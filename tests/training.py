@@ -49,6 +49,12 @@ def forge_config(**fields: Any) -> TrainConfig:
     return TrainConfig(**(defaults | fields))
 
 
+def attributes_config(**fields: Any) -> TrainConfig:
+    """Return a forge config with attributes."""
+    model = replace(FORGE, attributes=("slant", "thickness", "width"))
+    return forge_config(**({"model": model} | fields))
+
+
 def mlp_config(**fields: Any) -> TrainConfig:
     defaults: dict[str, Any] = {
         "recipe": "mlp-cgan",

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from models import sampling
+from models.attributes import AttributeTable
 from trainer import losses, state
 from trainer.config import TrainConfig, Upkeep
 from trainer.endings import NotFiniteError
@@ -48,7 +49,7 @@ class Bookkeeper:
     """Keeps the clocks and the curve of a run, and reports to the recorder, which only rank 0 has.
 
     All workers make the same decisions, because the numbers that decide are summed over the workers.
-    `generator_file` returns the content of the generator file for the current state.
+    `generator_file` returns the content of the generator file for the current state; `table` is that of the dataset.
     """
 
     def __init__(
@@ -60,11 +61,12 @@ class Bookkeeper:
         judge: EpochJudge | None,
         recorder: Recorder | None,
         generator_file: Callable[[], bytes],
+        table: AttributeTable | None = None,
         cpu_minutes: float = math.inf,
     ) -> None:
         self.config, self.upkeep, self.total_steps = config, upkeep, total_steps
         self.judge, self.recorder, self.cpu_limit = judge, recorder, 60 * cpu_minutes
-        self.generator_file = generator_file
+        self.generator_file, self.table = generator_file, table
         self.first_step, self.seconds_before = s.step, s.seconds
         self.started = self.looked = self.saved = time.monotonic()
         self.cpu_looked = self.cpu_now = time.process_time()
@@ -75,7 +77,7 @@ class Bookkeeper:
         self._report_progress(s, "training", world_size=num_workers)
         if self.recorder and s.step == 0:
             summary = EpochSummary(epoch=0, step=0, nimg=0, time=time.time())
-            grid = sampling.sample_grid(s.G_ema, self.config.model)
+            grid = sampling.sample_grid(s.G_ema, self.config.model, self.table)
             self.recorder.epoch(summary, grid, None, self.generator_file())
 
     def clocks(self, like: Tensor) -> Tensor:
@@ -157,7 +159,7 @@ class Bookkeeper:
             summary = epoch_summary(self.config, s)
             if self.judge and scores:
                 summary = replace(summary, scores=scores, floor=self.judge.floor)
-            grid = sampling.sample_grid(s.G_ema, self.config.model)
+            grid = sampling.sample_grid(s.G_ema, self.config.model, self.table)
             self.recorder.epoch(summary, grid, curve_of_epoch(s), self.generator_file())
             self._report_progress(s, "training")
             self.recorder.flush()  # before its checkpoint, because a resumed run does not write earlier epochs again

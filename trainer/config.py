@@ -102,9 +102,10 @@ class TrainConfig:
     penalties: Literal["both", "alternate"] = "both"
     """Apply the mean of both penalties in each step, or R1 and R2 in turn."""
     d_class_weight: float = 0.0
-    """Weight of the class loss in D's loss: the cross-entropy of D's class logits on real images; 0 = no class loss."""
+    """Weight of the class loss in D's loss: the cross-entropy of D's class logits on real images, and the squared error
+    of the attributes that it reads there; 0 = no class loss."""
     g_class_weight: float = 0.0
-    """Weight of the class loss in G's loss: the cross-entropy of D's class logits on fakes; 0 = no class loss."""
+    """Weight of the class loss in G's loss: the same on fakes; 0 = no class loss."""
     sampling: Literal["epoch", "random"] = "epoch"
     """How real images are chosen: in passes over the shuffled data, or drawn with replacement."""
     d_batch: Literal["whole", "halves"] = "whole"
@@ -199,6 +200,11 @@ class TrainConfig:
         if self.d_update == "separate" and (pairs or self.gamma):
             raise ValueError(
                 f"d_update 'separate' needs a loss without pairs or penalties: got {self.loss}, gamma {self.gamma}"
+            )
+        if self.model.attributes and "uniform" in (self.g_labels, self.d_fakes_labels):
+            raise ValueError(
+                "model.attributes need g_labels and d_fakes_labels 'real': got "
+                f"{self.g_labels!r} and {self.d_fakes_labels!r}"
             )
         if pairs and "uniform" in (self.g_labels, self.d_fakes_labels):
             raise ValueError(

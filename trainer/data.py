@@ -16,6 +16,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from models.attributes import AttributeTable
+
 ROOT = Path(__file__).resolve().parent.parent
 """The repository, or its copy in a Ray job. Derived from this file, because Ray changes the working directory."""
 MNIST = ROOT / "data" / "mnist"
@@ -53,6 +55,10 @@ class Dataset:
     sha256: dict[str, str]
     class_names: tuple[str, ...] = ()
     """The names of labels 0, 1, ...; empty if they have only numbers."""
+    table: AttributeTable | None = None
+    """The attributes of the images, if a training uses any; `trainer.draws.load_images` measures them."""
+    scores: NDArray[np.float64] | None = None
+    """Scores of the attributes of each image (N, A)."""
 
     @property
     def num_classes(self) -> int:

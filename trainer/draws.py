@@ -2,10 +2,11 @@
 
 Each worker draws for the whole batch and takes its own rows, so the draws do not depend on the number of workers. The
 latents of `counter_normal` do not depend on it either, but a worker draws its own rows only.
-Shapes: b images of this worker, K num_classes (0 = unconditional), C, H and W of an image.
+Shapes: b images of this worker, K num_classes (0 = unconditional), A attributes, C, H and W of an image.
 """
 
 import copy
+import dataclasses
 import math
 from typing import Any, NamedTuple
 
@@ -16,6 +17,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from models import sampling
+from models.attributes import AttributeTable, measure
+from models.config import ModelConfig
 from models.dropout import SharedMasks
 from trainer import data
 from trainer.config import TrainConfig
@@ -26,7 +29,7 @@ ORDER, D_LATENTS, G_LATENTS, G_LABELS, IMAGES, D_LABELS, D_DROPOUT, G_DROPOUT = 
 
 
 class Batch(NamedTuple):
-    """Images (b, C, H, W) in [-1, 1] and their class rows c (b, K)."""
+    """Images (b, C, H, W) in [-1, 1] and their class rows c (b, K + A)."""
 
     images: Tensor
     c: Tensor
@@ -113,7 +116,15 @@ def load_images(config: TrainConfig) -> data.Dataset:
     dataset = dataset.head(config.limit_images)
     if not len(epoch_order(dataset.labels, model.group_size, config.seed, 0)):
         raise ValueError(f"no class has {model.group_size} images, which the networks compare: raise --limit-images")
-    return dataset
+    return measured(dataset, model) if model.attributes else dataset
+
+
+def measured(dataset: data.Dataset, model: ModelConfig) -> data.Dataset:
+    """Return the dataset with the table and the scores of the attributes that a model takes."""
+    pictures = dataset.images[:, 0] if model.img_channels == 1 else dataset.images.transpose(0, 2, 3, 1)
+    values = measure(pictures, model.attributes)
+    table = AttributeTable.fit(model.attributes, values, dataset.labels, model.num_classes)
+    return dataclasses.replace(dataset, table=table, scores=table.to_scores(values, dataset.labels))
 
 
 class Draws:
@@ -122,6 +133,7 @@ class Draws:
     def __init__(self, config: TrainConfig, dataset: data.Dataset, device: torch.device, workers: Workers) -> None:
         self.config, self.labels = config, dataset.labels
         self.device, self.dtype = device, getattr(torch, config.dtype)
+        self.table, self.scores = dataset.table, dataset.scores
         self.images = torch.tensor(dataset.images, device=device)  # all images, as bytes
         self.d_share = workers.share(config.d_batch_size, config.model.group_size)
         """This worker's rows of a batch of D."""
@@ -154,24 +166,27 @@ class Draws:
             ("G", whole.g_inputs(step, real.c), whole.g_masks(step)),
         ):
             latents = [round(value, 6) for value in z[0, :4].tolist()]
-            classes = c[:8].argmax(1).tolist() if c.shape[1] else []
+            classes = c[:8, : self.config.model.num_classes].argmax(1).tolist() if c.shape[1] else []
             values[name] = {"latents": latents, "classes": classes, "masks": masks and masks.generator.initial_seed()}
         return values
 
     def real(self, step: int) -> Batch:
-        """Return the real images of a step and their classes."""
+        """Return the real images of a step, their classes and their attributes."""
         indices = self.indices(step)[self.d_share.rows]
         images = sampling.from_uint8(self.images[torch.from_numpy(indices).to(self.device)], self.dtype)
-        return Batch(images, self._class_rows(self.labels[indices]))
+        c = self._class_rows(self.labels[indices])
+        if self.scores is None:
+            return Batch(images, c)
+        return Batch(images, torch.cat([c, torch.from_numpy(self.scores[indices]).to(c)], 1))
 
     def d_inputs(self, step: int, c: Tensor) -> tuple[Tensor, Tensor]:
-        """Return latents (b, z_dim) and class rows (b, K) of the fakes for D; `c` is the classes of the real images."""
+        """Return latents (b, z_dim) and class rows (b, K + A) of the fakes for D; `c` is that of the real images."""
         if self.config.d_fakes_labels == "uniform":
             c = self._uniform_classes(D_LABELS, step, self.d_share)
         return self._latents(D_LATENTS, step, self.d_share), c
 
     def g_inputs(self, step: int, c: Tensor) -> tuple[Tensor, Tensor]:
-        """Return latents (b, z_dim) and class rows (b, K) of the fakes for G; `c` is the classes of the real images."""
+        """Return latents (b, z_dim) and class rows (b, K + A) of the fakes for G; `c` is that of the real images."""
         if self.config.g_labels == "uniform":
             c = self._uniform_classes(G_LABELS, step, self.g_share)
         return self._latents(G_LATENTS, step, self.g_share), c

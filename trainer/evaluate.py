@@ -38,14 +38,15 @@ def evaluate(loaded: LoadedGenerator, judge: Judge, count: int, seed: int, full:
     floor = judge.floor(count)
     # In float32, which is three times as fast: a pixel in 100,000 that is one grey level lighter changes no score.
     loaded = dataclasses.replace(loaded, generator=copy.deepcopy(loaded.generator).float())
-    z = sampling.latents(range(seed, seed + count), config)
+    seeds = range(seed, seed + count)
+    z = sampling.latents(seeds, config)
     labels = frequent_labels(count, judge.class_shares)
-    reading = judge.read(sampling.draw(loaded.generator, z, sampling.one_hot(labels, config.num_classes)))
+    reading = judge.read(sampling.draw(loaded.generator, z, loaded.class_rows(labels, seeds)))
     if not config.num_classes:
         return {"generated": judge.score(reading), "floor": floor}
     generated = judge.score(reading, torch.tensor(labels))
     labels = uniform_labels(count)
-    reading = judge.read(sampling.draw(loaded.generator, z, sampling.one_hot(labels, config.num_classes)))
+    reading = judge.read(sampling.draw(loaded.generator, z, loaded.class_rows(labels, seeds)))
     generated = judge.score_labels(reading, torch.tensor(labels)) | generated
     floor = judge.floor_labels(count) | floor
     if full:
@@ -62,7 +63,7 @@ def gan_train(loaded: LoadedGenerator, judge: Judge, seed: int, epochs: int) -> 
     """
     labels, config = judge.training_labels, loaded.config
     seeds = range(seed, seed + len(labels))
-    c = sampling.one_hot(labels.tolist(), config.num_classes)
+    c = loaded.class_rows(labels.tolist(), seeds)
     generated = torch.from_numpy(sampling.draw(loaded.generator, sampling.latents(seeds, config), c))
     accuracies = []
     for kind, pictures in (("generated", generated), ("real", judge.training.pictures)):

@@ -81,6 +81,23 @@ def class_cross_entropy(class_logits: Tensor, c: Tensor) -> Tensor:
     return F.cross_entropy(class_logits, c, reduction="none")
 
 
+SCORE_LIMIT = 3.0
+"""Attributes that are further out count as being there, so that no odd image dominates a loss."""
+
+
+def class_loss(class_logits: Tensor, c: Tensor, num_classes: int) -> Tensor:
+    """Return the loss (B,) of class logits (B, K + A) for class rows c (B, K + A), where K is `num_classes`.
+
+    It is the cross-entropy of the classes, plus the mean squared error of the scores of the attributes if there are
+    any.
+    """
+    loss = class_cross_entropy(class_logits[:, :num_classes], c[:, :num_classes])
+    if c.shape[1] == num_classes:
+        return loss
+    wanted = c[:, num_classes:].clamp(-SCORE_LIMIT, SCORE_LIMIT)
+    return loss + (class_logits[:, num_classes:] - wanted).square().mean(1)
+
+
 def accuracy(real_logits: Tensor, fake_logits: Tensor, compares_pairs: bool) -> tuple[Tensor, Tensor]:
     """Return (d_acc_real, d_acc_fake): the shares of real and of fake images that D classifies correctly.
 

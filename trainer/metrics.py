@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torchmetrics.image.kid import poly_mmd
 
 from models import sampling
+from models.attributes import AttributeTable
 from models.config import ModelConfig
 from models.digit_reader import IMG_SIZE, NUM_CLASSES, SHA256, DigitReader, load_digit_reader, read_digits
 from models.generator_file import read_metadata
@@ -370,17 +371,18 @@ def make_reference(judge: Judge, path: Path = REFERENCE) -> None:
 class EpochJudge:
     """Scores a generator during training: `EPOCH_COUNT` pictures of fixed latents, spread over all workers."""
 
-    def __init__(self, config: ModelConfig, device: torch.device) -> None:
+    def __init__(self, config: ModelConfig, device: torch.device, table: AttributeTable | None = None) -> None:
         self.reference, self.reader = Reference.load(), load_digit_reader().to(device)
         labels = frequent_labels(EPOCH_COUNT, self.reference.class_shares)
         self.labels = torch.tensor(labels) if config.num_classes else None
-        self.z = sampling.latents(range(EPOCH_COUNT), config)
-        self.c = sampling.one_hot(labels, config.num_classes)
+        seeds = range(EPOCH_COUNT)
+        self.z = sampling.latents(seeds, config)
+        self.c = sampling.class_rows(labels, sampling.attribute_noise(seeds, config), config, table)
 
     @classmethod
     def of(cls, config: ModelConfig, dataset: data.Dataset, device: torch.device) -> Self | None:
         """Return the judge of a training; None if the digit reader cannot judge generators of these data."""
-        return None if why_not_judged(config, dataset.sha256) else cls(config, device)
+        return None if why_not_judged(config, dataset.sha256) else cls(config, device, dataset.table)
 
     @property
     def floor(self) -> dict[str, float]:

@@ -17,7 +17,7 @@ from models.sampling import evaluating
 from trainer.config import TrainConfig
 from trainer.draws import Batch
 from trainer.flat_optimizer import FlatOptimizer
-from trainer.losses import LOSSES, class_cross_entropy, gradient_penalty
+from trainer.losses import LOSSES, class_loss, gradient_penalty
 from trainer.workers import Share
 
 
@@ -37,7 +37,7 @@ Phase = Callable[[TrainConfig, Discriminator, Batch, Batch, int], Terms]
 
 
 def draw(config: TrainConfig, G: nn.Module, z: Tensor, c: Tensor) -> Batch:
-    """Return the fakes that G draws from latents z (b, z_dim) for class rows c (b, K)."""
+    """Return the fakes that G draws from latents z (b, z_dim) for class rows c (b, K + A)."""
     with _products(config, z.device):
         images = G(z, c)
     return Batch(images.to(z.dtype), c)
@@ -91,7 +91,7 @@ def g_phase(config: TrainConfig, D: Discriminator, real: Batch, fake: Batch) -> 
         real_logits = _read(config, D, real)[0] if loss.compares_pairs else torch.zeros_like(fake_logits)
     curve = {"g_loss": loss.g(real_logits, fake_logits)}
     if class_logits is not None:
-        curve["g_class_loss"] = config.g_class_weight * class_cross_entropy(class_logits, fake.c)
+        curve["g_class_loss"] = config.g_class_weight * class_loss(class_logits, fake.c, config.model.num_classes)
     return Terms(_sum(curve), curve, {})
 
 
@@ -113,7 +113,7 @@ def _d_terms(
             sides = [sides[step % 2]]
         curve["penalty"] = config.gamma * torch.stack([gradient_penalty(*side) for side in sides]).mean(0)
     if class_logits is not None:
-        curve["d_class_loss"] = config.d_class_weight * class_cross_entropy(class_logits, real.c)
+        curve["d_class_loss"] = config.d_class_weight * class_loss(class_logits, real.c, config.model.num_classes)
     logits = {
         "real": _counted_logits(config, D, real, real_logits),
         "fake": _counted_logits(config, D, fake, fake_logits),
@@ -147,7 +147,7 @@ def _counted_logits(config: TrainConfig, D: Discriminator, batch: Batch, logits:
 
 
 def _read(config: TrainConfig, D: Discriminator, batch: Batch, classes: bool = False) -> tuple[Tensor, Tensor | None]:
-    """Return D's logits (b,) and, if asked for, its class logits (b, K), in the dtype of the images."""
+    """Return D's logits (b,) and, if asked for, its class logits (b, K + A), in the dtype of the images."""
     dtype = batch.images.dtype
     with _products(config, batch.images.device):
         if classes:

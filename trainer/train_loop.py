@@ -56,7 +56,7 @@ def train(
         state.compile_networks(s, config)
     judge = EpochJudge.of(config.model, dataset, device) if upkeep.metrics_every else None
     generator_file = partial(state.generator_file, s, config, run.name, dataset, workers.count)
-    books = Bookkeeper(config, upkeep, total_steps, s, judge, recorder, generator_file, cpu_minutes)
+    books = Bookkeeper(config, upkeep, total_steps, s, judge, recorder, generator_file, dataset.table, cpu_minutes)
     books.begin(s, workers.count)
     due = Due()
 

@@ -26,7 +26,8 @@ RATES = "learning rates"
 
 def record(s: TrainState, draws: Draws, rates: tuple[float, float], total_steps: int) -> Record:
     """Return what the next step will read; `rates` are its learning rates of G and of D."""
-    return {
+    attributes = {"attributes": hashlib.sha256(draws.table.to_json().encode()).hexdigest()} if draws.table else {}
+    return attributes | {
         "batch": hashlib.sha256(draws.indices(s.step).astype("<i8").tobytes()).hexdigest(),
         SCHEDULE: total_steps,
         RATES: [float(f"{rate:.12g}") for rate in rates],

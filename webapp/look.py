@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models import pictures, sampling
+from models.attributes import measure
 from models.config import ModelConfig
 from models.digit_reader import IMG_SIZE, NUM_CLASSES, load_digit_reader, read_digits
 from models.discriminator import Discriminator
@@ -149,11 +150,20 @@ def _logits(
     others = sampling.draw(
         loaded.generator,
         sampling.latents(range(group - 1), loaded.config),
-        sampling.one_hot([label or 0] * (group - 1), classes),
+        loaded.class_rows([label or 0] * (group - 1), range(group - 1)),
     ) if group > 1 else picture[:0]  # fmt: skip
     fakes = torch.from_numpy(np.concatenate([picture, others]))[:, None]
-    own = D(sampling.from_uint8(fakes), sampling.one_hot([label or 0] * group, classes))[0]
+    own = D(sampling.from_uint8(fakes), _rows(loaded, fakes, [label or 0] * group))[0]
     labels = np.asarray(dataset.labels)
     chosen = np.flatnonzero(labels == label if classes else labels >= 0)[: REAL - REAL % group]
     reals = torch.tensor(dataset.images[chosen]).reshape(-1, 1, IMG_SIZE, IMG_SIZE)
-    return float(own), D(sampling.from_uint8(reals), sampling.one_hot(labels[chosen].tolist(), classes))
+    return float(own), D(sampling.from_uint8(reals), _rows(loaded, reals, labels[chosen].tolist()))
+
+
+def _rows(loaded: LoadedGenerator, images: Tensor, labels: list[int]) -> Tensor:
+    """Return the class rows (N, K + A) of grey images (N, 1, H, W), with the attributes that they show."""
+    rows = sampling.one_hot(labels, loaded.config.num_classes)
+    if loaded.table is None:
+        return rows
+    values = measure(images[:, 0].numpy(), loaded.table.names)
+    return torch.cat([rows, torch.from_numpy(loaded.table.to_scores(values, np.array(labels))).float()], 1)
