@@ -5,11 +5,15 @@ docs/words.md has the grammar and the meaning of each word.
 
 import difflib
 import functools
+import math
 import re
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
+import numpy as np
+
+from models.attributes import AttributeTable
 from models.generator_file import LoadedGenerator
 from models.sampling import MAX_SEED
 from models.view_link import quoted
@@ -105,13 +109,13 @@ class Abilities:
     class_names: tuple[str, ...] = ()
     """Names of class 0, 1, ...; empty = classes have only numbers."""
     attributes: tuple[str, ...] = ()
-    """Some of `UNITS`."""
+    """Some of `models.attributes.ATTRIBUTES`."""
     writers: Collection[int] = ()
 
     @classmethod
     def of(cls, loaded: LoadedGenerator) -> Self:
         """Return what a generator can be asked for."""
-        return cls(loaded.config.num_classes, loaded.class_names)
+        return cls(loaded.config.num_classes, loaded.class_names, loaded.config.attributes)
 
 
 @dataclass(frozen=True)
@@ -120,8 +124,22 @@ class Asked:
 
     attribute: str
     value: float
-    is_standard: bool
+    is_standard: bool = False
     """Whether `value` counts standard deviations from the median of the class; otherwise degrees or pixels."""
+    is_exact: bool = True
+    """Whether the value was a number. For a word, a class that does not reach it goes as far as it does."""
+
+    def of(self, table: AttributeTable, label: int) -> float:
+        """Return the value in degrees or pixels for a class, with at most two decimals, as links have it."""
+        column = table.names.index(self.attribute)
+        value = self.value
+        if self.is_standard:
+            scores = np.full((1, len(table.names)), self.value)
+            value = float(table.to_values(scores, np.array([label]))[0, column])
+        if not self.is_exact:
+            low, high = table.reach(self.attribute, label)
+            value = min(max(round(value, 2), math.ceil(100 * low) / 100), math.floor(100 * high) / 100)
+        return value
 
 
 @dataclass(frozen=True)
@@ -327,7 +345,7 @@ class _Reader:
         if not direction and (upright := self._take(*UPRIGHT)):
             if before:
                 raise ValueError(f"{quoted(before)} cannot stand before {quoted(upright)}, which is a slant of 0")
-            self._set_value("slant", 0.0, "", start)
+            self._set_value("slant", 0.0, "", start, is_exact=False)
         elif self._take(*LEANING):
             self._slant(value, degree, direction, start)
         elif direction:
@@ -355,11 +373,12 @@ class _Reader:
             value = self._value()
             direction = direction or self._direction()
         number, unit = value or (SLANT * DEGREES.get(degree, PLAIN), "")
+        is_exact = value is not None
         if direction and number < 0:
             raise ValueError(
                 f"{quoted(self._said(start))}: a negative slant leans left; leave out the sign or the word"
             )
-        self._set_value("slant", number * DIRECTIONS.get(direction, 1), unit, start)
+        self._set_value("slant", number * DIRECTIONS.get(direction, 1), unit, start, is_exact)
 
     def _direction(self) -> str:
         """Read a direction, such as `left` or `to the left`; return an empty text if none comes next."""
@@ -391,17 +410,20 @@ class _Reader:
             raise ValueError(f"{quoted(self._said(start))}: this generator draws the classes 0 to {number - 1}")
         self._set("digit", start, names[label] if names else str(label), digit=label)
 
-    def _set_value(self, attribute: str, value: float, unit: str, start: int) -> None:
+    def _set_value(self, attribute: str, value: float, unit: str, start: int, is_exact: bool = True) -> None:
         units = UNITS[attribute]
         if unit and unit not in units:
             raise ValueError(f"{quoted(self._said(start))}: {attribute} is measured in {units[0]}")
+        value += 0.0  # never -0
         if attribute != "slant" and value <= 0:
             raise ValueError(f"{quoted(self._said(start))}: {attribute} must be greater than 0")
+        if round(value, 2) != value:
+            raise ValueError(f"{quoted(self._said(start))}: {attribute} has at most two decimals")
         text = f"{value:+g}" if value and attribute == "slant" else f"{value:g}"
-        self._ask(Asked(attribute, value, is_standard=False), f"{text} {units[0]}", start)
+        self._ask(Asked(attribute, value, is_exact=is_exact), f"{text} {units[0]}", start)
 
     def _set_standard(self, attribute: str, value: float, start: int) -> None:
-        self._ask(Asked(attribute, value, is_standard=True), f"{value:+g}", start)
+        self._ask(Asked(attribute, value, is_standard=True, is_exact=False), f"{value:+g}", start)
 
     def _ask(self, asked: Asked, setting: str, start: int) -> None:
         if asked.attribute not in self.abilities.attributes:

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 import pytest
 
 from models import prompt
+from models.attributes import ATTRIBUTES, AttributeTable, measure
 from models.prompt import Abilities, Asked, Move, Prompt, read_prompt
 from models.sampling import MAX_SEED
 from tests.imports import ROOT
+from trainer import data
 
 ALL = Abilities(attributes=("slant", "thickness", "width"), writers=range(3000))
 FASHION = Abilities(
@@ -43,8 +45,12 @@ class Phrase:
     value: int | float | Asked
 
 
-def asked(attribute: str, value: float, is_standard: bool = False) -> Asked:
-    return Asked(attribute, value, is_standard)
+def standard(attribute: str, value: float) -> Asked:
+    return Asked(attribute, value, is_standard=True, is_exact=False)
+
+
+def about(slant: float) -> Asked:
+    return Asked("slant", slant, is_exact=False)
 
 
 def phrases() -> Iterator[Phrase]:
@@ -61,13 +67,13 @@ def phrases() -> Iterator[Phrase]:
     for cell, attribute, sign in table("word"):
         for adjective in words(cell):
             for degree, far, _ in degrees:
-                yield Phrase(f"{degree} {adjective}".strip(), attribute, asked(attribute, float(f"{sign}{far}"), True))
+                yield Phrase(f"{degree} {adjective}".strip(), attribute, standard(attribute, float(f"{sign}{far}")))
             if sign == "+":
                 yield from (
-                    Phrase(f"3.5 {unit} {adjective}", attribute, asked(attribute, 3.5)) for unit in units["width"]
+                    Phrase(f"3.5 {unit} {adjective}", attribute, Asked(attribute, 3.5)) for unit in units["width"]
                 )
     leaning, upright = (words(row[0]) for row in table("slant"))
-    yield from (Phrase(word, "slant", asked("slant", 0)) for word in upright)
+    yield from (Phrase(word, "slant", about(0)) for word in upright)
     directions = [(word, int(f"{row[1]}1")) for row in table("direction") for word in words(row[0])]
     for lean in leaning:
         for direction, sign in directions:
@@ -75,18 +81,18 @@ def phrases() -> Iterator[Phrase]:
             aside = f"{lean} to the {direction}" if direction else lean
             for degree, _, far in degrees:
                 for text in (before, after, aside):
-                    yield Phrase(f"{degree} {text}".strip(), "slant", asked("slant", sign * far))
+                    yield Phrase(f"{degree} {text}".strip(), "slant", about(sign * far))
             for unit in units["slant"]:
                 value = f"12.5 {unit}"
                 texts = (f"{value} {before}", f"{value} {aside}", f"{after} by {value}", f"{lean} {value} {direction}")
-                yield from (Phrase(text.strip(), "slant", asked("slant", sign * 12.5)) for text in texts)
-        yield Phrase(f"{lean} -8\N{DEGREE SIGN}", "slant", asked("slant", -8))
+                yield from (Phrase(text.strip(), "slant", Asked("slant", sign * 12.5)) for text in texts)
+        yield Phrase(f"{lean} -8\N{DEGREE SIGN}", "slant", Asked("slant", -8))
     for attribute, names in units.items():
         for link in (" ", " of ", "=", ": ", " = "):
             for unit in ("", *names):
-                yield Phrase(f"{attribute}{link}14.25{unit}", attribute, asked(attribute, 14.25))
-        yield from (Phrase(f".5 {unit} {attribute}", attribute, asked(attribute, 0.5)) for unit in names)
-    yield from (Phrase(f"slant {sign}7", "slant", asked("slant", -7)) for sign in ("-", "\N{MINUS SIGN}"))
+                yield Phrase(f"{attribute}{link}14.25{unit}", attribute, Asked(attribute, 14.25))
+        yield from (Phrase(f".5 {unit} {attribute}", attribute, Asked(attribute, 0.5)) for unit in names)
+    yield from (Phrase(f"slant {sign}7", "slant", Asked("slant", -7)) for sign in ("-", "\N{MINUS SIGN}"))
     for hand in ("", "by ", "of ", "in the hand of "):
         yield from (Phrase(f"{hand}writer {number}", "writer", number) for number in (0, 7, 2154))
     yield from (Phrase(f"seed {seed}", "seed", seed) for seed in (0, 7, 1784, MAX_SEED))
@@ -159,6 +165,33 @@ def test_each_part_is_shown_with_the_control_that_it_moves() -> None:
         Move("in the hand of writer 2154", "writer", "2154"),
         Move("seed 7", "seed", "7"),
     )
+
+
+def test_words_become_values_of_the_class_and_reach_no_further_than_it() -> None:
+    dataset, names = data.load_dataset(), tuple(ATTRIBUTES)
+    labels = dataset.labels[:6000]
+    measured = measure(dataset.images[:6000, 0], names)
+    table = AttributeTable.fit(names, measured, labels, 10)
+    for label in range(10):
+        own = measured[labels == label]
+        for text, share in (
+            ("thin", 0.067),
+            ("slightly wide", 0.691),
+            ("very thick", 0.977),
+            ("extremely narrow", 0.006),
+        ):
+            (asked,) = read_prompt(text, ALL).asked
+            value = asked.of(table, label)
+            assert round(value, 2) == value
+            below = (own[:, names.index(asked.attribute)] < value).mean()
+            assert below == pytest.approx(share, abs=0.05), (text, label)  # many widths are nearly equal
+        for text, slant in (("slightly slanted", 5), ("upright", 0), ("extremely slanted left", -25)):
+            low, high = table.reach("slant", label)
+            value = read_prompt(text, ALL).asked[0].of(table, label)
+            assert low <= value <= high
+            assert value == slant or (slant < low and value == pytest.approx(low, abs=0.011))
+        assert read_prompt("slant -80", ALL).asked[0].of(table, label) == -80
+    assert read_prompt("strongly slanted left", ALL).asked[0].of(table, 7) == -20
 
 
 @pytest.mark.parametrize(
