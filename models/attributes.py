@@ -81,14 +81,18 @@ class Attribute:
     """Unit, as it follows a number."""
     least: float
     """Least value that has a meaning."""
+    most: float
+    """Greatest value that can be asked for."""
+    step: float
+    """Step of controls."""
     measure: Callable[[Floats], Floats]
     """Ink (N, H, W) in [0, 1] -> values (N,)."""
 
 
 ATTRIBUTES = {
-    "slant": Attribute(title="Slant", unit="°", least=-90, measure=slant),
-    "thickness": Attribute(title="Thickness", unit=" px", least=0, measure=thickness),
-    "width": Attribute(title="Width", unit=" px", least=0, measure=width),
+    "slant": Attribute(title="Slant", unit="°", least=-90, most=90, step=1, measure=slant),
+    "thickness": Attribute(title="Thickness", unit=" px", least=0, most=256, step=0.1, measure=thickness),
+    "width": Attribute(title="Width", unit=" px", least=0, most=256, step=0.5, measure=width),
 }
 """Name -> attribute, in the order of all lists. `ModelConfig.attributes` names some of them."""
 
@@ -114,7 +118,7 @@ KNOTS: Floats = np.concatenate([[-6.0], _INNER, [6.0]])
 """Scores (Q,) for which a new table knows the values. Beyond -6 and 6 nothing is known."""
 SMOOTHING = 0.05
 """Share of a normal distribution in the values of a new table, which makes them rise where many images are equal."""
-REACH = 4.0
+REACH = 3.0
 """Controls offer scores from -REACH to REACH."""
 INDEPENDENT = 1e-3
 """Share of independent variation in each score, so that no attribute is a function of the others."""

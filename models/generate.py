@@ -8,16 +8,18 @@ import hashlib
 import os
 import re
 import sys
-from collections.abc import Sequence
+import zipfile
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from models import pictures, sampling
+from models.attributes import ATTRIBUTES
 from models.command_line import Parser, run
 from models.files import written_whole
 from models.find_generator import NotFoundError, find
@@ -61,17 +63,91 @@ def parse_classes(text: str, num_classes: int, names: Sequence[str] = ()) -> lis
 
 
 def generate(
-    loaded: LoadedGenerator, classes: list[int], count: int, seed: int, truncation: float
+    loaded: LoadedGenerator,
+    classes: list[int],
+    count: int,
+    seed: int,
+    truncation: float,
+    asked: Sequence[Mapping[str, float]] = (),
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Return pictures (N, H, W[, 3]) and their classes (N,): `count` of each class, with seeds seed, seed + 1, ...
 
-    For an unconditional generator `classes` is empty, `count` is the number of pictures, and their classes are -1.
+    `asked` has the attributes, by name, that are asked for in each class; empty = none. For an unconditional generator
+    `classes` is empty, `count` is the number of pictures, and their classes are -1.
     """
     seeds = list(range(seed, seed + count))
     labels = [label for label in classes for _ in seeds] or [-1] * count
     z = sampling.truncate(sampling.latents(seeds, loaded.config).double(), truncation).repeat(max(len(classes), 1), 1)
-    c = loaded.class_rows(labels, seeds * max(len(classes), 1), truncation)
+    each = asked or [{}] * max(len(classes), 1)
+    rows = [[own.get(name, np.nan) for name in loaded.config.attributes] for own in each]
+    wanted = np.repeat(np.array(rows, np.float64), count, 0)
+    c = loaded.class_rows(labels, seeds * max(len(classes), 1), truncation, wanted)
     return sampling.draw(loaded.generator, z, c), np.array(labels, np.int64)
+
+
+def check_attributes(loaded: LoadedGenerator, classes: list[int], asked: Mapping[str, float]) -> None:
+    """Raise `ValueError` for an attribute that a generator does not know, or that a class of it does not reach."""
+    for name, value in asked.items():
+        if loaded.table is None or name not in loaded.table.names:
+            known = f"only {', '.join(loaded.table.names)}" if loaded.table else "no attributes"
+            raise ValueError(f"--{name}: this generator knows {known}; omit the option")
+        for label in classes:
+            low, high = loaded.table.reach(name, label)
+            if not low <= value <= high:
+                class_name = loaded.class_names[label] if loaded.class_names else str(label)
+                unit = ATTRIBUTES[name].unit
+                raise ValueError(
+                    f"--{name} must be between {low:.1f}{unit} and {high:.1f}{unit} for {class_name}: got {value:g}"
+                )
+
+
+def read_rows(path: Path, loaded: LoadedGenerator) -> dict[str, NDArray[Any]]:
+    """Return the arrays of a .npz file with a picture a row: `labels` (N,), and attributes (N,), NaN = not asked for.
+
+    Raises `ValueError` for a file that cannot be used.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise ValueError(f"--attributes: {path} cannot be read as .npz ({error})") from error
+    names = loaded.config.attributes
+    if unknown := sorted(set(arrays) - {"labels", *names}):
+        raise ValueError(
+            f"--attributes: {path} has {unknown[0]!r}; this generator takes {', '.join(('labels', *names))}"
+        )
+    if "labels" not in arrays:
+        raise ValueError(f"--attributes: {path} has no array 'labels'")
+    labels = arrays["labels"]
+    if labels.ndim != 1 or labels.dtype.kind not in "iu" or not 0 < len(labels) <= MAX_IMAGES:
+        raise ValueError(
+            f"--attributes: labels must be 1 to {MAX_IMAGES} whole numbers: got {labels.dtype} {labels.shape}"
+        )
+    if labels.min() < 0 or labels.max() >= loaded.config.num_classes:
+        raise ValueError(f"--attributes: labels must be 0 to {loaded.config.num_classes - 1}: got {labels.max()}")
+    for name, array in arrays.items():
+        if (
+            array.shape != labels.shape
+            or array.dtype.kind not in "iuf"
+            or (array.dtype.kind == "f" and np.isinf(array).any())
+        ):
+            raise ValueError(
+                f"--attributes: {name} must be {len(labels)} finite numbers, or NaN: got {array.dtype} {array.shape}"
+            )
+    return arrays
+
+
+def generate_rows(
+    loaded: LoadedGenerator, rows: Mapping[str, NDArray[Any]], seed: int, truncation: float
+) -> NDArray[np.uint8]:
+    """Return a picture (N, H, W[, 3]) for each row of `read_rows`, with seeds seed, seed + 1, ..."""
+    labels = rows["labels"].astype(np.int64)
+    seeds = range(seed, seed + len(labels))
+    missing = np.full(len(labels), np.nan)
+    asked = np.array([rows.get(name, missing) for name in loaded.config.attributes], np.float64)
+    z = sampling.truncate(sampling.latents(seeds, loaded.config).double(), truncation)
+    c = loaded.class_rows(labels.tolist(), seeds, truncation, asked.reshape(-1, len(labels)).T)
+    return sampling.draw(loaded.generator, z, c)
 
 
 def draw_link(text: str, generator: Path | None, places: list[str], out: Path) -> int:
@@ -97,7 +173,7 @@ def draw_link(text: str, generator: Path | None, places: list[str], out: Path) -
             raise NotFoundError(f"{generator} is not the generator {link.view.g} that the link names")
     else:
         loaded, sha256 = find(link.view, places)
-    view = replace(link.view.explicit(loaded.config.num_classes), g=sha256[:G_LENGTH])
+    view = replace(link.view.explicit(loaded.config.num_classes, loaded.config.attributes), g=sha256[:G_LENGTH])
     pixels = pictures.frames(loaded, view)
     px = pictures.digest(pixels)
     content = pictures.file_of(view, pixels, out.suffix[1:], Permalink(view, px).text)
@@ -124,6 +200,20 @@ def _read_prompt(text: str, loaded: LoadedGenerator) -> Prompt:
         return read_prompt(text, Abilities.of(loaded))
     except ValueError as error:
         raise ValueError(f"--prompt: {error}") from error
+
+
+def _said(prompt: Prompt, wanted: Mapping[str, float], loaded: LoadedGenerator, label: int) -> dict[str, float]:
+    """Return the attributes that a prompt asks for, for a class. Raises `ValueError` for one that is also `wanted`."""
+    values = {}
+    for asked in prompt.asked:
+        if loaded.table is None or asked.attribute in wanted:
+            raise ValueError(f"--{asked.attribute} and --prompt both set the {asked.attribute}; leave one of them out")
+        values[asked.attribute] = asked.of(loaded.table, label)
+    try:
+        check_attributes(loaded, [label], values)
+    except ValueError as error:
+        raise ValueError(f"--prompt: {str(error).removeprefix('--')}") from error
+    return values
 
 
 def _once(name: str, option: T | None, said: T | None, default: T) -> T:
@@ -157,12 +247,25 @@ def main(arguments: list[str] | None = None) -> int:
         metavar="WORDS",
         help="what to draw, in words such as 'a typical seven, seed 7'; docs/words.md has the grammar",
     )
+    for name, attribute in ATTRIBUTES.items():
+        parser.add_argument(
+            f"--{name}",
+            type=float,
+            metavar="DEGREES" if attribute.unit == "°" else "PIXELS",
+            help=f"{name} of all pictures, for a generator that knows it (default: as the seeds have it)",
+        )
+    parser.add_argument(
+        "--attributes",
+        type=Path,
+        metavar="FILE",
+        help="a .npz with `labels` and any of slant, thickness and width, NaN = not asked for: draw one picture a row",
+    )
     parser.add_argument(
         "--out",
         type=Path,
         default=Path("digits.png"),
-        help="a .png with a grid, or a .npz with `images` and `labels` (default: digits.png); for a --link also a "
-        ".gif, .webp or .mp4 that moves",
+        help="a .png with a grid, or a .npz with `images`, `labels` and what --attributes says (default: digits.png); "
+        "for a --link also a .gif, .webp or .mp4 that moves",
     )
     options = parser.parse_args(arguments)
     torch.set_num_threads(min(4, os.cpu_count() or 1))
@@ -193,8 +296,18 @@ def main(arguments: list[str] | None = None) -> int:
             raise ValueError(f"--seed and the seeds that follow it must be in 0..{sampling.MAX_SEED}: got {seed}")
         if options.out.suffix not in (".png", ".npz"):
             raise ValueError(f"--out must end in .png or .npz: got {str(options.out)!r}")
-        images, labels = generate(loaded, classes, count, seed, truncation)
-        write_pictures(options.out, images, labels, count if len(classes) > 1 else 0)
+        wanted = {name: getattr(options, name) for name in ATTRIBUTES if getattr(options, name) is not None}
+        if options.attributes is None:
+            check_attributes(loaded, classes, wanted)
+            asked = [wanted | _said(prompt, wanted, loaded, label) for label in classes]
+            images, labels = generate(loaded, classes, count, seed, truncation, asked)
+            write_pictures(options.out, images, {"labels": labels}, count if len(classes) > 1 else 0)
+        elif options.digit is not None or options.prompt is not None or wanted:
+            raise ValueError(
+                "--attributes says what to draw in each row; omit --digit, --prompt, --slant, --thickness and --width"
+            )
+        else:
+            images = draw_rows(loaded, options.attributes, seed, truncation, options.out)
     except ValueError as error:
         return parser.fail(str(error))
     except OSError as error:
@@ -205,14 +318,25 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def write_pictures(path: Path, images: NDArray[np.uint8], labels: NDArray[np.int64], columns: int) -> None:
-    """Write pictures (N, H, W[, 3]) and classes (N,) to a .npz file, or the pictures as a grid to a .png file.
+def draw_rows(loaded: LoadedGenerator, path: Path, seed: int, truncation: float, out: Path) -> NDArray[np.uint8]:
+    """Draw the pictures of `--attributes`, write them to `out`, and return them."""
+    rows = read_rows(path, loaded)
+    last = sampling.MAX_SEED - len(rows["labels"]) + 1
+    if not 0 <= seed <= last:
+        raise ValueError(f"--seed must be in 0..{last} for {len(rows['labels'])} rows: got {seed}")
+    images = generate_rows(loaded, rows, seed, truncation)
+    write_pictures(out, images, rows, 0)
+    return images
+
+
+def write_pictures(path: Path, images: NDArray[np.uint8], rows: Mapping[str, NDArray[Any]], columns: int) -> None:
+    """Write pictures (N, H, W[, 3]) and further arrays (N,) to a .npz file, or the pictures as a grid to a .png file.
 
     `columns` is the width of the grid, at most 100; 0 = a square.
     """
     with written_whole(path) as file:
         if path.suffix == ".npz":
-            np.savez_compressed(file, images=images, labels=labels)
+            np.savez_compressed(file, images=images, **rows)
         else:
             columns = min(columns or int(np.ceil(np.sqrt(len(images)))), 100)
             file.write(sampling.to_png(sampling.image_grid(images, columns), scale=4 if len(images) <= 400 else 1))

@@ -42,9 +42,9 @@ def frames(loaded: LoadedGenerator, view: DrawingView) -> Pixels:
     """Draw a view; return uint8 (N, H, W[, 3]).
 
     Of a grid, the pictures row by row; of an Explore view, the hero before them; of an interpolation, the frames from
-    its start to its end. Raises `ViewError` for digits that the generator cannot draw.
+    its start to its end. Raises `ViewError` for digits and attributes that the generator cannot draw.
     """
-    view = view.explicit(loaded.config.num_classes)
+    view = view.explicit(loaded.config.num_classes, loaded.config.attributes)
     if isinstance(view, ExploreView):
         return np.concatenate([_hero(loaded, view), _grid(loaded, view)])
     if isinstance(view, GenerateView):
@@ -63,7 +63,7 @@ def _grid(loaded: LoadedGenerator, view: GenerateView) -> Pixels:
     seeds, digits = range(view.seed, view.seed + view.count), view.digits or (0,)
     z = truncate(latents(seeds, loaded.config).double(), view.truncation)
     labels = [digit for digit in digits for _ in seeds]
-    c = loaded.class_rows(labels, list(seeds) * len(digits), view.truncation)
+    c = loaded.class_rows(labels, list(seeds) * len(digits), view.truncation, _asked(loaded, view, len(labels)))
     return draw(loaded.generator, z.repeat(len(digits), 1), c)
 
 
@@ -72,15 +72,23 @@ def _hero(loaded: LoadedGenerator, view: ExploreView) -> Pixels:
     # The numbers of the attributes lie in the plane, too.
     both = torch.cat([latents(corners, config).double(), attribute_noise(corners, config)], 1)
     z, noise = plane(both, view.x, view.y).split([config.z_dim, len(config.attributes)])
-    c = class_rows([view.digit or 0], noise[None], config, loaded.table, view.truncation)
+    c = class_rows([view.digit or 0], noise[None], config, loaded.table, view.truncation, _asked(loaded, view, 1))
     return draw(loaded.generator, truncate(z, view.truncation)[None], c)
+
+
+def _asked(loaded: LoadedGenerator, view: DrawingView, number: int) -> NDArray[np.float64]:
+    """Return the values (number, A) that a view asks for, as for `AttributeTable.draw`."""
+    row = [view.asked.get(name, np.nan) for name in loaded.config.attributes]
+    return np.tile(np.array(row, np.float64), (number, 1))
 
 
 def _way(loaded: LoadedGenerator, view: InterpolateView) -> Pixels:
     """Latents follow `view.path`; class rows are mixed linearly."""
     between = slerp if view.path == "slerp" else lerp
     ends = [latent(seed, loaded.config).double() for _, seed in view.stops]
-    rows = loaded.class_rows([digit or 0 for digit, _ in view.stops], [seed for _, seed in view.stops]).double()
+    digits, seeds = zip(*view.stops, strict=True)
+    asked = _asked(loaded, view, len(digits))
+    rows = loaded.class_rows([digit or 0 for digit in digits], seeds, asked=asked).double()
     z: list[Tensor] = [ends[0]]
     c: list[Tensor] = [rows[0]]
     for leg in range(len(ends) - 1):

@@ -21,6 +21,7 @@ G_LENGTH = 12
 GENERATOR = re.compile(rf"[0-9a-f]{{{G_LENGTH}}}")
 RUN_KEY = re.compile(r"[a-z0-9]{1,32}/[a-z0-9][a-z0-9._-]{0,63}")
 WHOLE = re.compile(r"0|[1-9][0-9]{0,12}")
+NUMBER = re.compile(r"-?[0-9]{1,3}(\.[0-9]{1,2})?")
 SHARE = re.compile(r"0|1|0\.[0-9]{1,3}|1\.0{1,3}")
 DIGITS = re.compile(r"[0-9]{1,3}(-[0-9]{1,3})?(\.[0-9]{1,3}(-[0-9]{1,3})?){0,99}")
 SEEDS = re.compile(r"[0-9]{1,10}(\.[0-9]{1,10}){3}")
@@ -98,6 +99,10 @@ def _write_share(value: float) -> str:
     return f"{value:.3f}".rstrip("0").rstrip(".")
 
 
+def _write_number(value: float) -> str:
+    return f"{value:.2f}".rstrip("0").rstrip(".")
+
+
 def _write_digits(digits: Sequence[int]) -> str:
     return ".".join(f"{low}-{high}" if high > low else f"{low}" for low, high in _ranges(digits))
 
@@ -168,6 +173,12 @@ def _read_share(name: str, text: str) -> float:
     return float(text)
 
 
+def _read_number(name: str, text: str) -> float:
+    if not NUMBER.fullmatch(text):
+        raise ViewError(name, f"must be a number with at most two decimals: got {quoted(text)}")
+    return float(text) + 0.0  # never -0
+
+
 def _read_digits(name: str, text: str) -> tuple[int, ...]:
     if not DIGITS.fullmatch(text):
         raise ViewError(name, f"must be digits and ranges, such as 7 or 0-3.8: got {quoted(text)}")
@@ -197,6 +208,7 @@ READERS: dict[Any, Callable[[str, str], Any]] = {
     int: _read_whole,
     int | None: _read_whole,
     float: _read_share,
+    float | None: _read_number,
     tuple[int, ...] | None: _read_digits,
     Corners | None: _read_corners,
     Stops: _read_stops,
@@ -205,6 +217,7 @@ READERS: dict[Any, Callable[[str, str], Any]] = {
 
 WRITERS: dict[Any, Callable[[Any], str]] = {
     float: _write_share,
+    float | None: _write_number,
     tuple[int, ...] | None: _write_digits,
     Corners | None: _write_corners,
     Stops: _write_stops,

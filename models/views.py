@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Self
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
+from models.attributes import ATTRIBUTES
 from models.sampling import MAX_SEED
 from models.view_link import Corners, Stops, View, ViewError, check_range, from_pairs, pairs, quoted
 
@@ -37,12 +38,40 @@ PLAYS = ("", "loop", "once")
 class DrawingView(View, ABC):
     """A view that a generator draws."""
 
-    @abstractmethod
-    def explicit(self, num_classes: int) -> Self:
+    slant: float | None = None
+    """Slant of all pictures in degrees, with at most two decimals; None: as the seeds have it."""
+    thickness: float | None = None
+    """Thickness of all strokes in pixels; None: as the seeds have it."""
+    width: float | None = None
+    """Width of all pictures in pixels; None: as the seeds have it."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, value in self.asked.items():
+            check_range(name, value, ATTRIBUTES[name].least, ATTRIBUTES[name].most)
+            if round(value, 2) != value:
+                raise ViewError(name, f"must have at most two decimals: got {value}")
+
+    @property
+    def asked(self) -> dict[str, float]:
+        """Attributes that are asked for, by name."""
+        values = {name: getattr(self, name) for name in ATTRIBUTES}
+        return {name: value for name, value in values.items() if value is not None}
+
+    def explicit(self, num_classes: int, attributes: Sequence[str] = ()) -> Self:
         """Return the view with each digit named, for a generator of `num_classes` classes (0: without classes).
 
-        Raises `ViewError` for a digit that the generator cannot draw.
+        Raises `ViewError` for a digit that the generator cannot draw, and for an attribute that is not among its
+        `attributes`.
         """
+        for name in self.asked:
+            if name not in attributes:
+                raise ViewError(name, "cannot be chosen: this generator draws without it")
+        return self._explicit(num_classes)
+
+    @abstractmethod
+    def _explicit(self, num_classes: int) -> Self:
+        """Return the view with each digit named; see `explicit`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +101,7 @@ class GenerateView(DrawingView):
         if round(self.truncation, 2) != self.truncation:
             raise ViewError("truncation", f"must have at most two decimals: got {self.truncation}")
 
-    def explicit(self, num_classes: int) -> Self:
+    def _explicit(self, num_classes: int) -> Self:
         """See `DrawingView.explicit`. Raises `ViewError` for more than `MAX_PICTURES` pictures, too."""
         digits = tuple(range(num_classes)) if self.digits is None else self.digits
         for digit in digits:
@@ -107,9 +136,9 @@ class ExploreView(GenerateView):
             if round(getattr(self, name), 3) != getattr(self, name):
                 raise ViewError(name, f"must have at most three decimals: got {getattr(self, name)}")
 
-    def explicit(self, num_classes: int) -> Self:
-        """See `GenerateView.explicit`."""
-        grid = super().explicit(num_classes)
+    def _explicit(self, num_classes: int) -> Self:
+        """See `DrawingView.explicit`."""
+        grid = super()._explicit(num_classes)
         digit = grid.digits[0] if self.digit is None and grid.digits else self.digit
         if digit is not None:
             check_class("digit", digit, num_classes)
@@ -174,7 +203,7 @@ class InterpolateView(DrawingView):
         """Number of all frames."""
         return (len(self.via) + 1) * (self.frames - 1) + 1
 
-    def explicit(self, num_classes: int) -> Self:
+    def _explicit(self, num_classes: int) -> Self:
         """See `DrawingView.explicit`."""
         names = ("from_digit", *["via"] * len(self.via), "to_digit")
         for name, (digit, _) in zip(names, self.stops, strict=True):

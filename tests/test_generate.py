@@ -9,12 +9,16 @@ import pytest
 import torch
 from PIL import Image
 
+from models.attributes import AttributeTable, measure
 from models.config import ModelConfig
 from models.generate import main, parse_classes
 from models.generator_file import GeneratorFileError, generator_bytes, load_generator, read_generator
 from models.networks import build_generator
-from models.pictures import read_note
+from models.pictures import frames, read_note
+from models.sampling import one_hot
+from models.views import ExploreView, GenerateView, InterpolateView
 from tests.test_prompt import noise
+from trainer.data import load_dataset
 
 FIELDS = {"architecture": "forge", "z_dim": 6, "g_widths": (8, 4), "d_widths": (4, 8, 8)}
 
@@ -216,6 +220,153 @@ def test_the_same_generator_gives_the_same_file() -> None:
     assert (loaded.provenance, loaded.class_names) == ({"run": "test", "step": 3}, names)
     weights = loaded.generator.state_dict()
     assert all(torch.equal(weights[name], value) for name, value in generator.state_dict().items())
+
+
+NAMES = ("slant", "thickness", "width")
+
+
+@pytest.fixture(scope="module")
+def table() -> AttributeTable:
+    dataset = load_dataset().head(3000)
+    return AttributeTable.fit(NAMES, measure(dataset.images[:, 0], NAMES), dataset.labels, 10)
+
+
+@pytest.fixture
+def writer(tmp_path: Path, table: AttributeTable) -> Path:
+    """A generator file with attributes, whose weights for them are random."""
+    config = ModelConfig(**FIELDS, attributes=NAMES)
+    torch.manual_seed(0)
+    generator = build_generator(config)
+    for name in ("norm1", "norm2", "norm3", "norm4"):
+        torch.nn.init.normal_(generator.get_parameter(f"{name}.gain"), 1, 0.5)
+    path = tmp_path / "writer.safetensors"
+    path.write_bytes(generator_bytes(generator, config, {"run": "test"}, table=table))
+    return path
+
+
+def images_of(path: Path, *arguments: str) -> dict[str, np.ndarray]:
+    out = path.with_name("x.npz")
+    assert run(path, *arguments, "--out", str(out)) == 0
+    with np.load(out) as file:
+        return dict(file)
+
+
+def test_a_generator_file_carries_the_table_of_its_attributes(writer: Path, table: AttributeTable) -> None:
+    loaded = load_generator(writer)
+    assert loaded.table
+    assert loaded.table.to_json() == table.to_json()
+    c = loaded.class_rows([3, 7], [5, 6])
+    noise = np.stack([np.random.RandomState(seed).standard_normal(9)[6:] for seed in (5, 6)])
+    wanted = table.draw(np.round(noise * 4096) / 4096, np.array([3, 7]))
+    assert c[:, :10].tolist() == one_hot([3, 7], 10).tolist()
+    assert c[:, 10:].double().numpy().tolist() == wanted.tolist()
+    content = writer.read_bytes()
+    for old, new in (
+        (b'\\"slant\\", \\"thickness\\"', b'\\"thickness\\", \\"slant\\"'),
+        (b'"attributes":', b'"attribute_":'),
+    ):
+        assert old in content
+        with pytest.raises(GeneratorFileError, match="do not fit together"):
+            read_generator(content.replace(old, new, 1), "a file")
+
+
+def test_attributes_that_are_asked_for_change_the_pictures_and_others_come_from_the_seed(writer: Path) -> None:
+    free = images_of(writer, "--digit", "6", "--count", "4", "--seed", "3")
+    asked = images_of(writer, "--digit", "6", "--count", "4", "--seed", "3", "--slant", "20")
+    assert (free["images"] != asked["images"]).any((1, 2)).all()
+    assert len(np.unique(asked["images"], axis=0)) == 4
+    again = images_of(writer, "--digit", "6", "--count", "1", "--seed", "5", "--slant", "20")
+    assert (again["images"][0] == asked["images"][2]).all()
+    loaded = load_generator(writer)
+    view = GenerateView(digits=(6,), count=4, seed=3, slant=20.0)
+    assert (frames(loaded, view) == asked["images"]).all()
+    hero = ExploreView(digits=(6,), digit=6, count=1, corners=(3, 4, 5, 6), x=1.0, slant=20.0)
+    assert (frames(loaded, hero)[0] == asked["images"][1]).all()
+    way = InterpolateView(from_digit=6, from_seed=3, to_digit=6, to_seed=5, frames=3, slant=20.0)
+    assert (frames(loaded, way)[[0, 2]] == asked["images"][[0, 2]]).all()
+
+
+def test_a_prompt_asks_for_attributes_in_units_of_each_class(writer: Path, table: AttributeTable) -> None:
+    def thick(label: int) -> str:
+        value = float(table.to_values(np.full((1, 3), 1.5), np.array([label]))[0, 1])
+        return f"{value:.2f}"
+
+    prompt = ["--prompt", "a thick seven, slanted 20 degrees, seed 3", "--count", "2"]
+    said = images_of(writer, *prompt)
+    options = ["--digit", "7", "--count", "2", "--seed", "3", "--slant", "20", "--thickness", thick(7)]
+    assert (said["images"] == images_of(writer, *options)["images"]).all()
+    all_classes = images_of(writer, "--prompt", "thick digits, seed 3")
+    assert thick(0) != thick(1)
+    for label in (0, 1, 9):
+        own = images_of(writer, "--digit", str(label), "--count", "1", "--seed", "3", "--thickness", thick(label))
+        assert (all_classes["images"][label] == own["images"][0]).all()
+    wide = images_of(writer, "--prompt", "thick 0, seed 3", "--width", "18")
+    both = images_of(writer, "--digit", "0", "--count", "1", "--seed", "3", "--thickness", thick(0), "--width", "18")
+    assert (wide["images"] == both["images"]).all()
+
+
+def test_a_file_of_attributes_gives_one_picture_a_row_and_is_repeated(writer: Path, tmp_path: Path) -> None:
+    rows = {
+        "labels": np.array([6, 6, 1, 0], np.uint8),
+        "slant": np.array([20, np.nan, -70.5, 3]),
+        "thickness": np.array([np.nan, np.nan, 2.5, 3], np.float32),
+    }
+    np.savez(tmp_path / "asked.npz", **rows)
+    found = images_of(writer, "--attributes", str(tmp_path / "asked.npz"), "--seed", "3")
+    assert found["images"].shape == (4, 28, 28)
+    assert found.keys() == {"images", *rows}
+    for name, values in rows.items():
+        np.testing.assert_array_equal(found[name], values)
+    for row, arguments in enumerate((["--digit", "6", "--slant", "20"], ["--digit", "6"])):
+        alone = images_of(writer, *arguments, "--count", "1", "--seed", str(3 + row))
+        assert (alone["images"][0] == found["images"][row]).all()
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ({"slant": [1.0]}, "has no array 'labels'"),
+        ({"labels": [1, 2], "slant": [1.0]}, "slant must be 2 finite numbers, or NaN"),
+        ({"labels": [1, 2], "slant": [1.0, np.inf]}, "slant must be 2 finite numbers, or NaN"),
+        ({"labels": [1, 10]}, "labels must be 0 to 9: got 10"),
+        ({"labels": [1.0]}, "labels must be 1 to 100000 whole numbers"),
+        ({"labels": [1], "color": [1.0]}, "has 'color'; this generator takes labels, slant, thickness, width"),
+    ],
+)
+def test_a_bad_file_of_attributes_gets_one_line(
+    writer: Path, tmp_path: Path, rows: dict[str, list[float]], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.savez(tmp_path / "asked.npz", **{name: np.array(values) for name, values in rows.items()})
+    assert run(writer, "--attributes", str(tmp_path / "asked.npz"), "--out", str(tmp_path / "x.npz")) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_attributes_out_of_reach_or_unknown_get_one_line(
+    writer: Path, generator_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = ["--out", str(tmp_path / "x.npz")]
+    (tmp_path / "asked.npz").write_bytes(b"PK no file")
+    for path, arguments, message in (
+        (writer, ["--digit", "6", "--slant", "80"], "--slant must be between -"),
+        (writer, ["--digit", "6", "--slant", "nan"], "--slant must be between -"),
+        (writer, ["--attributes", str(tmp_path / "asked.npz")], "cannot be read as .npz"),
+        (writer, ["--attributes", str(tmp_path / "none.npz")], "cannot be read as .npz"),
+        (writer, ["--attributes", str(tmp_path / "asked.npz"), "--width", "14"], "--attributes says what to draw"),
+        (
+            writer,
+            ["--attributes", str(tmp_path / "asked.npz"), "--prompt", "a seven"],
+            "--attributes says what to draw",
+        ),
+        (writer, ["--prompt", "a seven with a slant of 80"], "--prompt: slant must be between -"),
+        (writer, ["--prompt", "a thick seven", "--thickness", "3"], "--thickness and --prompt both set the thickness"),
+        (generator_file, ["--slant", "20"], "--slant: this generator knows no attributes; omit the option"),
+    ):
+        assert run(path, *arguments, *out) == 2
+        error = capsys.readouterr().err
+        assert message in error
+        assert error.count("\n") == 1
 
 
 @pytest.fixture

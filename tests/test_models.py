@@ -27,6 +27,7 @@ def count_parameters(network: nn.Module) -> int:
         *(recipe.config.model for recipe in RECIPES.values()),
         ModelConfig(architecture="forge", img_size=32, img_channels=3, std_group=4, **SMALL),
         ModelConfig(architecture="forge", num_classes=0, **SMALL),
+        ModelConfig(architecture="forge", attributes=("slant", "width"), classifier=True, **SMALL),
         ModelConfig(architecture="mlp", num_classes=0, **SMALL),
         ModelConfig(architecture="mlp", img_size=16, num_classes=3, **SMALL),
         ModelConfig(architecture="conv_cgan", num_classes=0, **SMALL | {"g_widths": (8,) * 4, "d_widths": (4,) * 4}),
@@ -40,6 +41,8 @@ def count_parameters(network: nn.Module) -> int:
 def test_networks_draw_and_judge_images_of_their_config(config: ModelConfig) -> None:
     generator, discriminator = build_generator(config), build_discriminator(config)
     c = one_hot([k % max(config.num_classes, 1) for k in range(8)], config.num_classes)
+    c = torch.cat([c, torch.randn(8, len(config.attributes))], 1)
+    assert c.shape[1] == config.condition_width
     images = generator(torch.randn(8, config.z_dim), c)
     assert images.shape == (8, *config.image_shape)
     assert images.abs().max() <= 1
@@ -47,7 +50,7 @@ def test_networks_draw_and_judge_images_of_their_config(config: ModelConfig) -> 
     assert logits.shape == (8,)
     if config.classifier:
         logits, class_logits = discriminator.read(images, c)
-        assert (logits.shape, class_logits.shape) == ((8,), (8, config.num_classes))
+        assert (logits.shape, class_logits.shape) == ((8,), (8, config.condition_width))
         logits = logits + class_logits.sum(1)
     logits.sum().backward()
     for network in (generator, discriminator):
@@ -151,6 +154,10 @@ def test_the_class_changes_the_picture_and_the_judgement() -> None:
         ({"architecture": "forged"}, "model.architecture must be one of mlp, .*forge: got 'forged'"),
         ({"d_kernel": 5}, "model.d_kernel must be 3 or 4: got 5"),
         ({"d_kernel": 3, "architecture": "mlp"}, "model.d_kernel must be 4 for mlp: got 3"),
+        ({"attributes": ("slant",), "num_classes": 0}, "model.attributes needs classes: got model.num_classes 0"),
+        ({"attributes": ("slant", "slant")}, "model.attributes must be different ones of slant, thickness, width"),
+        ({"attributes": ("weight",)}, "model.attributes must be different ones of slant, thickness, width"),
+        ({"architecture": "mlp", "attributes": ("slant",)}, "model.attributes must be () for mlp"),
         ({"classifier": True, "num_classes": 0}, "model.classifier needs classes: got model.num_classes 0"),
         ({"classifier": True, "architecture": "mlp"}, "model.classifier must be False for mlp: got True"),
     ],

@@ -33,6 +33,12 @@ steps = st.none() | st.integers(0, 10**9)
 seeds = st.integers(0, MAX_SEED)
 digits = st.none() | st.sets(st.integers(0, 60), min_size=1).map(lambda found: tuple(sorted(found)))
 scope = {"run": runs, "step": steps, "g": st.sampled_from(["", "0123456789ab", "f" * 12])}
+lengths = st.none() | st.integers(0, 25600).map(lambda hundredths: hundredths / 100)
+asked = {
+    "slant": st.none() | st.integers(-9000, 9000).map(lambda hundredths: hundredths / 100),
+    "thickness": lengths,
+    "width": lengths,
+}
 classes = st.none() | st.integers(0, 99)
 shares = st.integers(0, 1000).map(lambda share: share / 1000)
 grid = {
@@ -42,10 +48,11 @@ grid = {
     "truncation": st.integers(0, 100).map(lambda percent: percent / 100),
 }
 drawing_views: st.SearchStrategy[DrawingView] = st.one_of(
-    st.builds(GenerateView, **scope, **grid),
+    st.builds(GenerateView, **scope, **asked, **grid),
     st.builds(
         ExploreView,
         **scope,
+        **asked,
         **grid,
         digit=classes,
         corners=st.none() | st.tuples(seeds, seeds, seeds, seeds),
@@ -55,6 +62,7 @@ drawing_views: st.SearchStrategy[DrawingView] = st.one_of(
     st.builds(
         InterpolateView,
         **scope,
+        **asked,
         from_digit=classes,
         from_seed=seeds,
         to_digit=classes,
@@ -194,6 +202,10 @@ def test_an_explicit_view_names_each_digit() -> None:
     way = InterpolateView().explicit(10)
     assert (way.from_digit, way.to_digit) == (3, 8)
     assert InterpolateView().explicit(2).stops == ((1, 1), (1, 2))
+    slanted = GenerateView(slant=20.0)
+    assert slanted.explicit(10, ("slant",)).asked == {"slant": 20}
+    with pytest.raises(ViewError, match=r"slant: cannot be chosen: this generator draws without it"):
+        slanted.explicit(10, ("width",))
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import base64
 import functools
+import math
 import os
 import zlib
 from collections.abc import Mapping
@@ -10,8 +11,10 @@ from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
 import numpy as np
+import streamlit as st
 from numpy.typing import NDArray
 
+from models.attributes import ATTRIBUTES, AttributeTable
 from models.config import ModelConfig
 from models.trace import sizes
 from models.view_link import View, from_pairs, pairs
@@ -32,6 +35,7 @@ def scene_data(scene: DrawingScene[V], view: V, *, with_pictures: bool) -> dict[
     `view` must be explicit. `with_pictures` adds the pixels of its pictures, deflated and in base64.
     """
     config, classes = scene.config, scene.classes
+    table = inference.load(scene.generator).table
     channels, height, width = config.image_shape
     return {
         "version": scene.version,
@@ -46,11 +50,24 @@ def scene_data(scene: DrawingScene[V], view: V, *, with_pictures: bool) -> dict[
             for label in classes.labels
         ],
         "picture": classes.picture(None),
+        "attributes": _controls(table) if table else [],
         "size": [height, width, channels],
         "view": _values(view),
         "pictures": _packed(inference.frames(scene.generator, view)) if with_pictures else "",
         "drawn_by": f"drawn by {scene.entry.name} after {wording.count(scene.checkpoint.nimg)} training images.",
     }
+
+
+def _controls(table: AttributeTable) -> list[dict[str, Any]]:
+    """Return what a page needs for a slider of each attribute. A slider reaches as far as any of the classes."""
+    controls = []
+    for name in table.names:
+        ends = [table.reach(name, label) for label in range(len(table.values))]
+        low, high = min(low for low, _ in ends), max(high for _, high in ends)
+        attribute = ATTRIBUTES[name]
+        row = {"name": name, "title": attribute.title, "unit": attribute.unit, "step": attribute.step}
+        controls.append(row | {"low": math.ceil(low), "high": math.floor(high)})
+    return controls
 
 
 def _packed(pixels: NDArray[np.uint8]) -> str:
@@ -64,6 +81,14 @@ def _values(view: View) -> dict[str, Any]:
 def drawn_in_browser(config: ModelConfig) -> bool:
     """Return whether the browser draws with such a generator itself: our routes exist, and it is small enough."""
     return bool(os.environ.get(ROUTES_VARIABLE)) and multiply_accumulates(config) <= MAX_MMAC * 1e6
+
+
+def fitting(view: V, config: ModelConfig) -> V:
+    """Return a view without attributes that a generator does not know; say what was left out."""
+    unknown = [name for name in view.asked if name not in config.attributes]
+    if unknown:
+        st.warning(f"This generator draws without {' and '.join(unknown)}, so they cannot be chosen.")
+    return replace(view, **dict.fromkeys(unknown))
 
 
 @functools.cache
@@ -85,7 +110,7 @@ def reported(scene: DrawingScene[V], report: object) -> V | None:
         return None
     try:
         view = from_pairs(type(scene.view), parse_qsl(text, keep_blank_values=True, max_num_fields=50))
-        view = view.explicit(scene.config.num_classes)
+        view = view.explicit(scene.config.num_classes, scene.config.attributes)
     except ValueError:
         return None
     return replace(view, run=scene.view.run, step=scene.view.step, g=scene.view.g)

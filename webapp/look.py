@@ -40,7 +40,7 @@ def look(key: inference.GeneratorKey, view: DrawingView) -> dict[str, Any]:
     are the training images at the smallest L2 distance, with black = 0 and white = 1.
     """
     loaded = inference.load(key)
-    view = view.explicit(loaded.config.num_classes)
+    view = view.explicit(loaded.config.num_classes, loaded.config.attributes)
     picture = inference.frames(key, view)[:1]
     label = _label(view)
     answer = {"probabilities": [], "reader": NOT_MNIST, "nearest": [], "nearest_help": ""}

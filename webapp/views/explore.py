@@ -27,7 +27,7 @@ def show(scene: DrawingScene[ExploreView]) -> None:
         "A neural network, the forger, turns random numbers into a picture. Drag the large picture: each place between "
         "the four corners is another mix of their random numbers."
     )
-    first = _fitting(scene.view, scene.classes)
+    first = _fitting(drawing.fitting(scene.view, scene.config), scene.classes, scene.config.attributes)
     state = st.session_state.get(KEY)
     known = drawing.reported(scene, state.get("view") if state else None)
     data = drawing.scene_data(scene, first if known is None else known, with_pictures=known is None)
@@ -43,7 +43,7 @@ def _seed_help(scene: DrawingScene[ExploreView]) -> str:
     return text
 
 
-def _fitting(view: ExploreView, classes: Classes) -> ExploreView:
+def _fitting(view: ExploreView, classes: Classes, attributes: tuple[str, ...]) -> ExploreView:
     """Return a view that this generator can draw, with each value named; say what was left out."""
     labels = classes.labels
     asked = set(view.digits or ())
@@ -55,4 +55,4 @@ def _fitting(view: ExploreView, classes: Classes) -> ExploreView:
         st.warning(f"This generator knows only {classes.range}. Left out: {plain(classes.listed(unknown))}.")
     known = tuple(digit for digit in view.digits or labels if digit in labels) or labels
     digit = view.digit if view.digit in labels else None
-    return dataclasses.replace(view, digits=known, digit=digit).explicit(len(labels))
+    return dataclasses.replace(view, digits=known, digit=digit).explicit(len(labels), attributes)
