@@ -79,9 +79,9 @@ class Attribute:
     title: str
     unit: str
     """Unit, as it follows a number."""
-    least: float
+    least: int
     """Least value that has a meaning."""
-    most: float
+    most: int
     """Greatest value that can be asked for."""
     step: float
     """Step of controls."""

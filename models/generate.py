@@ -336,7 +336,8 @@ def write_pictures(path: Path, images: NDArray[np.uint8], rows: Mapping[str, NDA
     """
     with written_whole(path) as file:
         if path.suffix == ".npz":
-            np.savez_compressed(file, images=images, **rows)
+            arrays: dict[str, Any] = {"images": images} | dict(rows)
+            np.savez_compressed(file, **arrays)
         else:
             columns = min(columns or int(np.ceil(np.sqrt(len(images)))), 100)
             file.write(sampling.to_png(sampling.image_grid(images, columns), scale=4 if len(images) <= 400 else 1))

@@ -5,6 +5,7 @@ import hashlib
 import random
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,14 @@ from numpy.typing import NDArray
 from playwright.sync_api import Browser, Page
 
 from models import pictures, sampling
+from models.attributes import AttributeTable, measure
 from models.config import ModelConfig
 from models.generator_file import LoadedGenerator, generator_bytes, load_generator, read_generator
 from models.networks import build_generator
 from models.sampling import MAX_SEED
 from models.views import ExploreView, GenerateView, InterpolateView
 from tests.golden import shipped_generators
+from trainer.data import load_dataset
 from webapp import delivery
 from webapp.drawing import MAX_MMAC, multiply_accumulates
 
@@ -167,6 +170,47 @@ def test_networks_of_other_shapes_draw_the_same_pixels(page: Page, site: str, fi
     view = GenerateView(digits=digits, count=3, seed=5, truncation=0.85)
     shown = [stop(digit, 5 + k) for digit in digits or (None,) for k in range(3)]
     assert differences(page, loaded, [({"pictures": shown, "truncation": 0.85}, pictures.frames(loaded, view))]) == 0
+
+
+def test_attributes_are_drawn_from_seeds_and_as_asked_for(page: Page, site: str) -> None:
+    """Also beyond the table, and with every set of attributes that is asked for."""
+    names = ("slant", "thickness", "width")
+    config = ModelConfig(architecture="forge", z_dim=9, g_widths=(8, 6), d_widths=(4, 8, 8), attributes=names)
+    dataset = load_dataset().head(3000)
+    table = AttributeTable.fit(names, measure(dataset.images[:, 0], names), dataset.labels, 10)
+    torch.manual_seed(0)
+    generator = build_generator(config)
+    for k in range(1, 5):
+        torch.nn.init.normal_(generator.get_parameter(f"norm{k}.gain"), 1, 0.5)
+    content = generator_bytes(generator, config, {"run": "test"}, table=table)
+    loaded = read_generator(content, "a file")
+    start_with(page, site, content)
+    asks: list[dict[str, float]] = [
+        {},
+        {"slant": 20.0},
+        {"width": 14.25, "thickness": 3.5},
+        {"width": 90, "slant": -50},
+    ]
+    asks += [dict(zip(names, (-12.5, 2.4, 17.0), strict=True))]
+    jobs: list[tuple[dict[str, Any], Any]] = []
+    for asked, truncation in product(asks, (1.0, 0.85, 0.0)):
+        view = GenerateView(digits=tuple(range(10)), count=3, seed=5, truncation=truncation, **asked)
+        shown = [stop(digit, 5 + k) for digit in range(10) for k in range(3)]
+        jobs.append(({"pictures": shown, "truncation": truncation, "asked": asked}, pictures.frames(loaded, view)))
+        hero = ExploreView(digits=(7,), count=1, digit=7, corners=(1, 2, 3, 4), x=0.3, y=0.6, **asked)
+        hero = replace(hero, truncation=truncation)
+        plane = {"digit": 7, "corners": [1, 2, 3, 4], "x": 0.3, "y": 0.6}
+        job = {"plane": plane, "truncation": truncation, "asked": asked}
+        jobs.append((job, pictures.frames(loaded, hero)[0]))
+    for asked, path in product(asks, ("slerp", "lerp")):
+        way = InterpolateView(from_digit=3, from_seed=1, to_digit=8, to_seed=2, frames=5, path=path, **asked)
+        job = {"path": {"stops": [stop(3, 1), stop(8, 2)], "kind": path, "frames": 5}, "asked": asked}
+        jobs.append((job, pictures.frames(loaded, way)))
+    assert len({pixels.tobytes() for _, pixels in jobs}) == len(jobs)
+    assert differences(page, loaded, jobs) == 0
+    start_shipped(page, site, "forge")
+    with pytest.raises(Exception, match="this generator draws without slant"):
+        draw(page, {"pictures": [stop(7, 5)], "truncation": 1, "asked": {"slant": 20}})
 
 
 @pytest.mark.parametrize("distribution", ["normal", "uniform"])

@@ -157,7 +157,7 @@ def test_the_class_changes_the_picture_and_the_judgement() -> None:
         ({"attributes": ("slant",), "num_classes": 0}, "model.attributes needs classes: got model.num_classes 0"),
         ({"attributes": ("slant", "slant")}, "model.attributes must be different ones of slant, thickness, width"),
         ({"attributes": ("weight",)}, "model.attributes must be different ones of slant, thickness, width"),
-        ({"architecture": "mlp", "attributes": ("slant",)}, "model.attributes must be () for mlp"),
+        ({"architecture": "mlp", "attributes": ("slant",)}, r"model.attributes must be \(\) for mlp"),
         ({"classifier": True, "num_classes": 0}, "model.classifier needs classes: got model.num_classes 0"),
         ({"classifier": True, "architecture": "mlp"}, "model.classifier must be False for mlp: got True"),
     ],

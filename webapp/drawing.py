@@ -85,10 +85,10 @@ def drawn_in_browser(config: ModelConfig) -> bool:
 
 def fitting(view: V, config: ModelConfig) -> V:
     """Return a view without attributes that a generator does not know; say what was left out."""
-    unknown = [name for name in view.asked if name not in config.attributes]
+    unknown: dict[str, Any] = dict.fromkeys(name for name in view.asked if name not in config.attributes)
     if unknown:
         st.warning(f"This generator draws without {' and '.join(unknown)}, so they cannot be chosen.")
-    return replace(view, **dict.fromkeys(unknown))
+    return replace(view, **unknown)
 
 
 @functools.cache

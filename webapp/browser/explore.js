@@ -4,7 +4,7 @@
 import { Actions } from "./actions.js"
 import { Drawer, paint } from "./drawer.js"
 import { Look } from "./look.js"
-import { MAX_SEED, digits as digitsText, following, query, randomSeed, seed as readSeed, share } from "./values.js"
+import { MAX_SEED, digits as digitsText, following, number, query, randomSeed, seed as readSeed, share } from "./values.js"
 
 const STRIP = 10 // styles in the strip
 const REPORT_AFTER = 400 // milliseconds after the last key, before the server hears of it
@@ -85,7 +85,7 @@ export default class Explore {
   pinned() {
     const { digits, count, seed, truncation, digit, corners, x, y } = this.state
     return {
-      ...this.data.scope,
+      ...this.scope,
       digits: digits ? digitsText(digits) : null,
       count,
       seed,
@@ -95,6 +95,18 @@ export default class Explore {
       x: share(x),
       y: share(y),
     }
+  }
+
+  // The generator and the attributes that are asked for, as text.
+  get scope() {
+    const texts = Object.entries(this.asked).map(([name, value]) => [name, number(value)])
+    return { ...this.data.scope, ...Object.fromEntries(texts) }
+  }
+
+  // The attributes that are asked for: numbers by name.
+  get asked() {
+    const values = this.data.attributes.map(({ name }) => [name, this.state[name]])
+    return Object.fromEntries(values.filter(([, value]) => value !== null))
   }
 
   // Tell the server after `delay` milliseconds without a change.
@@ -254,17 +266,18 @@ export default class Explore {
 
   // Draw what depends on the values that changed; all of it without names.
   draw(changed = ["digit", "corners", "truncation", "seed", "digits", "count"]) {
-    const has = (...names) => names.some((name) => changed.includes(name))
-    if (has("digit", "corners", "truncation", "x", "y")) this.drawHero()
-    if (has("digit", "corners", "truncation")) this.drawCorners()
-    if (has("digit", "seed", "truncation")) this.drawStrip()
-    if (has("digits", "count", "seed", "truncation")) this.drawGrid()
+    const manner = ["truncation", ...this.data.attributes.map(({ name }) => name)]
+    const has = (...names) => [...manner, ...names].some((name) => changed.includes(name))
+    if (has("digit", "corners", "x", "y")) this.drawHero()
+    if (has("digit", "corners")) this.drawCorners()
+    if (has("digit", "seed")) this.drawStrip()
+    if (has("digits", "count", "seed")) this.drawGrid()
   }
 
   async drawHero() {
     const { digit, corners, x, y, truncation } = this.state
     const server = { ...this.pinned(), digits: digit, count: 1 }
-    const job = { plane: { digit, corners, x, y }, truncation }
+    const job = { plane: { digit, corners, x, y }, truncation, asked: this.asked }
     await this.painted(job, "kind=explore&" + query(server), "hero", 1, (pictures) => this.paintHero(pictures))
   }
 
@@ -289,9 +302,9 @@ export default class Explore {
   drawPictures(digits, seed, count, lane, show) {
     const { truncation } = this.state
     const seeds = Array.from({ length: count }, (_, k) => seed + k)
-    const job = { pictures: digits.flatMap((digit) => seeds.map((each) => ({ digit, seed: each }))), truncation }
+    const job = { pictures: digits.flatMap((digit) => seeds.map((each) => ({ digit, seed: each }))), truncation, asked: this.asked }
     const labels = digits[0] === null ? null : digitsText(digits)
-    const server = { ...this.data.scope, digits: labels, count, seed, truncation: share(truncation) }
+    const server = { ...this.scope, digits: labels, count, seed, truncation: share(truncation) }
     return this.painted(job, "kind=generate&" + query(server), lane, digits.length * count, show)
   }
 
@@ -340,8 +353,39 @@ export default class Explore {
     this.find("#truncation-help").textContent =
       `1 draws as varied as in training, 0 the average picture${classes.length ? ` of the ${this.data.noun}` : ""}.`
     this.find("#seed-help").textContent = this.data.seed_help
+    this.find(".attributes").replaceChildren(...this.data.attributes.map((attribute) => this.knob(attribute)))
     const strip = Array.from({ length: STRIP }, (_, k) => cell(() => this.chooseStyle(this.stripSeed + k)))
     this.find(".strip").replaceChildren(...strip)
+  }
+
+  // Return the slider of an attribute, and the button that leaves it to the seeds again.
+  knob({ name, title, low, high, step }) {
+    const knob = Object.assign(document.createElement("div"), { className: "field attribute" })
+    knob.dataset.name = name
+    knob.innerHTML = `
+      <label class="title" for="attribute-${name}"><span></span> <output></output></label>
+      <div class="attribute-line"><input id="attribute-${name}" type="range"><button class="plain" type="button">Free</button></div>`
+    knob.querySelector("span").textContent = title
+    const input = knob.querySelector("input")
+    Object.assign(input, { min: low, max: high, step, value: (low + high) / 2 })
+    input.oninput = () => this.change({ [name]: Math.round(input.valueAsNumber * 100) / 100 }, NEVER)
+    input.onchange = () => this.commit()
+    const free = knob.querySelector("button")
+    free.title = `${title} as the seeds have it`
+    free.setAttribute("aria-label", free.title)
+    free.onclick = () => this.change({ [name]: null })
+    return knob
+  }
+
+  showAttributes() {
+    for (const { name, unit } of this.data.attributes) {
+      const knob = this.find(`.attribute[data-name=${name}]`)
+      const value = this.state[name]
+      if (value !== null) knob.querySelector("input").value = value
+      knob.querySelector("output").textContent = value === null ? "as the seeds have it" : number(value) + unit
+      knob.querySelector("button").disabled = value === null
+      knob.classList.toggle("is-free", value === null)
+    }
   }
 
   // Choose a style for the hero: the others of the strip's seeds are the other corners.
@@ -369,6 +413,7 @@ export default class Explore {
     this.find(".truncation-value").textContent = truncation.toFixed(2)
     this.find(".count").value = count
     this.find(".count-value").textContent = count
+    this.showAttributes()
     this.root.querySelectorAll(".corner-seeds input").forEach((input, k) => keep(input, corners[k], readSeed))
     this.root.querySelectorAll(".corner").forEach((button, k) => {
       button.setAttribute("aria-label", `Corner: ${this.name(digit)}, seed ${corners[k]}`)

@@ -1,7 +1,8 @@
 // A generator in the browser: the file that the server sends, and the networks of models/*.py in doubles, which give the
 // same pixels as the server to the last bit.
 
-import { latent, roundHalfEven } from "./random.js"
+import { AttributeTable } from "./attributes.js"
+import { latentAndNoise, roundHalfEven } from "./random.js"
 import { lerp, oneHot, plane, slerp, truncate } from "./latents.js"
 import { batchNorm, classLayerNorm, conv, convTranspose, dense, leakyRelu, relu, tanh, wideSigmoid } from "./layers.js"
 
@@ -14,6 +15,8 @@ export class Generator {
     const { metadata, tensor } = readSafetensors(content)
     if (metadata.format !== FORMAT) throw new Error(`this is no generator file of this version (${metadata.format})`)
     this.config = readConfig(metadata.model)
+    this.config.attributes ??= [] // files of earlier versions
+    this.table = this.config.attributes.length ? readTable(metadata.attributes) : null
     const build = FAMILIES.get(this.config.architecture)
     if (!build) throw new Error(`networks of the family ${this.config.architecture} are not known here`)
     this.forward = build(this.config, tensor)
@@ -23,14 +26,25 @@ export class Generator {
     this.bytes = size * size * channels
   }
 
-  latent(seed) {
-    let z = this.known.get(seed)
-    if (!z) {
+  // Return the latent z of a seed and the noise of its attributes.
+  numbers(seed) {
+    let found = this.known.get(seed)
+    if (!found) {
       if (this.known.size >= MAX_LATENTS) this.known.clear()
-      z = latent(seed, this.config.z_dim, this.config.z_distribution)
-      this.known.set(seed, z)
+      const { z_dim: length, z_distribution: distribution, attributes } = this.config
+      found = latentAndNoise(seed, length, distribution, attributes.length)
+      this.known.set(seed, found)
     }
-    return z
+    return found
+  }
+
+  // Return the class row of a digit: one-hot, and the scores of the attributes. See `class_rows` in models/sampling.py.
+  row(digit, noise, asked = {}, truncation = 1) {
+    const row = oneHot(digit, this.config.num_classes)
+    if (this.table) return Float64Array.of(...row, ...this.table.draw(noise, digit, asked, truncation))
+    const [unknown] = Object.keys(asked)
+    if (unknown) throw new Error(`this generator draws without ${unknown}`)
+    return row
   }
 
   // Write the picture of a latent and a class row to `pixels` from `start` on: uint8, channels last.
@@ -48,34 +62,54 @@ export class Generator {
 
   // Return functions that each draw one picture of a job into an array. A job is one of
   // { pictures: [{ digit, seed }, ...], truncation }, { plane: { digit, corners, x, y }, truncation } and
-  // { path: { stops: [{ digit, seed }, ...], kind, frames } }, where `frames` counts those of one leg.
+  // { path: { stops: [{ digit, seed }, ...], kind, frames } }, where `frames` counts those of one leg. `asked`, if a job
+  // has it, holds values of attributes by name.
   plan(job) {
-    const row = (digit) => oneHot(digit, this.config.num_classes)
-    const at = (z, c, k) => (pixels) => this.draw(z(), c, pixels, k * this.bytes)
+    const { truncation, asked } = job
+    const at = (inputs, k) => (pixels) => this.draw(...inputs(), pixels, k * this.bytes)
+    const drawn = ({ z, noise }, digit) => [truncate(z, truncation), this.row(digit, noise, asked, truncation)]
     if (job.pictures) {
-      return job.pictures.map(({ digit, seed }, k) => at(() => truncate(this.latent(seed), job.truncation), row(digit), k))
+      return job.pictures.map(({ digit, seed }, k) => at(() => drawn(this.numbers(seed), digit), k))
     }
     if (job.plane) {
       const { digit, corners, x, y } = job.plane
-      const z = () => truncate(plane(corners.map((seed) => this.latent(seed)), x, y), job.truncation)
-      return [at(z, row(digit), 0)]
+      return [at(() => drawn(this.between(corners, x, y), digit), 0)]
     }
     const { stops, kind, frames } = job.path
     const between = kind === "slerp" ? slerp : lerp
-    const steps = [at(() => this.latent(stops[0].seed), row(stops[0].digit), 0)]
+    const row = ({ digit, seed }) => this.row(digit, this.numbers(seed).noise, asked)
+    const steps = [at(() => [this.numbers(stops[0].seed).z, row(stops[0])], 0)]
     for (let leg = 0; leg + 1 < stops.length; leg++) {
       const [from, to] = [stops[leg], stops[leg + 1]]
       for (let k = 1; k < frames; k++) {
         const t = k / (frames - 1)
-        const z = () => between(this.latent(from.seed), this.latent(to.seed), t)
-        steps.push(at(z, lerp(row(from.digit), row(to.digit), t), steps.length))
+        const z = () => between(this.numbers(from.seed).z, this.numbers(to.seed).z, t)
+        steps.push(at(() => [z(), lerp(row(from), row(to), t)], steps.length))
       }
     }
     return steps
   }
+
+  // Return latent and noise of a point of the plane between four seeds, in which both lie together.
+  between(corners, x, y) {
+    const length = this.config.z_dim
+    const both = plane(corners.map((seed) => {
+      const { z, noise } = this.numbers(seed)
+      return noise.length ? Float64Array.of(...z, ...noise) : z
+    }), x, y)
+    return { z: both.slice(0, length), noise: both.slice(length) }
+  }
 }
 
 // --- The file
+
+function readTable(text) {
+  try {
+    return new AttributeTable(text)
+  } catch {
+    throw new Error("the file does not say how its attributes vary")
+  }
+}
 
 // Return the metadata of a safetensors file, and a function from a tensor's name to its numbers as doubles.
 function readSafetensors(content) {
@@ -111,12 +145,13 @@ function readConfig(text) {
 
 const FAMILIES = new Map(Object.entries({ forge, mlp, dcgan, dropout_gan: dropoutGan, conv_cgan: convCgan }))
 
-function forge({ z_dim: zDim, num_classes: classes, img_size: size, img_channels: channels, g_widths: [wide, narrow] }, w) {
+function forge({ z_dim: zDim, num_classes: classes, attributes, img_size: size, img_channels: channels, g_widths: [wide, narrow] }, w) {
   const base = size / 4
-  const embed = classes ? dense(w("embed.weight"), null, classes, zDim) : null
+  const columns = classes + attributes.length
+  const embed = classes ? dense(w("embed.weight"), null, columns, zDim) : null
   const inputs = joined(zDim, classes ? zDim : 0)
   const fc = dense(w("fc.weight"), w("fc.bias"), classes ? 2 * zDim : zDim, wide * base ** 2)
-  const norm = (name, width, side) => classLayerNorm(w(`${name}.gain`), w(`${name}.bias`), Math.max(classes, 1), width, side ** 2)
+  const norm = (name, width, side) => classLayerNorm(w(`${name}.gain`), w(`${name}.bias`), Math.max(columns, 1), width, side ** 2)
   const norm1 = norm("norm1", wide, base)
   const conv1 = conv(w("conv1.weight"), w("conv1.bias"), wide, wide, base, 3)
   const norm2 = norm("norm2", wide, base)

@@ -4,7 +4,7 @@
 import { Actions } from "./actions.js"
 import { Drawer, paint } from "./drawer.js"
 import { standalone } from "./standalone.js"
-import { query, randomSeed, seed as readSeed } from "./values.js"
+import { number, query, randomSeed, seed as readSeed } from "./values.js"
 
 const MAX_STOPS = 8
 const MAX_ALL_FRAMES = 192
@@ -82,7 +82,7 @@ export default class Interpolate {
     const [from, to] = [stops[0], stops.at(-1)]
     const via = stops.slice(1, -1).map(({ digit, seed }) => (digit === null ? `${seed}` : `${digit}.${seed}`)).join("_")
     return {
-      ...this.data.scope,
+      ...this.scope,
       from_digit: from.digit,
       from_seed: from.seed,
       to_digit: to.digit,
@@ -94,6 +94,18 @@ export default class Interpolate {
       play,
       fps,
     }
+  }
+
+  // The generator and the attributes that the link asks for, as text.
+  get scope() {
+    const texts = Object.entries(this.asked).map(([name, value]) => [name, number(value)])
+    return { ...this.data.scope, ...Object.fromEntries(texts) }
+  }
+
+  // The attributes that the link asks for: numbers by name.
+  get asked() {
+    const values = this.data.attributes.map(({ name }) => [name, this.data.view[name]])
+    return Object.fromEntries(values.filter(([, value]) => value !== null))
   }
 
   // Tell the server after `delay` milliseconds without a change.
@@ -210,15 +222,15 @@ export default class Interpolate {
   async drawFrames() {
     const { stops, path, frames } = this.state
     const text = "kind=interpolate&" + query({ ...this.pinned(), frame: null })
-    const job = { path: { stops, kind: path, frames } }
+    const job = { path: { stops, kind: path, frames }, asked: this.asked }
     await this.painted(job, text, "frames", this.number, (pictures) => this.paintFrames(pictures))
   }
 
   drawStops() {
     const canvases = this.root.querySelectorAll(".stop canvas")
     this.state.stops.forEach(({ digit, seed }, k) => {
-      const job = { pictures: [{ digit, seed }], truncation: 1 }
-      const text = "kind=generate&" + query({ ...this.data.scope, digits: digit, count: 1, seed, truncation: 1 })
+      const job = { pictures: [{ digit, seed }], truncation: 1, asked: this.asked }
+      const text = "kind=generate&" + query({ ...this.scope, digits: digit, count: 1, seed, truncation: 1 })
       if (this.drawer.isReady || !this.pictures) this.painted(job, text, `stop ${k}`, 1, (pictures) => paint(canvases[k], pictures))
       else this.paintStopsFromFrames()
     })

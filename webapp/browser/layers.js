@@ -131,7 +131,7 @@ function gathered(weight, at, bias, inputs, outputs, size, outSize, places) {
   }
 }
 
-// Layer normalization of the whole image, then a gain and a bias per channel that the class row c mixes: (classes, C).
+// Layer normalization of the whole image, then a gain and a bias per channel that the class row c mixes: (columns of c, C).
 export function classLayerNorm(gain, bias, classes, channels, area) {
   const y = new Float64Array(channels * area)
   return (x, c) => {

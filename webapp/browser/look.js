@@ -41,13 +41,13 @@ export class Look {
 
   morph({ digit, seed }) {
     const to = digit === null ? null : (digit + 5) % this.page.data.classes.length
-    return { ...this.page.data.scope, from_digit: digit, from_seed: seed, to_digit: to, to_seed: (seed + 1) % (MAX_SEED + 1) }
+    return { ...this.page.scope, from_digit: digit, from_seed: seed, to_digit: to, to_seed: (seed + 1) % (MAX_SEED + 1) }
   }
 
   // Return the query of the picture's permalink: a grid of one picture, or the hero with one picture beside it.
   linkQuery() {
     const { digit, seed, corners, x, y } = this.picture
-    const { scope, truncation } = { scope: this.page.data.scope, truncation: share(this.page.state.truncation) }
+    const { scope, truncation } = { scope: this.page.scope, truncation: share(this.page.state.truncation) }
     const one = { ...scope, digits: digit, count: 1, seed: seed ?? corners[0], truncation }
     if (!corners) return "v=1&kind=generate&" + query(one)
     return "v=1&kind=explore&" + query({ ...one, digit, corners: corners.join("."), x: share(x), y: share(y) })
@@ -55,9 +55,9 @@ export class Look {
 
   drawPoint(point, canvas, lane) {
     const { truncation } = this.page.state
-    const job = { plane: point, truncation }
+    const job = { plane: point, truncation, asked: this.page.asked }
     const { digit, corners, x, y } = point
-    const values = { ...this.page.data.scope, digits: digit, count: 1, seed: corners[0], truncation: share(truncation), digit, corners: corners.join("."), x: share(x), y: share(y) }
+    const values = { ...this.page.scope, digits: digit, count: 1, seed: corners[0], truncation: share(truncation), digit, corners: corners.join("."), x: share(x), y: share(y) }
     return this.page.painted(job, "kind=explore&" + query(values), lane, 1, (pictures) => paint(canvas, pictures))
   }
 

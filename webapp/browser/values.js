@@ -13,6 +13,11 @@ export function share(value) {
   return value.toFixed(3).replace(/\.?0+$/, "")
 }
 
+// Return a number as text, with at most two decimals.
+export function number(value) {
+  return value.toFixed(2).replace(/\.?0+$/, "")
+}
+
 // Return ascending digits as text: three or more consecutive ones become a range, 0-2.
 export function digits(list) {
   const runs = []
