@@ -202,20 +202,6 @@ def _read_prompt(text: str, loaded: LoadedGenerator) -> Prompt:
         raise ValueError(f"--prompt: {error}") from error
 
 
-def _said(prompt: Prompt, wanted: Mapping[str, float], loaded: LoadedGenerator, label: int) -> dict[str, float]:
-    """Return the attributes that a prompt asks for, for a class. Raises `ValueError` for one that is also `wanted`."""
-    values = {}
-    for asked in prompt.asked:
-        if loaded.table is None or asked.attribute in wanted:
-            raise ValueError(f"--{asked.attribute} and --prompt both set the {asked.attribute}; leave one of them out")
-        values[asked.attribute] = asked.of(loaded.table, label)
-    try:
-        check_attributes(loaded, [label], values)
-    except ValueError as error:
-        raise ValueError(f"--prompt: {str(error).removeprefix('--')}") from error
-    return values
-
-
 def _once(name: str, option: T | None, said: T | None, default: T) -> T:
     """Return what an option or the prompt says, or the default. Raises `ValueError` if both say something."""
     if option is not None and said is not None:
@@ -299,7 +285,9 @@ def main(arguments: list[str] | None = None) -> int:
         wanted = {name: getattr(options, name) for name in ATTRIBUTES if getattr(options, name) is not None}
         if options.attributes is None:
             check_attributes(loaded, classes, wanted)
-            asked = [wanted | _said(prompt, wanted, loaded, label) for label in classes]
+            for said in prompt.asked:
+                _once(said.attribute, wanted.get(said.attribute), said.value, 0.0)
+            asked = [wanted | prompt.values(loaded.table, label) for label in classes]
             images, labels = generate(loaded, classes, count, seed, truncation, asked)
             write_pictures(options.out, images, {"labels": labels}, count if len(classes) > 1 else 0)
         elif options.digit is not None or options.prompt is not None or wanted:

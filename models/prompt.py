@@ -130,15 +130,23 @@ class Asked:
     """Whether the value was a number. For a word, a class that does not reach it goes as far as it does."""
 
     def of(self, table: AttributeTable, label: int) -> float:
-        """Return the value in degrees or pixels for a class, with at most two decimals, as links have it."""
+        """Return the value in degrees or pixels for a class, with at most two decimals, as links have it.
+
+        Raises `ValueError` for a number that the class does not reach.
+        """
         column = table.names.index(self.attribute)
         value = self.value
         if self.is_standard:
             scores = np.full((1, len(table.names)), self.value)
             value = float(table.to_values(scores, np.array([label]))[0, column])
+        low, high = table.reach(self.attribute, label)
         if not self.is_exact:
-            low, high = table.reach(self.attribute, label)
-            value = min(max(round(value, 2), math.ceil(100 * low) / 100), math.floor(100 * high) / 100)
+            return min(max(round(value, 2), math.ceil(100 * low) / 100), math.floor(100 * high) / 100)
+        if not low <= value <= high:
+            unit = UNITS[self.attribute][0]
+            raise ValueError(
+                f"{self.attribute} must be between {low:.1f} and {high:.1f} {unit} for class {label}: got {value:g}"
+            )
         return value
 
 
@@ -167,6 +175,10 @@ class Prompt:
     truncation: float | None = None
     moves: tuple[Move, ...] = ()
     """Each part of the prompt that sets something, in order."""
+
+    def values(self, table: AttributeTable | None, label: int) -> dict[str, float]:
+        """Return the attributes in degrees and pixels for a class. Raises `ValueError` for what it does not reach."""
+        return {asked.attribute: asked.of(table, label) for asked in self.asked} if table else {}
 
 
 def read_prompt(text: str, abilities: Abilities) -> Prompt:

@@ -359,7 +359,7 @@ def test_attributes_out_of_reach_or_unknown_get_one_line(
             ["--attributes", str(tmp_path / "asked.npz"), "--prompt", "a seven"],
             "--attributes says what to draw",
         ),
-        (writer, ["--prompt", "a seven with a slant of 80"], "--prompt: slant must be between -"),
+        (writer, ["--prompt", "a seven with a slant of 80"], "slant must be between -"),
         (writer, ["--prompt", "a thick seven", "--thickness", "3"], "--thickness and --prompt both set the thickness"),
         (generator_file, ["--slant", "20"], "--slant: this generator knows no attributes; omit the option"),
     ):

@@ -190,7 +190,9 @@ def test_words_become_values_of_the_class_and_reach_no_further_than_it() -> None
             value = read_prompt(text, ALL).asked[0].of(table, label)
             assert low <= value <= high
             assert value == slant or (slant < low and value == pytest.approx(low, abs=0.011))
-        assert read_prompt("slant -80", ALL).asked[0].of(table, label) == -80
+        assert read_prompt("slant 12.25, 14 px wide", ALL).values(table, 0) == {"slant": 12.25, "width": 14}
+        with pytest.raises(ValueError, match=f"slant must be between -.* degrees for class {label}: got -80"):
+            read_prompt("slant -80", ALL).values(table, label)
     assert read_prompt("strongly slanted left", ALL).asked[0].of(table, 7) == -20
 
 

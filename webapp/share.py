@@ -239,9 +239,11 @@ def _prompted(found: Found, text: str) -> dict[str, Any]:
     view = found.link.view
     if not isinstance(view, ExploreView):
         raise ValueError("A prompt changes a view of Explore only.")
-    prompt = read_prompt(text, Abilities.of(inference.load(found.key)))
+    loaded = inference.load(found.key)
+    prompt = read_prompt(text, Abilities.of(loaded))
     said = {"digit": prompt.digit, "seed": prompt.seed, "truncation": prompt.truncation}
     values: dict[str, Any] = {name: value for name, value in said.items() if value is not None}
+    values |= prompt.values(loaded.table, values.get("digit", view.digit or 0))
     try:
         replace(view, **values)
     except ViewError as error:  # `_run` would call it a value of a link
