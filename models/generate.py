@@ -1,9 +1,9 @@
 """`python -m models.generate --generator FILE --digit 6`: draw pictures with a generator file.
 
+With `--prompt "a typical seven, seed 7"` words say what to draw (see `models.prompt`).
 `python -m models.generate --link LINK` draws what a link of the app shows, and checks the pixels.
 """
 
-import argparse
 import hashlib
 import os
 import re
@@ -12,7 +12,7 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from models.command_line import Parser, run
 from models.files import written_whole
 from models.find_generator import NotFoundError, find
 from models.generator_file import LoadedGenerator, load_generator
+from models.prompt import Abilities, Prompt, read_prompt
 from models.view_link import G_LENGTH
 from models.views import InterpolateView, Permalink, read_link
 
@@ -31,6 +32,7 @@ MAX_IMAGES = 100_000
 """Pictures of one call."""
 LINK_SUFFIXES = (".png", ".gif", ".webp")
 """Files that can hold a link."""
+T = TypeVar("T")
 SHIPPED = Path(__file__).resolve().parent.parent / "pretrained"
 """Folder of the shipped runs."""
 
@@ -66,18 +68,19 @@ def generate(
     count: int,
     seed: int,
     truncation: float,
-    asked: Mapping[str, float] | None = None,
+    asked: Sequence[Mapping[str, float]] = (),
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Return pictures (N, H, W[, 3]) and their classes (N,): `count` of each class, with seeds seed, seed + 1, ...
 
-    All have the attributes that are `asked` for, by name. For an unconditional generator `classes` is empty, `count` is
-    the number of pictures, and their classes are -1.
+    `asked` has the attributes, by name, that are asked for in each class; empty = none. For an unconditional generator
+    `classes` is empty, `count` is the number of pictures, and their classes are -1.
     """
     seeds = list(range(seed, seed + count))
     labels = [label for label in classes for _ in seeds] or [-1] * count
     z = sampling.truncate(sampling.latents(seeds, loaded.config).double(), truncation).repeat(max(len(classes), 1), 1)
-    row = [(asked or {}).get(name, np.nan) for name in loaded.config.attributes]
-    wanted = np.tile(np.array(row, np.float64), (len(labels), 1))
+    each = asked or [{}] * max(len(classes), 1)
+    rows = [[own.get(name, np.nan) for name in loaded.config.attributes] for own in each]
+    wanted = np.repeat(np.array(rows, np.float64), count, 0)
     c = loaded.class_rows(labels, seeds * max(len(classes), 1), truncation, wanted)
     return sampling.draw(loaded.generator, z, c), np.array(labels, np.int64)
 
@@ -192,6 +195,20 @@ def _note_of(path: Path) -> str:
         raise ValueError(f"--link: {path}: {error}") from error
 
 
+def _read_prompt(text: str, loaded: LoadedGenerator) -> Prompt:
+    try:
+        return read_prompt(text, Abilities.of(loaded))
+    except ValueError as error:
+        raise ValueError(f"--prompt: {error}") from error
+
+
+def _once(name: str, option: T | None, said: T | None, default: T) -> T:
+    """Return what an option or the prompt says, or the default. Raises `ValueError` if both say something."""
+    if option is not None and said is not None:
+        raise ValueError(f"--{name} and --prompt both set the {name}; leave one of them out")
+    return next(value for value in (option, said, default) if value is not None)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit status."""
     parser = Parser(prog="python -m models.generate", description="Draw digits with a generator file.")
@@ -208,11 +225,14 @@ def main(arguments: list[str] | None = None) -> int:
         help="where to look for the generator of a --link (default: the folder runs, then the shipped runs)",
     )
     parser.add_argument("--digit", help="a class by number or name, a range (0-9) or a list (1,3,5); default: all")
-    parser.add_argument("--count", type=int, default=16, help="pictures of each class (default: 16)")
+    parser.add_argument("--count", type=int, help="pictures of each class (default: 16, with --prompt 1)")
+    parser.add_argument("--seed", type=int, help="seed of the first picture; picture k has seed + k (default: 0)")
+    parser.add_argument("--truncation", type=float, help="from 0 = typical to 1 = varied (default: 1)")
     parser.add_argument(
-        "--seed", type=int, default=0, help="seed of the first picture; picture k has seed + k (default: 0)"
+        "--prompt",
+        metavar="WORDS",
+        help="what to draw, in words such as 'a typical seven, seed 7'; docs/words.md has the grammar",
     )
-    parser.add_argument("--truncation", type=float, default=1.0, help="from 0 = typical to 1 = varied (default: 1)")
     for name, attribute in ATTRIBUTES.items():
         parser.add_argument(
             f"--{name}",
@@ -245,43 +265,55 @@ def main(arguments: list[str] | None = None) -> int:
         num_classes = loaded.config.num_classes
         if options.digit is not None and not num_classes:
             raise ValueError("--digit: this generator draws without classes; omit the option")
-        digits = f"0-{num_classes - 1}" if options.digit is None else options.digit
-        classes = parse_classes(digits, num_classes, loaded.class_names) if num_classes else []
-        if options.count < 1 or options.count * max(len(classes), 1) > MAX_IMAGES:
+        prompt = Prompt() if options.prompt is None else _read_prompt(options.prompt, loaded)
+        digits = _once("digit", options.digit, prompt.digit, f"0-{num_classes - 1}")
+        seed = _once("seed", options.seed, prompt.seed, 0)
+        truncation = _once("truncation", options.truncation, prompt.truncation, 1.0)
+        count = _once("count", options.count, None, 16 if options.prompt is None else 1)
+        if isinstance(digits, str):
+            classes = parse_classes(digits, num_classes, loaded.class_names) if num_classes else []
+        else:
+            classes = [digits]
+        if count < 1 or count * max(len(classes), 1) > MAX_IMAGES:
             raise ValueError(
-                f"--count must be at least 1, and the number of all pictures at most {MAX_IMAGES}: got {options.count}"
+                f"--count must be at least 1, and the number of all pictures at most {MAX_IMAGES}: got {count}"
             )
-        if not 0 <= options.seed <= sampling.MAX_SEED - options.count + 1:
-            raise ValueError(
-                f"--seed and the seeds that follow it must be in 0..{sampling.MAX_SEED}: got {options.seed}"
-            )
+        if not 0 <= seed <= sampling.MAX_SEED - count + 1:
+            raise ValueError(f"--seed and the seeds that follow it must be in 0..{sampling.MAX_SEED}: got {seed}")
         if options.out.suffix not in (".png", ".npz"):
             raise ValueError(f"--out must end in .png or .npz: got {str(options.out)!r}")
-        asked = {name: getattr(options, name) for name in ATTRIBUTES if getattr(options, name) is not None}
+        wanted = {name: getattr(options, name) for name in ATTRIBUTES if getattr(options, name) is not None}
         if options.attributes is None:
-            check_attributes(loaded, classes, asked)
-            images, labels = generate(loaded, classes, options.count, options.seed, options.truncation, asked)
-            write_pictures(options.out, images, {"labels": labels}, options.count if len(classes) > 1 else 0)
+            check_attributes(loaded, classes, wanted)
+            for said in prompt.asked:
+                _once(said.attribute, wanted.get(said.attribute), said.value, 0.0)
+            asked = [wanted | prompt.values(loaded.table, label) for label in classes]
+            images, labels = generate(loaded, classes, count, seed, truncation, asked)
+            write_pictures(options.out, images, {"labels": labels}, count if len(classes) > 1 else 0)
+        elif options.digit is not None or options.prompt is not None or wanted:
+            raise ValueError(
+                "--attributes says what to draw in each row; omit --digit, --prompt, --slant, --thickness and --width"
+            )
         else:
-            images = draw_rows(loaded, options, asked)
+            images = draw_rows(loaded, options.attributes, seed, truncation, options.out)
     except ValueError as error:
         return parser.fail(str(error))
     except OSError as error:
         return parser.fail(f"{options.out}: cannot be written ({error.strerror})")
-    print(f"Wrote {len(images)} pictures to {options.out}")
+    for move in prompt.moves:
+        print(f"{move.words} -> {move.control} {move.setting}")
+    print(f"Wrote {len(images)} picture{'s' if len(images) > 1 else ''} to {options.out}")
     return 0
 
 
-def draw_rows(loaded: LoadedGenerator, options: argparse.Namespace, asked: Mapping[str, float]) -> NDArray[np.uint8]:
-    """Draw the pictures of `--attributes`, write them to `--out`, and return them."""
-    if options.digit is not None or asked:
-        raise ValueError("--attributes says what to draw in each row; omit --digit, --slant, --thickness and --width")
-    rows = read_rows(options.attributes, loaded)
+def draw_rows(loaded: LoadedGenerator, path: Path, seed: int, truncation: float, out: Path) -> NDArray[np.uint8]:
+    """Draw the pictures of `--attributes`, write them to `out`, and return them."""
+    rows = read_rows(path, loaded)
     last = sampling.MAX_SEED - len(rows["labels"]) + 1
-    if not 0 <= options.seed <= last:
-        raise ValueError(f"--seed must be in 0..{last} for {len(rows['labels'])} rows: got {options.seed}")
-    images = generate_rows(loaded, rows, options.seed, options.truncation)
-    write_pictures(options.out, images, rows, 0)
+    if not 0 <= seed <= last:
+        raise ValueError(f"--seed must be in 0..{last} for {len(rows['labels'])} rows: got {seed}")
+    images = generate_rows(loaded, rows, seed, truncation)
+    write_pictures(out, images, rows, 0)
     return images
 
 

@@ -270,6 +270,55 @@ def test_seeds_are_read_as_people_write_them(page: Page, site: str) -> None:
     expect(page.get_by_role("alert")).to_be_hidden()
 
 
+def test_words_move_the_controls_and_are_shown_beside_them(page: Page, site: str) -> None:
+    page.goto(site)
+    wake(page)
+    field = page.get_by_label("Write in words")
+    lines = page.get_by_role("list", name="What each word moves").get_by_role("listitem")
+    field.fill("A typical three, seed 21")
+    field.press("Enter")
+    expect(lines).to_have_text(["typical \u2192 truncation 0.5", "three \u2192 digit 3", "seed 21 \u2192 seed 21"])
+    expect(page.get_by_label("Seed", exact=True)).to_have_value("21")
+    page.wait_for_timeout(1000)
+    settle(page)
+    view = view_of(address(page))
+    assert (view.digit, view.seed, view.truncation, view.corners, view.x, view.y) == (
+        3,
+        21,
+        0.5,
+        (21, 22, 23, 24),
+        0,
+        0,
+    )
+    images(page)
+    expected = frames(load_generator(shipped_generators()["forge"]), view)
+    assert np.array_equal(canvases(page, ".hero")[0], expected[0])
+    page.get_by_label("Truncation").fill("0.9")
+    expect(lines).to_have_count(0)
+
+
+def test_words_that_cannot_be_used_are_named_and_change_nothing(page: Page, site: str) -> None:
+    page.goto(f"{site}/?seed=5")
+    wake(page)
+    field, alert = page.get_by_label("Write in words"), page.get_by_role("alert")
+    for text, message in (
+        ("a thikc seven, seed 9", "'thikc' is not known; the nearest word is 'thick'."),
+        ("seven eight", "'seven' and 'eight' both set the digit."),
+        ("<img src=x onerror=alert(1)> seven", "'<' is not known"),
+        ("", "The prompt asks for nothing"),
+    ):
+        field.fill(text)
+        page.get_by_role("button", name="Write", exact=True).click()
+        expect(alert).to_contain_text(message)
+        expect(field).to_have_attribute("aria-invalid", "true")
+    assert page.locator(".prompt img").count() == 0
+    expect(page.get_by_label("Seed", exact=True)).to_have_value("5")
+    field.fill("seven")
+    field.press("Enter")
+    expect(alert).to_be_hidden()
+    expect(page.get_by_role("listitem")).to_have_text(["seven \u2192 digit 7"])
+
+
 def test_another_checkpoint_draws_the_same_view(page: Page, site: str) -> None:
     page.goto(site)
     wake(page)

@@ -17,6 +17,7 @@ from models.networks import build_generator
 from models.pictures import frames, read_note
 from models.sampling import one_hot
 from models.views import ExploreView, GenerateView, InterpolateView
+from tests.test_prompt import noise
 from trainer.data import load_dataset
 
 FIELDS = {"architecture": "forge", "z_dim": 6, "g_widths": (8, 4), "d_widths": (4, 8, 8)}
@@ -55,6 +56,74 @@ def test_picture_k_of_every_class_has_seed_plus_k(generator_file: Path, tmp_path
     alone = images("--digit", "3", "--count", "1", "--seed", "7")
     assert (many[3 * 4 + 2] == alone[0]).all()
     assert (many[3 * 4 + 1] != alone[0]).any()
+
+
+def drawn(generator: Path, out: Path, *arguments: str) -> tuple[np.ndarray, list[int]]:
+    """Return the images and the labels that a call of the command writes."""
+    assert run(generator, *arguments, "--out", str(out)) == 0
+    with np.load(out) as file:
+        return file["images"], file["labels"].tolist()
+
+
+def test_a_prompt_draws_what_the_options_draw_and_says_what_each_part_moves(
+    generator_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "x.npz"
+    images, labels = drawn(generator_file, out, "--prompt", "a typical seven, seed 21")
+    assert capsys.readouterr().out.splitlines() == [
+        "typical -> truncation 0.5",
+        "seven -> digit 7",
+        "seed 21 -> seed 21",
+        f"Wrote 1 picture to {out}",
+    ]
+    wanted, _ = drawn(generator_file, out, "--digit", "7", "--seed", "21", "--truncation", "0.5", "--count", "1")
+    assert labels == [7]
+    assert (images == wanted).all()
+    assert drawn(generator_file, out, "--prompt", "digits", "--count", "2", "--seed", "3")[1] == sorted(
+        [*range(10)] * 2
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--prompt", "a thikc seven"], "--prompt: 'thikc' is not known; the nearest word is 'thick'"),
+        (["--prompt", "a thick seven"], "--prompt: 'thick': this generator does not take a thickness"),
+        (["--prompt", "a seven by writer 2154"], "--prompt: 'by writer 2154': this generator has no writers"),
+        (["--prompt", "a seven", "--digit", "7"], "--digit and --prompt both set the digit"),
+        (["--prompt", "seed 7", "--seed", "0"], "--seed and --prompt both set the seed"),
+        (["--prompt", "varied", "--truncation", "1"], "--truncation and --prompt both set the truncation"),
+        (["--prompt", ""], "--prompt: the prompt asks for nothing"),
+    ],
+)
+def test_a_prompt_that_cannot_be_drawn_gets_one_line(
+    generator_file: Path, tmp_path: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(generator_file, *arguments, "--out", str(tmp_path / "x.png")) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "x.png").exists()
+
+
+def test_a_prompt_names_no_class_of_an_unconditional_generator(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    generator = write_generator(tmp_path / "g.safetensors", ModelConfig(**FIELDS, num_classes=0))
+    assert run(generator, "--prompt", "a seven", "--out", str(tmp_path / "x.png")) == 2
+    assert "--prompt: 'seven': this generator draws without classes" in capsys.readouterr().err
+    assert drawn(generator, tmp_path / "x.npz", "--prompt", "typical, seed 3")[1] == [-1]
+
+
+@pytest.mark.parametrize("count", [100, pytest.param(10_000, marks=[pytest.mark.long, pytest.mark.timeout(1200)])])
+def test_any_prompt_gives_a_picture_or_one_line(
+    generator_file: Path, tmp_path: Path, count: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "x.png"
+    for text in noise(seed=5, count=count):
+        status = run(generator_file, f"--prompt={text}", "--out", str(out))
+        assert (status, capsys.readouterr().err.count("\n"), out.exists()) in ((0, 0, True), (2, 1, False)), text
+        out.unlink(missing_ok=True)
 
 
 def test_a_png_holds_a_row_for_each_class_and_one_class_fills_a_square(generator_file: Path, tmp_path: Path) -> None:
@@ -217,6 +286,25 @@ def test_attributes_that_are_asked_for_change_the_pictures_and_others_come_from_
     assert (frames(loaded, way)[[0, 2]] == asked["images"][[0, 2]]).all()
 
 
+def test_a_prompt_asks_for_attributes_in_units_of_each_class(writer: Path, table: AttributeTable) -> None:
+    def thick(label: int) -> str:
+        value = float(table.to_values(np.full((1, 3), 1.5), np.array([label]))[0, 1])
+        return f"{value:.2f}"
+
+    prompt = ["--prompt", "a thick seven, slanted 20 degrees, seed 3", "--count", "2"]
+    said = images_of(writer, *prompt)
+    options = ["--digit", "7", "--count", "2", "--seed", "3", "--slant", "20", "--thickness", thick(7)]
+    assert (said["images"] == images_of(writer, *options)["images"]).all()
+    all_classes = images_of(writer, "--prompt", "thick digits, seed 3")
+    assert thick(0) != thick(1)
+    for label in (0, 1, 9):
+        own = images_of(writer, "--digit", str(label), "--count", "1", "--seed", "3", "--thickness", thick(label))
+        assert (all_classes["images"][label] == own["images"][0]).all()
+    wide = images_of(writer, "--prompt", "thick 0, seed 3", "--width", "18")
+    both = images_of(writer, "--digit", "0", "--count", "1", "--seed", "3", "--thickness", thick(0), "--width", "18")
+    assert (wide["images"] == both["images"]).all()
+
+
 def test_a_file_of_attributes_gives_one_picture_a_row_and_is_repeated(writer: Path, tmp_path: Path) -> None:
     rows = {
         "labels": np.array([6, 6, 1, 0], np.uint8),
@@ -266,6 +354,13 @@ def test_attributes_out_of_reach_or_unknown_get_one_line(
         (writer, ["--attributes", str(tmp_path / "asked.npz")], "cannot be read as .npz"),
         (writer, ["--attributes", str(tmp_path / "none.npz")], "cannot be read as .npz"),
         (writer, ["--attributes", str(tmp_path / "asked.npz"), "--width", "14"], "--attributes says what to draw"),
+        (
+            writer,
+            ["--attributes", str(tmp_path / "asked.npz"), "--prompt", "a seven"],
+            "--attributes says what to draw",
+        ),
+        (writer, ["--prompt", "a seven with a slant of 80"], "slant must be between -"),
+        (writer, ["--prompt", "a thick seven", "--thickness", "3"], "--thickness and --prompt both set the thickness"),
         (generator_file, ["--slant", "20"], "--slant: this generator knows no attributes; omit the option"),
     ):
         assert run(path, *arguments, *out) == 2

@@ -46,10 +46,11 @@ RAW = ("%", "%zz=1", "seed=%ff%fe", "%00", "&&&", "=&=", "seed[]=1", "seed=1;cou
 """Query strings that no encoder makes."""
 KINDS = ("", "generate", *(page.kind for page in frame.PAGES))
 FIELDS = sorted({field.name for page in frame.PAGES for field in dataclasses.fields(page.view)})
-NAMES = (*FIELDS, "v", "kind", "px", "card", "download", "url", "format", "maxwidth", SCRIPT, "")
+NAMES = (*FIELDS, "v", "kind", "px", "card", "download", "words", "url", "format", "maxwidth", SCRIPT, "")
 ROUTES = (
     *("/s", "/s/link", "/s/image.png", "/s/animation.gif", "/s/animation.webp", "/s/animation.mp4", "/s/frames.bin"),
-    *("/embed", "/oembed", "/api/v1/look", "/api/v1/samples.png", "/", "/generate", "/gallery", "/interpolate"),
+    *("/embed", "/oembed", "/api/v1/look", "/api/v1/prompt", "/api/v1/samples.png"),
+    *("/", "/generate", "/gallery", "/interpolate"),
 )
 PATHS = (
     *("/g", "/s/animation.exe", "/s/..%2f..%2fetc/passwd", "/s/%00", "/gallery/..%5c..", "//evil.example/s", "/s/s/s"),

@@ -166,7 +166,7 @@ def test_another_run_of_the_same_name_is_never_shown(client: Client) -> None:
     ],
 )
 def test_a_bad_link_names_the_value(client: Client, query: str, status: int, words: str) -> None:
-    for path in ("/s", "/embed", "/s/image.png", "/s/link", "/api/v1/look"):
+    for path in ("/s", "/embed", "/s/image.png", "/s/link", "/api/v1/look", "/api/v1/prompt"):
         answer = client.get(f"{path}?{query}")
         assert answer.status == status, (path, answer.text)
         assert words in answer.text.replace("&#x27;", "'"), (path, answer.text)
@@ -196,6 +196,41 @@ def test_a_closer_look_reads_the_digit_and_finds_its_neighbours(client: Client) 
     assert len(distances) == 5
     assert 0 < distances[0] <= distances[1] <= distances[4]
     assert "without their discriminators" in judged["verdict"]
+
+
+EXPLORE = "v=1&kind=explore&run=pretrained/forge&step=9370&count=10"
+
+
+def test_a_prompt_is_read_for_the_generator_of_a_view(client: Client) -> None:
+    words = {"words": "A typical seven, seed 21"}
+    answer = client.get(f"/api/v1/prompt?{EXPLORE}&{urlencode(words)}")
+    assert answer.status == 200
+    assert json.loads(answer.content) == {
+        "values": {"digit": 7, "seed": 21, "truncation": 0.5},
+        "moves": [
+            {"words": "typical", "control": "truncation", "setting": "0.5"},
+            {"words": "seven", "control": "digit", "setting": "7"},
+            {"words": "seed 21", "control": "seed", "setting": "21"},
+        ],
+    }
+
+
+@pytest.mark.parametrize(
+    ("view", "words", "message"),
+    [
+        (EXPLORE, "a thikc seven", "'thikc' is not known; the nearest word is 'thick'"),
+        (EXPLORE, "", "the prompt asks for nothing"),
+        (EXPLORE, "a thick seven", "'thick': this generator does not take a thickness"),
+        (EXPLORE, "seed 4294967295", "seed: must be between 0 and 4294967286"),
+        (EXPLORE, "x" * 300, "a prompt has at most 200 characters"),
+        (EXPLORE.replace("forge&step=9370", "gan"), "a seven", "'seven': this generator draws without classes"),
+        (ONE, "a seven", "A prompt changes a view of Explore only."),
+    ],
+)
+def test_a_prompt_that_cannot_be_used_is_one_error(client: Client, view: str, words: str, message: str) -> None:
+    answer = client.get(f"/api/v1/prompt?{view}&{urlencode({'words': words})}")
+    assert answer.status == 400
+    assert json.loads(answer.content)["error"].startswith(message)
 
 
 def test_weights_and_scripts_are_immutable_and_looked_up(client: Client) -> None:

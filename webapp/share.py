@@ -1,23 +1,27 @@
 """Routes of a permalink: a page without JavaScript, its pictures, an embedded form, oEmbed, and the link itself.
 
+`/api/v1/look` and `/api/v1/prompt` answer what the pages ask about the generator of a link.
+
 All that a route shows follows from the query, so the server keeps no state, and a link works on every server that has
 the generator.
 """
 
 import os
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from models.prompt import Abilities, read_prompt
 from models.view_link import ViewError, encode
 from models.views import MAX_LINK, DrawingView, ExploreView, GenerateView, InterpolateView, Permalink
 from trainer.run_store import RunStoreError
-from webapp import catalog, rendering, share_page, wording
+from webapp import catalog, inference, rendering, share_page, wording
 from webapp.card import HEIGHT, WIDTH, card
 from webapp.classes import slug
 from webapp.delivery import IMMUTABLE
@@ -85,6 +89,7 @@ class Routes:
             Route("/embed", self.embed),
             Route("/oembed", self.oembed),
             Route("/api/v1/look", self.look),
+            Route("/api/v1/prompt", self.prompt),
         ]
 
     async def page(self, request: Request) -> Response:
@@ -155,6 +160,15 @@ class Routes:
             return JSONResponse({"error": refusal.message}, refusal.status, headers=_retry(refusal.status))
         return JSONResponse(judged, headers={"Cache-Control": MOVING})
 
+    async def prompt(self, request: Request) -> Response:
+        """Answer with what the words of a prompt (`words=`) set in a view of Explore, as JSON."""
+        try:
+            found, own = await self._found(request, request.url.query)
+            answer = await self._run(lambda: _prompted(found, own.get("words", "")))
+        except RefusalError as refusal:
+            return JSONResponse({"error": refusal.message}, refusal.status, headers=_retry(refusal.status))
+        return JSONResponse(answer, headers={"Cache-Control": MOVING})
+
     async def oembed(self, request: Request) -> Response:
         """Answer to an oEmbed request (oembed.com) for one of our permalinks."""
         query = request.query_params
@@ -197,7 +211,7 @@ class Routes:
             items = parse_qsl(query, keep_blank_values=True, max_num_fields=50)
         except ValueError:
             raise RefusalError(400, "A link has at most 50 values.") from None
-        own = {name: value for name, value in items if name in ("card", "download")}
+        own = {name: value for name, value in items if name in ("card", "download", "words")}
         rest = [(name, value) for name, value in items if name not in own]
         return await self._run(lambda: rendering.find(rest)), own
 
@@ -215,6 +229,26 @@ class Routes:
             raise RefusalError(503, catalog.without_paths(str(error))) from None
         except ValueError as error:
             raise RefusalError(400, f"{error}") from None
+
+
+def _prompted(found: Found, text: str) -> dict[str, Any]:
+    """Return the values that a prompt sets in a view of Explore, and what each part of it moves.
+
+    Raises `ValueError` for a prompt that cannot be read, and for a value that the view cannot have.
+    """
+    view = found.link.view
+    if not isinstance(view, ExploreView):
+        raise ValueError("A prompt changes a view of Explore only.")
+    loaded = inference.load(found.key)
+    prompt = read_prompt(text, Abilities.of(loaded))
+    said = {"digit": prompt.digit, "seed": prompt.seed, "truncation": prompt.truncation}
+    values: dict[str, Any] = {name: value for name, value in said.items() if value is not None}
+    values |= prompt.values(loaded.table, values.get("digit", view.digit or 0))
+    try:
+        replace(view, **values)
+    except ViewError as error:  # `_run` would call it a value of a link
+        raise ValueError(str(error)) from None
+    return {"values": values, "moves": [asdict(move) for move in prompt.moves]}
 
 
 def _card(found: Found) -> tuple[str, bytes]:

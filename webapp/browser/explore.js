@@ -127,6 +127,7 @@ export default class Explore {
   listen() {
     for (const name of ["pointerenter", "pointermove", "focusin"]) this.root.addEventListener(name, () => this.wake())
     this.listenToPad()
+    this.find(".prompt").onsubmit = (event) => { event.preventDefault(); this.write(this.find("#prompt").value) }
     this.find(".seed").oninput = (event) => this.typeSeed(event.target.value)
     this.find(".roll").onclick = () => this.chooseSeed(randomSeed())
     this.find(".truncation").oninput = (event) => this.change({ truncation: Number(event.target.value) }, NEVER)
@@ -183,6 +184,7 @@ export default class Explore {
 
   change(values, delay = 0) {
     Object.assign(this.state, values)
+    this.find(".moves").replaceChildren() // they may no longer hold
     this.show()
     this.draw(Object.keys(values))
     this.commit(delay)
@@ -211,10 +213,38 @@ export default class Explore {
     this.change({ corners: this.state.corners.map((old, index) => (index === k ? seed : old)) }, REPORT_AFTER)
   }
 
-  problem(text) {
-    this.find("#seed-problem").textContent = text
-    this.find("#seed-problem").hidden = !text
-    this.find(".seed").setAttribute("aria-invalid", String(Boolean(text)))
+  problem(text, name = "seed") {
+    this.find(`#${name}-problem`).textContent = text
+    this.find(`#${name}-problem`).hidden = !text
+    this.find(`#${name}`).setAttribute("aria-invalid", String(Boolean(text)))
+  }
+
+  // Set what a prompt asks for (docs/words.md has the grammar, the server reads it), and show what each part moves.
+  async write(words) {
+    const asked = this.asked = {} // a later prompt counts, whichever answer comes first
+    const text = query({ v: 1, kind: "explore", ...this.pinned(), words })
+    try {
+      const response = await fetch(new URL("api/v1/prompt?" + text, this.base))
+      const answer = await response.json().catch(() => ({ error: `The server answers ${response.status}.` }))
+      if (asked !== this.asked) return
+      if (!response.ok) return this.problem(`${capital(answer.error)}${answer.error.endsWith(".") ? "" : "."}`, "prompt")
+      this.problem("", "prompt")
+      const { seed } = answer.values
+      const style = seed === undefined ? {} : { corners: following(seed), x: 0, y: 0 }
+      if (seed !== undefined) this.problem("")
+      this.change({ ...answer.values, ...style })
+      this.find(".moves").replaceChildren(...answer.moves.map((move) => this.effect(move)))
+    } catch (error) {
+      if (asked === this.asked) this.problem(`These words could not be read: ${error.message}.`, "prompt")
+    }
+  }
+
+  // Return a line for a part of a prompt, such as "thick" -> thickness +1.5. Its words may be anything.
+  effect({ words, control, setting }) {
+    const line = document.createElement("li")
+    const quote = Object.assign(document.createElement("q"), { textContent: words })
+    line.append(quote, ` \u2192 ${control === "digit" ? this.data.noun : control} ${setting}`)
+    return line
   }
 
   get maxSeed() { return MAX_SEED + 1 - this.state.count }
