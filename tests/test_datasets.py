@@ -18,6 +18,7 @@ from PIL import Image
 
 from models import generate
 from models.config import ModelConfig
+from models.digit_reader import load_digit_reader
 from models.generator_file import read_generator
 from tests.pages import address, drawn, open_app, words
 from tests.sample_run import run_record
@@ -28,6 +29,7 @@ from trainer.__main__ import main
 from trainer.data import ROOT, load_dataset, load_writers
 from trainer.evaluate import evaluate
 from trainer.fetch import FASHION_CLASSES, FASHION_SHA256
+from trainer.metrics import Judge
 from trainer.run_store import Run, open_store
 from trainer.train_command import parse
 from webapp import catalog
@@ -492,8 +494,9 @@ def test_the_digit_reader_is_not_asked_about_other_data(colour_run: Run) -> None
     loaded = read_generator(checkpoint.read("generator.safetensors"), "a file")
     digits = ModelConfig(architecture="forge", z_dim=8, g_widths=(8, 4), d_widths=(4, 8, 8))
     object.__setattr__(loaded, "config", digits)
-    with pytest.raises(ValueError, match="trained on other data than MNIST"):
-        evaluate(loaded, None, 10, 0)  # type: ignore[arg-type]
+    few = load_dataset().head(200)
+    with pytest.raises(ValueError, match="trained on other data than those of the judge"):
+        evaluate(loaded, Judge(load_digit_reader(), few, few), 10, 0)
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import streamlit as st
 import torch
 from numpy.typing import NDArray
 from torch import nn
@@ -17,6 +18,8 @@ from models.digit_reader import SHA256, DigitReader, read_digits
 from models.generator_file import generator_bytes
 from models.networks import build_generator
 from models.sampling import from_uint8
+from models.scores import SCORES
+from tests.pages import open_app, words
 from tests.sample_run import manifest, run_record
 from tests.test_data import idx, write_dataset
 from tests.training import forge_config, train_here
@@ -26,6 +29,8 @@ from trainer.config import Upkeep
 from trainer.data import load_dataset
 from trainer.readers import DatasetReader, find_reader
 from trainer.run_store import GENERATOR_FILE, Run, open_store
+from webapp import catalog
+from webapp.environment import RUNS_VARIABLE
 
 SIZE, CLASSES, COUNT = 16, 3, 1400
 SEED, EPOCHS = 5, 10
@@ -176,7 +181,8 @@ def run(folder: Path, reader: DatasetReader, tmp_path_factory: pytest.TempPathFa
     )
     run = open_store(tmp_path_factory.mktemp("runs")).run("bars")
     dataset = load_dataset(folder)
-    run.create(run_record(config=config.to_dict(), data=dataset.sha256, steps_per_epoch=2, total_steps=4))
+    known = {"data": dataset.sha256, "class_names": dataset.class_names}
+    run.create(run_record(config=config.to_dict(), steps_per_epoch=2, total_steps=4, **known))
     train_here(config, run, upkeep=Upkeep())
     return run
 
@@ -187,9 +193,41 @@ def test_a_run_on_the_data_has_scores_and_floors_and_keeps_the_best(run: Run, re
         assert summary.scores
         assert summary.scores.keys() == reader.reference.floor.keys()
         assert summary.floor == pytest.approx(reader.reference.floor)
+        assert summary.reader_sha256 == reader.sha256
+        assert summary.count == len(reader.reference.real.test_features)
     checkpoint = run.latest_checkpoint()
     assert checkpoint
     assert checkpoint.manifest.fid == run.read_epoch_metrics(2).scores["fid"]  # type: ignore[index]
+
+
+@pytest.fixture
+def app_on_bars(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The app sees the run, and none of the shipped ones."""
+    st.cache_data.clear()
+    st.cache_resource.clear()
+    monkeypatch.setenv(RUNS_VARIABLE, run.store.root)
+    monkeypatch.setattr(catalog, "PRETRAINED", tmp_path / "pretrained")
+
+
+@pytest.mark.usefixtures("app_on_bars")
+def test_the_app_shows_the_scores_beside_the_floor_of_the_data(run: Run, reader: DatasetReader) -> None:
+    text = words(open_app("training"))
+    count = len(reader.reference.real.test_features)
+    assert f"How good the pictures are** after epoch 2, with {count} pictures" in text
+    assert f"real {SCORES['fid'].show(reader.reference.floor['fid'])}" in text
+    assert "digit" not in text
+
+
+def test_a_shipped_run_has_its_reader_with_it(
+    run: Run, reader: DatasetReader, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["ship", "bars", "--runs", run.store.root, "--to", str(tmp_path)]
+    assert main(command) == 0
+    shipped = DatasetReader.load(tmp_path / "bars" / "reader.safetensors")
+    assert shipped.sha256 == reader.sha256
+    assert find_reader(run.read_run().data, tmp_path / "bars") is not None
+    assert main([*command, "--replace"]) == 0
+    assert DatasetReader.load(tmp_path / "bars" / "reader.safetensors").sha256 == reader.sha256
 
 
 def test_a_run_is_evaluated_with_the_reader_of_its_data(

@@ -24,8 +24,8 @@ from models.generator_file import read_metadata
 from trainer import data
 from trainer.data import MNIST, ROOT, DatasetError, load_dataset
 from trainer.metrics import EpochJudge, Judge, RealStatistics, Reference, mnist_judge
+from trainer.run_store import READER_FILE
 
-READER_FILE = "reader.safetensors"
 FORMAT = "digitforge-reader-1"
 SHELVES = ("data", "pretrained")
 """Folders of the repository whose folders may have readers."""

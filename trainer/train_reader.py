@@ -15,7 +15,8 @@ from models.command_line import Parser
 from models.digit_reader import MIN_IMG_SIZE
 from trainer.data import MNIST_SHA256, Dataset, DatasetError, load_dataset
 from trainer.metrics import NEIGHBOURS, Judge
-from trainer.readers import READER_FILE, DatasetReader, is_of, reader_bytes
+from trainer.readers import DatasetReader, is_of, reader_bytes
+from trainer.run_store import READER_FILE
 from trainer.train_digit_reader import BATCH_SIZE, EPOCHS, train
 
 MIN_STEPS = 2000
