@@ -211,11 +211,15 @@ def app_on_bars(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.mark.usefixtures("app_on_bars")
 def test_the_app_shows_the_scores_beside_the_floor_of_the_data(run: Run, reader: DatasetReader) -> None:
-    text = words(open_app("training"))
+    app = open_app("training")
     count = len(reader.reference.real.test_features)
-    assert f"How good the pictures are** after epoch 2, with {count} pictures" in text
-    assert f"real {SCORES['fid'].show(reader.reference.floor['fid'])}" in text
-    assert "digit" not in text
+    assert f"How good the pictures are** after epoch 2, with {count} pictures" in words(app)
+    figures = {metric.label: (metric.value, metric.delta) for metric in app.metric}
+    scores = run.read_epoch_metrics(2).scores
+    assert scores
+    shown = [SCORES["fid"].show(value) for value in (scores["fid"], reader.reference.floor["fid"])]
+    assert figures["FID"] == (shown[0], f"real {shown[1]}")
+    assert "digit" not in words(app)
 
 
 def test_a_shipped_run_has_its_reader_with_it(
