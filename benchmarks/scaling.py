@@ -36,7 +36,7 @@ from models.command_line import Parser
 from trainer import state, train_loop
 from trainer.config import Upkeep
 from trainer.draws import Draws, load_images
-from trainer.metrics import EpochJudge
+from trainer.readers import epoch_judge
 from trainer.recipes import RECIPES
 from trainer.run_store import Curve, Manifest, Progress, Run, open_store
 from trainer.workers import Workers
@@ -310,7 +310,7 @@ def costs() -> dict[str, float]:
             "curve_write": timed(lambda: run.write_losses(1, curve)),
             "sample_grid": timed(lambda: sampling.sample_grid(s.G_ema, config.model, dataset.table)),
         }
-        if judge := EpochJudge.of(config.model, dataset, device):
+        if judge := epoch_judge(config.model, dataset, device):
             found["epoch_scores"] = timed(lambda: judge.score(s.G_ema))
     torch.set_num_threads(threads)
     return found

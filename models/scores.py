@@ -16,7 +16,7 @@ class Score:
     meaning: str
     """What it measures: sentences that end with a period."""
     better: Literal["higher", "lower", "like real"]
-    """Which values are better; `like real` = those close to the value of real digits."""
+    """Which values are better; `like real` = those close to the value of real images."""
 
     def show(self, value: float) -> str:
         """Return a value as tables show it."""
@@ -36,7 +36,7 @@ class Score:
 _BETTER = {
     "higher": "Higher is better.",
     "lower": "Lower is better.",
-    "like real": "Best close to the value of real digits.",
+    "like real": "Best close to the value of real images.",
 }
 
 SCORES = {
@@ -46,54 +46,54 @@ SCORES = {
             "label_accuracy",
             "label accuracy",
             "{:.2%}",
-            "Share of generated digits that are read as the digit that was asked for.",
+            "Share of generated pictures that are read as the class that was asked for.",
             "higher",
         ),
-        Score("fid", "FID", "{:.3f}", "Distance between generated and real digits as a whole.", "lower"),
+        Score("fid", "FID", "{:.3f}", "Distance between generated and real images as a whole.", "lower"),
         Score(
             "kid",
             "KID",
             "{:.5f}",
-            "Distance between generated and real digits as a whole by another measure, around 0 for real ones.",
+            "Distance between generated and real images as a whole by another measure, around 0 for real ones.",
             "lower",
         ),
-        Score("precision", "precision", "{:.3f}", "Share of generated digits that resemble a real one.", "higher"),
-        Score("recall", "recall", "{:.3f}", "Share of real digits that the generator could have drawn.", "higher"),
+        Score("precision", "precision", "{:.3f}", "Share of generated pictures that resemble a real one.", "higher"),
+        Score("recall", "recall", "{:.3f}", "Share of real images that the generator could have drawn.", "higher"),
         Score(
             "density",
             "density",
             "{:.3f}",
-            "Number of real digits close to a generated one; 1 = as many as to a real one.",
+            "Number of real images close to a generated one; 1 = as many as to a real one.",
             "higher",
         ),
-        Score("coverage", "coverage", "{:.3f}", "Share of real digits with a generated one close by.", "higher"),
+        Score("coverage", "coverage", "{:.3f}", "Share of real images with a generated one close by.", "higher"),
         Score(
             "diversity",
             "diversity",
             "{:.3f}",
-            "Variety among pictures of the same digit; 1 = that of real ones.",
+            "Variety among pictures of the same class; 1 = that of real ones.",
             "like real",
         ),
         Score(
             "nearest_1st_percentile",
             "nearest training image, 1st percentile",
             "{:.2f}",
-            "Difference in pixels to the most similar training image; 1 % of the generated digits have a smaller one. "
-            "A value far below that of real digits means copies.",
+            "Difference in pixels to the most similar training image; 1 % of the pictures have a smaller one. "
+            "A value far below that of real images means copies.",
             "like real",
         ),
         Score(
             "nearest_median",
             "nearest training image, median",
             "{:.2f}",
-            "Difference in pixels to the most similar training image; half of the generated digits have a smaller one.",
+            "Difference in pixels to the most similar training image; half of the pictures have a smaller one.",
             "like real",
         ),
         Score(
             "gan_train",
-            "GAN-train: accuracy on real test digits",
+            "GAN-train: accuracy on real test images",
             "{:.2%}",
-            "Share of real digits that a classifier reads correctly after training on generated ones.",
+            "Share of real images that a classifier reads correctly after training on generated ones.",
             "higher",
         ),
     )

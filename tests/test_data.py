@@ -11,16 +11,16 @@ import pytest
 from numpy.typing import NDArray
 
 from trainer import data
-from trainer.data import MNIST, MNIST_SHA256, Dataset, DatasetError, load_dataset, read_idx
+from trainer.data import MNIST, MNIST_SHA256, Dataset, DatasetError, load_dataset, load_writers, read_idx
 
 # Images of each digit 0-9, as published with the database.
 TRAIN_COUNTS = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
 TEST_COUNTS = [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
 
 
-def idx(values: NDArray[np.uint8]) -> bytes:
-    """An array of bytes as a raw IDX file."""
-    return struct.pack(f">HBB{values.ndim}I", 0, 8, values.ndim, *values.shape) + values.tobytes()
+def idx(values: NDArray[np.integer], code: int = 8) -> bytes:
+    """An array of bytes, or of other big-endian integers with their type code, as a raw IDX file."""
+    return struct.pack(f">HBB{values.ndim}I", 0, code, values.ndim, *values.shape) + values.tobytes()
 
 
 def write_dataset(folder: Path, images: NDArray[np.uint8], labels: list[int]) -> Path:
@@ -195,6 +195,92 @@ def test_class_names_that_do_not_fit_are_named_by_line(tmp_path: Path, content: 
     (tmp_path / "classes.txt").write_bytes(content)
     with pytest.raises(DatasetError, match=f"{re.escape(str(tmp_path / 'classes.txt'))}.*{complaint}"):
         load_dataset(tmp_path)
+
+
+# Labels from 1, names of files, and the cut test split
+
+
+def test_labels_from_one_become_labels_from_zero_in_both_splits(tmp_path: Path) -> None:
+    write_dataset(tmp_path, pixels(4, 4, 4), [1, 3, 2, 3])
+    (tmp_path / "t10k-images-idx3-ubyte").write_bytes(idx(pixels(2, 4, 4)))
+    (tmp_path / "t10k-labels-idx1-ubyte").write_bytes(idx(np.array([2, 3], np.uint8)))
+    train, test = load_dataset(tmp_path), load_dataset(tmp_path, "t10k")
+    assert (train.labels.tolist(), test.labels.tolist()) == ([0, 2, 1, 2], [1, 2])
+    assert train.num_classes == 3
+    (tmp_path / "classes.txt").write_text("a\nb\nc\n")
+    train, test = load_dataset(tmp_path), load_dataset(tmp_path, "t10k")
+    assert (train.labels.tolist(), train.class_names, test.class_names) == ([0, 2, 1, 2], ("a", "b", "c"), tuple("abc"))
+    # A name for label 0 says that it is a class, of which there is no image.
+    (tmp_path / "classes.txt").write_text("none\na\nb\nc\n")
+    assert load_dataset(tmp_path).labels.tolist() == [1, 3, 2, 3]
+    (tmp_path / "t10k-labels-idx1-ubyte").write_bytes(idx(np.array([2, 4], np.uint8)))
+    with pytest.raises(DatasetError, match=r"t10k-labels.*label 4 is not among the training labels"):
+        load_dataset(tmp_path, "t10k")
+
+
+def test_the_names_of_emnist_and_qmnist_are_known_and_two_datasets_are_not_mixed(tmp_path: Path) -> None:
+    rows = np.zeros((4, 8), ">i4")
+    rows[:, 0] = [5, 0, 4, 1]
+    for split, count in (("train", 4), ("test", 2)):
+        (tmp_path / f"qmnist-{split}-images-idx3-ubyte.gz").write_bytes(gzip.compress(idx(pixels(count, 28, 28))))
+        (tmp_path / f"qmnist-{split}-labels-idx2-int.gz").write_bytes(gzip.compress(idx(rows[:count], 12)))
+    assert load_dataset(tmp_path).labels.tolist() == [5, 0, 4, 1]
+    test = load_dataset(tmp_path, "t10k")
+    assert test.labels.tolist() == [5, 0]
+    assert set(test.sha256) == {"qmnist-test-images-idx3-ubyte", "qmnist-test-labels-idx2-int"}
+    (tmp_path / "emnist-digits-train-images-idx3-ubyte.gz").write_bytes(gzip.compress(idx(pixels(4, 28, 28))))
+    with pytest.raises(DatasetError, match=r"holds several datasets .* give each a folder"):
+        load_dataset(tmp_path)
+
+
+def test_a_missing_test_split_is_cut_by_the_pixels(tmp_path: Path) -> None:
+    images = pixels(700, 4, 4)
+    images[100:103] = images[0]  # four equal images
+    labels = [index % 10 for index in range(700)]
+    labels[100:103] = [0, 0, 0]
+    folder = write_dataset(tmp_path / "a", images, labels)
+    train, test = load_dataset(folder), load_dataset(folder, "t10k")
+    assert len(train.images) + len(test.images) == 700
+    assert 97 <= len(test.images) <= 100
+    assert train.sha256 == test.sha256
+    kept, cut = ({image.tobytes() for image in part.images} for part in (train, test))
+    assert not kept & cut  # equal images are on the same side
+    # The order of the images does not matter, and each image keeps its label.
+    backwards = write_dataset(tmp_path / "b", images[::-1], labels[::-1])
+    again = load_dataset(backwards, "t10k")
+    assert np.array_equal(again.images[::-1], test.images)
+    assert again.labels[::-1].tolist() == test.labels.tolist()
+    # With a test split of its own, all images are for training, and the data are others to a run.
+    (folder / "t10k-images-idx3-ubyte").write_bytes(idx(images[:5]))
+    (folder / "t10k-labels-idx1-ubyte").write_bytes(idx(np.array(labels[:5], np.uint8)))
+    whole = load_dataset(folder)
+    assert len(whole.images) == 700
+    assert whole.sha256.keys() == train.sha256.keys() - {"cut test split"}
+    assert len(load_dataset(folder, "t10k").images) == 5
+
+
+def test_a_test_split_is_not_cut_from_images_that_are_all_alike(tmp_path: Path) -> None:
+    write_dataset(tmp_path, np.repeat(pixels(2, 4, 4), 50, axis=0), [0] * 50 + [1] * 50)
+    assert len(load_dataset(tmp_path).images) == 100
+    with pytest.raises(DatasetError, match="has no test split, and too few images to cut one; add t10k-images"):
+        load_dataset(tmp_path, "t10k")
+
+
+# Writers
+
+
+def test_writers_are_read_as_written_or_refused(tmp_path: Path) -> None:
+    indices, numbers = tmp_path / data.WRITER_INDICES, tmp_path / data.WRITER_NUMBERS
+    indices.write_bytes(idx(np.array([2, 0, 1, 2], ">i2"), 11))
+    numbers.write_text("12\n300\n2154\n")
+    writers = load_writers(tmp_path)
+    assert writers.indices.tolist() == [2, 0, 1, 2]
+    assert writers.numbers == (12, 300, 2154)
+    assert set(writers.sha256) == {indices.name, numbers.name}
+    for text, complaint in (("12\n300\n", "must name writers 0 to 1"), ("a\nb\nc\n", "not as written")):
+        numbers.write_text(text)
+        with pytest.raises(DatasetError, match=complaint):
+            load_writers(tmp_path)
 
 
 def test_head_takes_the_first_images() -> None:

@@ -3,9 +3,11 @@
 import bz2
 import gzip
 import hashlib
+import io
 import json
 import shutil
 import struct
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ from PIL import Image
 
 from models import generate
 from models.config import ModelConfig
+from models.digit_reader import load_digit_reader
 from models.generator_file import read_generator
 from tests.pages import address, drawn, open_app, words
 from tests.sample_run import run_record
@@ -23,9 +26,10 @@ from tests.test_data import idx, pixels, write_dataset
 from tests.training import forge_config, train_here
 from trainer import fetch, launch
 from trainer.__main__ import main
-from trainer.data import ROOT, load_dataset
+from trainer.data import ROOT, load_dataset, load_writers
 from trainer.evaluate import evaluate
 from trainer.fetch import FASHION_CLASSES, FASHION_SHA256
+from trainer.metrics import Judge
 from trainer.run_store import Run, open_store
 from trainer.train_command import parse
 from webapp import catalog
@@ -184,6 +188,170 @@ def test_usps_files_that_cannot_be_read_are_named(tmp_path: Path, capsys: pytest
         assert f"{torn}: " in one_line(capsys)
 
 
+# --- EMNIST
+
+
+LETTERS = "".join(f"{label} {64 + label} {96 + label}\n" for label in range(1, 27))
+"""The mapping of EMNIST's letters: a label, and the codes of its capital and small letter."""
+
+
+def emnist(folder: Path, name: str, images: NDArray[np.uint8], labels: list[int], mapping: str) -> None:
+    """Write one of EMNIST's datasets as its authors publish it: transposed, and gzipped under their names."""
+    folder.mkdir()
+    for split in ("train", "test"):
+        stem = f"emnist-{name}-{split}"
+        transposed = np.ascontiguousarray(images.swapaxes(1, 2))
+        (folder / f"{stem}-images-idx3-ubyte.gz").write_bytes(gzip.compress(idx(transposed)))
+        (folder / f"{stem}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx(np.array(labels, np.uint8))))
+    (folder / f"emnist-{name}-mapping.txt").write_text(mapping)
+
+
+@pytest.mark.parametrize("source", ["gzip.zip", "gzip"])
+def test_emnist_stands_upright_with_labels_from_zero_and_names(
+    tmp_path: Path, source: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = pixels(52, 28, 28)
+    labels = [index % 26 + 1 for index in range(52)]
+    emnist(tmp_path / "gzip", "letters", images, labels, LETTERS)
+    shutil.make_archive(str(tmp_path / "gzip"), "zip", tmp_path, "gzip")
+    target = tmp_path / "letters"
+    assert main(["fetch", "emnist", str(tmp_path / source), "letters", "--to", str(target)]) == 0
+    assert f"--name emnist-letters --dataset {target} --model.num-classes 26\n" in capsys.readouterr().out
+    for split in ("train", "t10k"):
+        dataset = load_dataset(target, split)  # type: ignore[arg-type]
+        assert np.array_equal(dataset.images[:, 0], images)
+        assert dataset.labels.tolist() == [label - 1 for label in labels]
+        assert dataset.class_names[:2] + dataset.class_names[-1:] == ("Aa", "Bb", "Zz")
+
+
+def test_emnist_that_cannot_be_read_is_named_and_leaves_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    emnist(tmp_path / "gzip", "digits", pixels(10, 28, 28), list(range(10)), "0 48\n1 x\n")
+    text = tmp_path / "gzip.zip"
+    text.write_text("<html>")
+    for source, name, message in (
+        (tmp_path / "none", "digits", "none/emnist-digits-train-images-idx3-ubyte.gz: cannot be read"),
+        (text, "digits", "gzip.zip: cannot be read as a ZIP archive"),
+        (tmp_path / "gzip", "letters", "emnist-letters-train-images-idx3-ubyte.gz: cannot be read"),
+        (tmp_path / "gzip", "digits", "emnist-digits-mapping.txt, line 2: must be a label and codes of characters"),
+    ):
+        assert main(["fetch", "emnist", str(source), name, "--to", str(tmp_path / "out")]) == 2
+        assert message in one_line(capsys)
+    torn = tmp_path / "gzip" / "emnist-digits-test-labels-idx1-ubyte.gz"
+    torn.write_bytes(torn.read_bytes()[:-9])
+    shutil.make_archive(str(tmp_path / "gzip"), "zip", tmp_path, "gzip")
+    assert main(["fetch", "emnist", str(text), "digits", "--to", str(tmp_path / "out")]) == 2
+    assert f"{torn.name}: the compressed stream is damaged" in one_line(capsys)
+    assert {path.name for path in tmp_path.iterdir()} == {"gzip", "gzip.zip"}
+
+
+# --- Data that need no conversion
+
+
+def test_kmnist_is_used_as_it_is_published(tmp_path: Path) -> None:
+    for split, count in (("train", 30), ("t10k", 10)):
+        labels = np.arange(count, dtype=np.uint8) % 10
+        for kind, values in (("images-idx3", pixels(count, 28, 28)), ("labels-idx1", labels)):
+            (tmp_path / f"{split}-{kind}-ubyte.gz").write_bytes(gzip.compress(idx(values)))
+    assert load_dataset(tmp_path).images.shape == (30, 1, 28, 28)
+    assert load_dataset(tmp_path, "t10k").labels.tolist() == list(range(10))
+
+
+# --- CIFAR-10
+
+
+CIFAR_NAMES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+
+
+def cifar10(path: Path, monkeypatch: pytest.MonkeyPatch, **members: bytes) -> NDArray[np.uint8]:
+    """Write a small archive of the published layout, with `members` in the place of its own; return its images."""
+    planes = pixels(60, 3, 32, 32)
+    labels = (np.arange(60) % 10).astype(np.uint8)
+    records = np.concatenate([labels[:, None], planes.reshape(60, -1)], 1)
+    parts = [f"data_batch_{number}.bin" for number in range(1, 6)] + ["test_batch.bin"]
+    content = {name: part.tobytes() for name, part in zip(parts, np.split(records, 6), strict=True)}
+    content["batches.meta.txt"] = "".join(f"{name}\n" for name in CIFAR_NAMES).encode() + b"\n"
+    content |= {name.replace("_bin", ".bin"): value for name, value in members.items()}
+    with tarfile.open(path, "w:gz") as archive:
+        for name, value in content.items():
+            if value:
+                member = tarfile.TarInfo(f"cifar-10-batches-bin/{name}")
+                member.size = len(value)
+                archive.addfile(member, io.BytesIO(value))
+    monkeypatch.setattr(fetch, "CIFAR10_MD5", hashlib.md5(path.read_bytes()).hexdigest())
+    return planes
+
+
+def test_cifar10_becomes_idx4_with_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    archive, target = tmp_path / "cifar-10-binary.tar.gz", tmp_path / "cifar10"
+    planes = cifar10(archive, monkeypatch)
+    assert main(["fetch", "cifar10", str(archive), "--to", str(target)]) == 0
+    assert "--model.img-channels 3 --model.img-size 32\n" in capsys.readouterr().out
+    train, test = load_dataset(target), load_dataset(target, "t10k")
+    assert np.array_equal(train.images, planes[:50])
+    assert np.array_equal(test.images, planes[50:])
+    assert train.labels.tolist() == list(range(10)) * 5
+    assert train.class_names == tuple(CIFAR_NAMES)
+    assert (target / "train-images-idx4-ubyte").exists()
+
+
+def test_cifar10_that_is_not_as_published_is_named_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    archive = tmp_path / "cifar-10-binary.tar.gz"
+    command = ["fetch", "cifar10", str(archive), "--to", str(tmp_path / "out")]
+    assert main(command) == 2
+    assert f"{archive}: cannot be read" in one_line(capsys)
+    archive.write_bytes(b"<html>")
+    assert main(command) == 2
+    assert "MD5" in (error := one_line(capsys))
+    assert "is not CIFAR-10's c32a1d4ab5d03f1284b67883e8d87530" in error
+    for members, message in (
+        ({"test_batch_bin": b""}, "cifar-10-batches-bin/test_batch.bin cannot be read"),
+        ({"data_batch_3_bin": bytes(3072)}, "data_batch_3.bin: 3072 bytes are not records of 3073 bytes"),
+        ({"data_batch_3_bin": b"\x0a" + bytes(3072)}, "labels must be 0 to 9: got 10"),
+    ):
+        cifar10(archive, monkeypatch, **members)
+        assert main(command) == 2
+        assert message in one_line(capsys)
+    assert [path.name for path in tmp_path.iterdir()] == [archive.name]
+
+
+# --- Writers
+
+
+def test_writers_come_from_qmnists_labels_of_mnists_digits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = np.zeros((60_000, 8), ">i4")
+    rows[:, 0] = load_dataset().labels
+    rows[:, 2] = np.arange(60_000) // 100 * 3 + 7
+    file, target = tmp_path / "qmnist-train-labels-idx2-int.gz", tmp_path / "writers"
+    command = ["fetch", "writers", str(file), "--to", str(target)]
+    file.write_bytes(gzip.compress(idx(rows, 12), 1))
+    assert main(command) == 0
+    assert f"Wrote the 600 writers of 60,000 training digits to {target}." in capsys.readouterr().out
+    writers = load_writers(target)
+    assert np.array_equal(writers.indices, np.arange(60_000) // 100)
+    assert writers.numbers[:2] == (7, 10)
+    assert main(command) == 2
+    assert "already exists" in one_line(capsys)
+    shutil.rmtree(target)
+
+    shifted = rows.copy()
+    shifted[:, 0] = np.roll(rows[:, 0], 1)
+    for wrong, message in (
+        (rows[:100], "must be (60000, 8), as qmnist-train-labels-idx2-int: got (100, 8)"),
+        (rows[:, :3], "got (60000, 3)"),
+        (shifted, "but MNIST's is 5; fetch the file again"),
+    ):
+        file.write_bytes(gzip.compress(idx(wrong, 12), 1))
+        assert main(command) == 2
+        assert message in one_line(capsys)
+    assert not target.exists()
+
+
 # --- Where the data are
 
 
@@ -326,8 +494,9 @@ def test_the_digit_reader_is_not_asked_about_other_data(colour_run: Run) -> None
     loaded = read_generator(checkpoint.read("generator.safetensors"), "a file")
     digits = ModelConfig(architecture="forge", z_dim=8, g_widths=(8, 4), d_widths=(4, 8, 8))
     object.__setattr__(loaded, "config", digits)
-    with pytest.raises(ValueError, match="trained on other data than MNIST"):
-        evaluate(loaded, None, 10, 0)  # type: ignore[arg-type]
+    few = load_dataset().head(200)
+    with pytest.raises(ValueError, match="trained on other data than those of the judge"):
+        evaluate(loaded, Judge(load_digit_reader(), few, few), 10, 0)
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from models.networks import build_generator
 from models.sampling import from_uint8
 from models.scores import SCORES
 from tests.sample_run import manifest, run_record
-from trainer import data, evaluate, metrics, train_digit_reader
+from trainer import data, evaluate, metrics, readers, train_digit_reader
 from trainer.__main__ import main
 from trainer.metrics import EpochJudge, Judge, Reference
 from trainer.run_store import GENERATOR_FILE, Run, open_store
@@ -289,22 +289,25 @@ def test_drawing_for_a_score_leaves_a_generator_as_it_was(reference: Reference) 
         assert all(math.isfinite(score) for score in scores.values())
 
 
-def test_only_generators_of_mnists_digits_are_judged() -> None:
+def test_mnists_reader_judges_generators_of_mnists_digits_only() -> None:
     mnist, config, cpu = data.load_dataset(), tiny_config(), torch.device("cpu")
-    assert not metrics.why_not_judged(config, mnist.sha256)
-    assert not metrics.why_not_judged(config, None)
-    assert not metrics.why_not_judged(tiny_config(0), mnist.sha256)
-    assert EpochJudge.of(config, mnist, cpu)
+    for known, judged in ((mnist.sha256, config), (None, config), (mnist.sha256, tiny_config(0))):
+        assert readers.reader_for(judged, known).sha256 == SHA256
+    assert readers.epoch_judge(config, mnist, cpu)
+    named = dataclasses.replace(mnist, sha256=mnist.sha256 | {"classes.txt": "0" * 64})
+    assert readers.epoch_judge(config, named, cpu)
     other = dataclasses.replace(mnist, sha256={"train-images-idx3-ubyte": "0" * 64})
-    assert "other data than MNIST" in metrics.why_not_judged(config, other.sha256)
-    assert EpochJudge.of(config, other, cpu) is None
+    with pytest.raises(ValueError, match="trained on other data than MNIST, and no reader of them was found"):
+        readers.reader_for(config, other.sha256)
+    assert readers.epoch_judge(config, other, cpu) is None
     for unfit, drawn in (
         (dataclasses.replace(config, img_size=32), "10 classes at 1x32x32"),
         (dataclasses.replace(config, img_channels=3), "10 classes at 3x28x28"),
         (dataclasses.replace(config, num_classes=26), "26 classes at 1x28x28"),
     ):
-        assert f"this generator draws {drawn}" in metrics.why_not_judged(unfit, mnist.sha256)
-        assert EpochJudge.of(unfit, mnist, cpu) is None
+        with pytest.raises(ValueError, match=f"reads 10 classes at 1x28x28: this generator draws {drawn}"):
+            readers.reader_for(unfit, mnist.sha256)
+        assert readers.epoch_judge(unfit, mnist, cpu) is None
 
 
 def test_a_reference_of_another_reader_is_refused(
@@ -349,7 +352,7 @@ def tiny(num_classes: int = 10, provenance: dict[str, Any] | None = None) -> byt
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, judge: Judge) -> Run:
     """A run with a checkpoint, and a judge that is quick to ask."""
-    monkeypatch.setattr(evaluate, "mnist_judge", lambda: judge)
+    monkeypatch.setattr(readers, "mnist_judge", lambda: judge)
     run = open_store(tmp_path / "runs").run("tiny")
     run.create(run_record(data={"train-images-idx3-ubyte": data.MNIST_SHA256["train-images-idx3-ubyte"]}))
     run.publish_checkpoint(manifest(40, epoch=2, nimg=640), {GENERATOR_FILE: tiny()})
@@ -424,7 +427,7 @@ def test_a_full_evaluation_trains_classifiers_too(
     few = copy.copy(judge)
     few.training = judge.training[torch.arange(256)]
     few.training_labels = judge.training_labels[:256]
-    monkeypatch.setattr(evaluate, "mnist_judge", lambda: few)
+    monkeypatch.setattr(readers, "mnist_judge", lambda: few)
     monkeypatch.setattr(evaluate, "GAN_TRAIN_EPOCHS", 1)
     assert main(command(run, "tiny", "--full")) == 0
     printed = capsys.readouterr().out
@@ -434,7 +437,7 @@ def test_a_full_evaluation_trains_classifiers_too(
     assert kept
     shares = [side["gan_train"] for side in (kept.generated, kept.floor)]
     assert all(0 <= share <= 1 for share in shares)
-    (row,) = [line for line in printed.splitlines() if line.startswith("GAN-train: accuracy on real test digits")]
+    (row,) = [line for line in printed.splitlines() if line.startswith("GAN-train: accuracy on real test images")]
     assert row.split()[-2:] == [f"{share:.2%}" for share in shares]
 
 

@@ -158,7 +158,8 @@ class Bookkeeper:
         if self.recorder:
             summary = epoch_summary(self.config, s)
             if self.judge and scores:
-                summary = replace(summary, scores=scores, floor=self.judge.floor)
+                summary = replace(summary, scores=scores, floor=self.judge.floor, count=self.judge.count)
+                summary = replace(summary, reader_sha256=self.judge.reader_sha256)
             grid = sampling.sample_grid(s.G_ema, self.config.model, self.table)
             self.recorder.epoch(summary, grid, curve_of_epoch(s), self.generator_file())
             self._report_progress(s, "training")

@@ -2,7 +2,8 @@
 
 COMMANDS = {
     "recipes": ("trainer.list_recipes", "lists the recipes"),
-    "fetch": ("trainer.fetch", "downloads data other than MNIST"),
+    "fetch": ("trainer.fetch", "gets data other than MNIST"),
+    "train-reader": ("trainer.train_reader", "trains the reader that scores the generators of a dataset"),
     "evaluate": ("trainer.evaluate", "scores the generator of a run"),
     "submit": ("trainer.submit", "trains a recipe on a cluster, as a Ray job"),
     "ship": ("trainer.ship", "copies a finished run into pretrained/"),

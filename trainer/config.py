@@ -26,7 +26,7 @@ class Upkeep:
     """How a run is stored, scored and reported. Raises `ValueError` with the field and its value if one is invalid."""
 
     metrics_every: int = 1
-    """Score the generator every N epochs, if the digit reader can read its images; 0 = never."""
+    """Score the generator every N epochs, if there is a reader of its data (MNIST, or `train-reader`); 0 = never."""
     print_accuracy_every: int = 0
     """Print D's accuracy on real and fake images every N epochs; 0 = never."""
     checkpoint_every: int | str = 0

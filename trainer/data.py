@@ -2,12 +2,15 @@
 
 IDX is the format of MNIST, Fashion-MNIST, KMNIST, QMNIST and EMNIST: two zero bytes, a type code, the number of
 dimensions, the size of each dimension as a big-endian uint32, then the values, also big-endian.
+
+A folder without a test split gets one: 1 / TEST_PARTS of its training images, chosen by the SHA-256 of their pixels.
 """
 
 import dataclasses
 import gzip
 import hashlib
 import re
+import zipfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,14 +35,23 @@ MNIST_SHA256 = {
 """SHA-256 of MNIST's raw (decompressed) files, as published by several independent projects."""
 
 Split = Literal["train", "t10k"]
+SPLIT_NAMES: dict[Split, str] = {"train": "train", "t10k": "t10k|test"}
+"""Split -> the words for it in file names, as a regular expression. EMNIST and QMNIST say test."""
+TEST_PARTS = 7
+"""A test split that is cut has this fraction of the images, as MNIST's 10,000 of 70,000."""
+CUT = "cut test split"
+"""The entry of `Dataset.sha256` for a test split that is cut: which training images are in it."""
 
 IDX_TYPES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4"}
 """The integer types of IDX: type code -> NumPy type."""
 MAX_LABEL = 255
 CLASSES = "classes.txt"
-"""The optional file of a dataset's class names: UTF-8, one line for each label, from 0."""
+"""The optional file of a dataset's class names: UTF-8, one line for each label, from the first one on."""
 MAX_NAME_LENGTH = 40
 """In characters, for the name of a class."""
+
+WRITER_INDICES, WRITER_NUMBERS = "train-writers-idx1-short", "writers.txt"
+"""The files that `python -m trainer fetch writers` writes."""
 
 
 class DatasetError(ValueError):
@@ -59,6 +71,8 @@ class Dataset:
     """The attributes of the images, if a training uses any; `trainer.draws.load_images` measures them."""
     scores: NDArray[np.float64] | None = None
     """Scores of the attributes of each image (N, A)."""
+    folder: Path | None = None
+    """Where the files are."""
 
     @property
     def num_classes(self) -> int:
@@ -74,7 +88,7 @@ class Dataset:
         return dataclasses.replace(self, images=self.images[:count], labels=self.labels[:count])
 
 
-def read_idx(path: Path) -> tuple[NDArray[np.integer], str]:
+def read_idx(path: Path | zipfile.Path) -> tuple[NDArray[np.integer], str]:
     """Read a raw or gzipped IDX file of integers; return the array and the SHA-256 of the raw file.
 
     Raise `DatasetError` for a file that is missing, truncated, not IDX, or of floating-point numbers.
@@ -86,8 +100,8 @@ def read_idx(path: Path) -> tuple[NDArray[np.integer], str]:
             raw = gzip.decompress(raw)
     except OSError as error:
         raise DatasetError(f"{path}: cannot be read ({error}); {fix}") from error
-    except (EOFError, zlib.error) as error:
-        raise DatasetError(f"{path}: the gzip stream is damaged ({error}); {fix}") from error
+    except (EOFError, zlib.error, zipfile.BadZipFile) as error:
+        raise DatasetError(f"{path}: the compressed stream is damaged ({error}); {fix}") from error
     if len(raw) < 4 or raw[:2] != b"\0\0" or raw[2] not in IDX_TYPES or raw[3] == 0:
         raise DatasetError(f"{path}: not an IDX file of integers (it begins with {raw[:4].hex()!r}); {fix}")
     dtype = np.dtype(IDX_TYPES[raw[2]])
@@ -99,12 +113,15 @@ def read_idx(path: Path) -> tuple[NDArray[np.integer], str]:
     return np.frombuffer(raw, dtype, offset=offset).reshape(shape), hashlib.sha256(raw).hexdigest()
 
 
-def read_class_names(path: Path, num_classes: int) -> tuple[str, ...]:
-    """Read the names of `num_classes` classes from a `classes.txt`; `DatasetError` names the first invalid line."""
+def _read_lines(path: Path) -> list[str]:
     try:
-        lines = [line.strip() for line in path.read_text("utf-8-sig").splitlines()]
+        return [line.strip() for line in path.read_text("utf-8-sig").splitlines()]
     except (OSError, UnicodeError) as error:
         raise DatasetError(f"{path}: cannot be read as UTF-8 text ({error})") from error
+
+
+def check_class_names(path: Path, lines: list[str], num_classes: int) -> tuple[str, ...]:
+    """Return the names of `num_classes` classes in a `classes.txt`; `DatasetError` names the first invalid line."""
     for label, name in enumerate(lines):
         if problem := _name_problem(lines, label, num_classes):
             raise DatasetError(f"{path}, line {label + 1}: {name!r} {problem}")
@@ -133,12 +150,42 @@ def _name_problem(lines: list[str], label: int, num_classes: int) -> str:
 def load_dataset(folder: Path = MNIST, split: Split = "train") -> Dataset:
     """Load `<split>-images-idx3-ubyte` and `<split>-labels-idx1-ubyte`, each raw or `.gz`, from a folder.
 
-    Images may have a fourth dimension for channels (idx4: N, H, W, C). Labels may be of any integer type; if
-    they have two dimensions, the first column is used (QMNIST's idx2-int). MNIST's own files are checked against their
-    published SHA-256. Raise `DatasetError` for data that cannot be used.
+    Names may have a prefix (`emnist-letters-`), and `test` in the place of `t10k`. Images may have a fourth dimension
+    for channels (idx4: N, H, W, C). Labels may be of any integer type; if they have two dimensions, the first column is
+    used (QMNIST's idx2-int). Labels that begin at 1 (EMNIST's letters) become 0, 1, ..., unless classes.txt names a
+    label 0, too. Without a test split, `in_test_split` cuts one from the training images. MNIST's own files are checked
+    against their published SHA-256. Raise `DatasetError` for data that cannot be used.
     """
+    if _files(folder, "t10k", "images"):
+        return _load_stored(folder, split)
+    whole = _load_stored(folder, "train")
+    is_test = in_test_split(whole.images)
+    chosen = is_test if split == "t10k" else ~is_test
+    if not chosen.any():
+        raise DatasetError(f"{folder}: has no test split, and too few images to cut one; add t10k-images-idx3-ubyte")
+    # A run records which images it has not seen: with another test split, its training images are others.
+    sha256 = whole.sha256 | {CUT: hashlib.sha256(np.packbits(is_test).tobytes()).hexdigest()}
+    return dataclasses.replace(whole, images=whole.images[chosen], labels=whole.labels[chosen], sha256=sha256)
+
+
+def in_test_split(images: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Return which of the images (N, ...) are in the test split of a dataset that has none of its own: bool (N,).
+
+    They are 1 / TEST_PARTS of all images, or a few less: those whose bytes have the smallest SHA-256. So equal images
+    are in the same split, and their order does not matter.
+    """
+    digests = np.array([hashlib.sha256(image.tobytes()).hexdigest() for image in images])
+    _, group, sizes = np.unique(digests, return_inverse=True, return_counts=True)  # groups are sorted by their digest
+    limit = len(images) // TEST_PARTS
+    fits = sizes <= limit  # larger groups of equal images stay among the training images
+    fits &= np.cumsum(np.where(fits, sizes, 0)) <= limit
+    return np.asarray(fits[group])
+
+
+def _load_stored(folder: Path, split: Split) -> Dataset:
     images_path, labels_path = _find(folder, split, "images"), _find(folder, split, "labels")
-    (images, images_sha), (labels, labels_sha) = read_idx(images_path), read_idx(labels_path)
+    images, images_sha = read_idx(images_path)
+    labels, labels_sha = _read_labels(labels_path)
     sha256 = {images_path.name.removesuffix(".gz"): images_sha, labels_path.name.removesuffix(".gz"): labels_sha}
     if folder == MNIST:
         for name, digest in sha256.items():
@@ -151,32 +198,79 @@ def load_dataset(folder: Path = MNIST, split: Split = "train") -> Dataset:
         raise DatasetError(
             f"{images_path}: images must be unsigned bytes (N, H, W) or (N, H, W, C): got {images.dtype} {images.shape}"
         )
-    if labels.ndim not in (1, 2) or 0 in labels.shape[1:]:
-        raise DatasetError(f"{labels_path}: labels must be (N,) or (N, M): got {labels.shape}")
     if len(images) != len(labels) or not len(images):
         raise DatasetError(
             f"{images_path} has {len(images)} images, but {labels_path} has {len(labels)} labels; fetch both again"
         )
+    trained = labels if split == "train" else _read_labels(_find(folder, "train", "labels"))[0]
+    if labels.max() > trained.max(initial=-1):
+        raise DatasetError(f"{labels_path}: label {labels.max()} is not among the training labels; fetch both again")
+    first, names = _first_label_and_names(folder, trained)
+    if names:  # they are part of the data that a run records, because its generator files contain them
+        sha256[CLASSES] = hashlib.sha256("\n".join(names).encode()).hexdigest()
+    channels_first = images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2)
+    pixels = np.ascontiguousarray(channels_first, np.uint8)
+    return Dataset(pixels, labels - first, sha256, names, folder)
+
+
+def _read_labels(path: Path) -> tuple[NDArray[np.int64], str]:
+    """Return the labels (N,) in a file, and the SHA-256 of the raw file."""
+    labels, sha256 = read_idx(path)
+    if labels.ndim not in (1, 2) or 0 in labels.shape[1:]:
+        raise DatasetError(f"{path}: labels must be (N,) or (N, M): got {labels.shape}")
     labels = labels if labels.ndim == 1 else labels[:, 0]
-    for label in (labels.min(), labels.max()):
+    for label in (labels.min(), labels.max()) if len(labels) else ():
         if not 0 <= label <= MAX_LABEL:
             raise DatasetError(
-                f"{labels_path}: labels must be 0 to {MAX_LABEL}: got {label}, for image {np.argmax(labels == label)}"
+                f"{path}: labels must be 0 to {MAX_LABEL}: got {label}, for image {np.argmax(labels == label)}"
             )
-    channels_first = images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2)
-    dataset = Dataset(np.ascontiguousarray(channels_first, np.uint8), labels.astype(np.int64), sha256)
+    return labels.astype(np.int64), sha256
+
+
+def _first_label_and_names(folder: Path, labels: NDArray[np.int64]) -> tuple[int, tuple[str, ...]]:
+    """Return the label of the first class, 0 or 1, given the training labels (N,), and the names of the classes."""
+    first, last = int(labels.min() == 1), int(labels.max())
     if not (folder / CLASSES).exists():
-        return dataset
-    # The names are part of the data that a run records, because its generator files contain them.
-    names = read_class_names(folder / CLASSES, dataset.num_classes)
-    sha256[CLASSES] = hashlib.sha256("\n".join(names).encode()).hexdigest()
-    return dataclasses.replace(dataset, class_names=names)
+        return first, ()
+    lines = _read_lines(folder / CLASSES)
+    first = first if len(lines) <= last else 0
+    return first, check_class_names(folder / CLASSES, lines, last + 1 - first)
+
+
+def _files(folder: Path, split: Split, kind: str) -> list[Path]:
+    pattern = re.compile(f"(.+-)?({SPLIT_NAMES[split]})-{kind}-idx[0-9]-(ubyte|byte|short|int)(\\.gz)?")
+    return sorted(path for path in folder.glob(f"*-{kind}-*") if pattern.fullmatch(path.name))
 
 
 def _find(folder: Path, split: Split, kind: str) -> Path:
-    pattern = re.compile(f"{split}-{kind}-idx[0-9]-(ubyte|byte|short|int)(\\.gz)?")
-    found = sorted(path for path in folder.glob(f"{split}-{kind}-*") if pattern.fullmatch(path.name))
+    found = _files(folder, split, kind)
     if not found:
         usual = f"{split}-{kind}-idx{3 if kind == 'images' else 1}-ubyte"
         raise DatasetError(f"{folder}: no file {usual} or {usual}.gz; --dataset must be a folder of IDX files")
+    if len({path.name.removesuffix(".gz") for path in found}) > 1:
+        raise DatasetError(f"{folder}: holds several datasets ({found[0].name}, {found[1].name}); give each a folder")
     return found[0]
+
+
+@dataclass(frozen=True)
+class Writers:
+    """Who wrote MNIST's training digits."""
+
+    indices: NDArray[np.int64]
+    """Writer (N,) of each training image: 0, 1, ..., in the order of their numbers."""
+    numbers: tuple[int, ...]
+    """The number that NIST gave to writer 0, 1, ..."""
+    sha256: dict[str, str]
+    """The SHA-256 of each raw file by name."""
+
+
+def load_writers(folder: Path) -> Writers:
+    """Load what `python -m trainer fetch writers` has written; raise `DatasetError`."""
+    indices, sha256 = read_idx(folder / WRITER_INDICES)
+    lines = _read_lines(folder / WRITER_NUMBERS)
+    if indices.ndim != 1 or not all(line.isdecimal() for line in lines):
+        raise DatasetError(f"{folder}: the files are not as written; fetch them again: python -m trainer fetch writers")
+    if not len(indices) or not 0 <= indices.min() <= indices.max() < len(lines):
+        raise DatasetError(f"{folder / WRITER_INDICES}: must name writers 0 to {len(lines) - 1}")
+    hashes = {WRITER_INDICES: sha256, WRITER_NUMBERS: hashlib.sha256("\n".join(lines).encode()).hexdigest()}
+    return Writers(indices.astype(np.int64), tuple(map(int, lines)), hashes)

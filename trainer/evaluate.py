@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,14 @@ from models.command_line import Parser
 from models.digit_reader import SHA256, read_digits
 from models.generator_file import LoadedGenerator, load_generator, read_generator
 from models.scores import SCORES
-from trainer.metrics import Judge, frequent_labels, mnist_judge, uniform_labels, why_not_judged
+from trainer.data import ROOT
+from trainer.metrics import Judge, frequent_labels, uniform_labels
+from trainer.readers import is_of, reader_for, why_unreadable
 from trainer.run_store import GENERATOR_FILE, Checkpoint, Evaluation, Run, RunStoreError, open_store
 from trainer.train_digit_reader import train
 
+MAX_COUNT = 10_000
+"""Number of pictures that are scored, if there are as many test images."""
 GAN_TRAIN_EPOCHS = 4
 """Passes over 60,000 pictures: about two CPU-minutes for each of the two classifiers."""
 
@@ -29,7 +34,9 @@ def evaluate(loaded: LoadedGenerator, judge: Judge, count: int, seed: int, full:
     the training images. `full` adds GAN-train. Raise `ValueError` for a generator or a count that cannot be judged.
     """
     config = loaded.config
-    if reason := why_not_judged(config, loaded.provenance.get("data")):
+    if not is_of(judge.data_sha256, loaded.provenance.get("data")):
+        raise ValueError("this generator was trained on other data than those of the judge")
+    if reason := why_unreadable(judge.reader, config):
         raise ValueError(reason)
     if full and not config.num_classes:
         raise ValueError("--full trains a classifier on generated digits, so it needs a generator with classes")
@@ -45,7 +52,7 @@ def evaluate(loaded: LoadedGenerator, judge: Judge, count: int, seed: int, full:
     if not config.num_classes:
         return {"generated": judge.score(reading), "floor": floor}
     generated = judge.score(reading, torch.tensor(labels))
-    labels = uniform_labels(count)
+    labels = uniform_labels(count, config.num_classes)
     reading = judge.read(sampling.draw(loaded.generator, z, loaded.class_rows(labels, seeds)))
     generated = judge.score_labels(reading, torch.tensor(labels)) | generated
     floor = judge.floor_labels(count) | floor
@@ -65,17 +72,19 @@ def gan_train(loaded: LoadedGenerator, judge: Judge, seed: int, epochs: int) -> 
     seeds = range(seed, seed + len(labels))
     c = loaded.class_rows(labels.tolist(), seeds)
     generated = torch.from_numpy(sampling.draw(loaded.generator, sampling.latents(seeds, config), c))
+    classes = judge.reader.num_classes
     accuracies = []
     for kind, pictures in (("generated", generated), ("real", judge.training.pictures)):
         title = f"GAN-train on {kind} digits"
-        reader = train(pictures[:, None], labels, epochs, seed=0, augmented=False, title=title)
+        images = pictures[:, None] if pictures.ndim == 3 else pictures.movedim(3, 1)
+        reader = train(images, labels, epochs, seed=0, augmented=False, title=title, num_classes=classes)
         _, logits = read_digits(reader, judge.test.pictures)
         accuracies.append((logits.argmax(1) == judge.test_labels).double().mean().item())
     return accuracies[0], accuracies[1]
 
 
-def table(fields: dict[str, Any]) -> str:
-    """Return the scores of `evaluate` as text: a line for each score, and for the label accuracy of each digit."""
+def table(fields: dict[str, Any], class_names: Sequence[str] = ()) -> str:
+    """Return the scores of `evaluate` as text: a line for each score, and for the label accuracy of each class."""
     generated, floor = fields["generated"], fields["floor"]
     lines = [f"{'':40}{'generated':>12}{'floor (real)':>14}"]
     for name, score in SCORES.items():
@@ -83,7 +92,8 @@ def table(fields: dict[str, Any]) -> str:
             lines.append(f"{score.title:40}{score.show(generated[name]):>12}{score.show(floor[name]):>14}")
     shares = (generated.get("label_accuracy_per_digit", []), floor.get("label_accuracy_per_digit", []))
     for digit, (share, floor_share) in enumerate(zip(*shares, strict=True)):
-        lines.append(f"{f'  read as asked: {digit}':40}{share:>12.2%}{floor_share:>14.2%}")
+        name = class_names[digit] if class_names else str(digit)
+        lines.append(f"{f'  read as asked: {name}':40}{share:>12.2%}{floor_share:>14.2%}")
     return "\n".join(lines)
 
 
@@ -110,15 +120,21 @@ def main(arguments: list[str]) -> int:
     )
     parser.add_argument("--generator", type=Path, metavar="FILE", help="a generator file, instead of a run")
     parser.add_argument(
-        "--count", type=int, default=10_000, help="number of digits to draw (default and maximum: 10000)"
+        "--dataset", type=Path, metavar="FOLDER", help="the data (default: where the run was trained, or in data/)"
     )
     parser.add_argument(
-        "--seed", type=int, default=0, help="seed of the first digit; digit k has seed + k (default: 0)"
+        "--count",
+        type=int,
+        help=f"number of pictures to draw (default: {MAX_COUNT}; at most, and by default in smaller datasets, the "
+        "number of test images)",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="seed of the first picture; picture k has seed + k (default: 0)"
     )
     parser.add_argument("--full", action="store_true", help="add GAN-train, which takes about four more CPU-minutes")
     options = parser.parse_args(arguments)
     started = time.monotonic()
-    checkpoint = None
+    checkpoint, folder = None, options.dataset
     try:
         if (options.run is None) == (options.generator is None):
             raise ValueError("name either a run or a --generator file")
@@ -128,21 +144,25 @@ def main(arguments: list[str]) -> int:
             checkpoint = find_checkpoint(open_store(options.runs).run(options.run), options.checkpoint)
             title = f"{checkpoint.run.name}, {checkpoint.name}"
             loaded = read_generator(checkpoint.read(GENERATOR_FILE), f"{title}, {GENERATOR_FILE}")
-        fields = evaluate(loaded, mnist_judge(), options.count, options.seed, options.full)
+            folder = folder or ROOT / checkpoint.run.read_run().config.get("dataset", "")
+        reader = reader_for(loaded.config, loaded.provenance.get("data"), folder)
+        judge = reader.judge(folder)
+        count = min(MAX_COUNT, len(judge.test_labels)) if options.count is None else options.count
+        fields = evaluate(loaded, judge, count, options.seed, options.full)
     except ValueError as error:
         return parser.fail(str(error))
-    last = options.seed + options.count - 1
-    print(f"{title}: {options.count} digits, seeds {options.seed} to {last}, read by {SHA256[:12]}")
-    print(table(fields))
+    last, noun = options.seed + count - 1, "digits" if reader.sha256 == SHA256 else "pictures"
+    print(f"{title}: {count} {noun}, seeds {options.seed} to {last}, read by {reader.sha256[:12]}")
+    print(table(fields, loaded.class_names))
     print(f"Took {time.monotonic() - started:.0f} s")
     if checkpoint:
         evaluation = Evaluation(
             step=checkpoint.step,
             epoch=checkpoint.epoch,
             nimg=checkpoint.nimg,
-            count=options.count,
+            count=count,
             seed=options.seed,
-            reader_sha256=SHA256,
+            reader_sha256=reader.sha256,
             time=time.time(),
             **fields,
         )

@@ -10,8 +10,8 @@ recall: Kynkaanniemi et al. 2019 (1904.06991). Density and coverage: Naeem et al
 
 import functools
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+import math
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -25,7 +25,7 @@ from torchmetrics.image.kid import poly_mmd
 from models import sampling
 from models.attributes import AttributeTable
 from models.config import ModelConfig
-from models.digit_reader import IMG_SIZE, NUM_CLASSES, SHA256, DigitReader, load_digit_reader, read_digits
+from models.digit_reader import NUM_CLASSES, SHA256, DigitReader, load_digit_reader, read_digits
 from models.generator_file import read_metadata
 from trainer import data
 from trainer.workers import Workers
@@ -41,21 +41,6 @@ REFERENCE = Path(__file__).with_name("reference.safetensors")
 """Statistics of the real digits for those scores, so that a training need not read all real digits at its start."""
 CHUNK = 250
 """Rows of a distance matrix computed at once. With many more, the allocator returns memory to the system each time."""
-
-
-def why_not_judged(config: ModelConfig, data_sha256: Mapping[str, str] | None) -> str:
-    """Return why the digit reader cannot judge a generator, or "" if it can.
-
-    `data_sha256` is the SHA-256 of each file of its training data; None if unknown, which counts as MNIST.
-    """
-    if config.image_shape != (1, IMG_SIZE, IMG_SIZE) or config.num_classes not in (0, NUM_CLASSES):
-        return (
-            f"the digit reader reads the {NUM_CLASSES} digits at 1x{IMG_SIZE}x{IMG_SIZE}: this generator draws "
-            f"{config.num_classes} classes at {'x'.join(map(str, config.image_shape))}"
-        )
-    if any(data.MNIST_SHA256.get(name) != sha256 for name, sha256 in (data_sha256 or {}).items()):
-        return "this generator was trained on other data than MNIST, which the digit reader cannot read"
-    return ""
 
 
 def feature_scale(raw: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -79,9 +64,13 @@ def label_accuracy(counts: Tensor) -> tuple[float, list[float]]:
     return (hits.sum() / counts.sum()).item(), (hits / counts.sum(1)).tolist()
 
 
-def balanced_label_accuracy(labels: Tensor, digits: Tensor) -> float:
-    """Return the mean over classes of their label accuracy: each class counts the same, however frequent it is."""
-    return float(np.mean(label_accuracy(confusion(labels, digits))[1]))
+def balanced_label_accuracy(labels: Tensor, digits: Tensor, num_classes: int = NUM_CLASSES) -> float:
+    """Return the mean over classes of their label accuracy: each class counts the same, however frequent it is.
+
+    Classes that were never requested are left out.
+    """
+    shares = label_accuracy(confusion(labels, digits, num_classes))[1]
+    return float(np.mean([share for share in shares if not math.isnan(share)]))
 
 
 class Gaussian(NamedTuple):
@@ -223,14 +212,17 @@ class RealStatistics:
     """Variance of the scaled training features within a class: summed over features, mean over classes."""
     test_features: Tensor
     """Scaled features (M, F) of test images."""
+    num_classes: Tensor = field(default_factory=lambda: torch.tensor(NUM_CLASSES))
+    """Number of classes."""
 
     @classmethod
     def measure(cls, raw: Tensor, labels: Tensor, raw_test: Tensor) -> Self:
         """Compute the statistics from the raw features (N, 128) and labels (N,) of training images, and test images."""
         kept, mean, std = feature_scale(raw)
         features, test_features = (_scaled(part, kept, mean, std) for part in (raw, raw_test))
-        variance, wide = class_variances(features, labels).mean(), features.double()
-        return cls(kept, mean, std, wide.sum(0), wide.T @ wide, torch.tensor(len(wide)), variance, test_features)
+        classes, wide = labels.max() + 1, features.double()
+        variance, count = class_variances(features, labels, int(classes)).mean(), torch.tensor(len(wide))
+        return cls(kept, mean, std, wide.sum(0), wide.T @ wide, count, variance, test_features, classes)
 
     def scaled(self, raw: Tensor) -> Tensor:
         """Return the kept ones of the raw features (N, 128), scaled (N, F)."""
@@ -258,30 +250,34 @@ class RealStatistics:
         return {
             "fid": frechet_distance(fit_gaussian(features), self.gaussian()),
             **neighbour_scores(features if rivals is None else rivals, test_features),
-            "diversity": (class_variances(features, labels).mean() / self.variance).item(),
+            "diversity": (class_variances(features, labels, int(self.num_classes)).mean() / self.variance).item(),
         }
 
 
 class Judge:
-    """The digit reader, and all real digits that generated ones are compared with."""
+    """The digit reader, or that of another dataset, and all real images that generated ones are compared with."""
 
-    def __init__(self, reader: DigitReader, training: data.Dataset, test: data.Dataset) -> None:
-        """Read all real digits, which takes seconds for the 70,000 of MNIST."""
+    def __init__(
+        self, reader: DigitReader, training: data.Dataset, test: data.Dataset, reader_sha256: str = SHA256
+    ) -> None:
+        """Read all real images, which takes seconds for the 70,000 of MNIST."""
+        self.reader_sha256, self.data_sha256 = reader_sha256, training.sha256 | test.sha256
         raw, logits = read_digits(reader, training.images)
         raw_test, test_logits = read_digits(reader, test.images)
         self.reader = reader
         self.training_labels, self.test_labels = torch.from_numpy(training.labels), torch.from_numpy(test.labels)
         self.real = RealStatistics.measure(raw, self.training_labels, raw_test)
-        self.training = Reading(torch.tensor(training.images[:, 0]), self.real.scaled(raw), logits.argmax(1))
-        self.test = Reading(torch.tensor(test.images[:, 0]), self.real.test_features, test_logits.argmax(1))
+        self.training = Reading(_as_drawn(training.images), self.real.scaled(raw), logits.argmax(1))
+        self.test = Reading(_as_drawn(test.images), self.real.test_features, test_logits.argmax(1))
 
     @property
     def class_shares(self) -> NDArray[np.float64]:
-        """The frequency of each digit among the training images."""
-        return (torch.bincount(self.training_labels, minlength=NUM_CLASSES) / len(self.training_labels)).numpy()
+        """The frequency of each class among the training images."""
+        counts = torch.bincount(self.training_labels, minlength=self.reader.num_classes)
+        return (counts / len(self.training_labels)).numpy()
 
     def read(self, pictures: NDArray[np.uint8]) -> Reading:
-        """Read pictures, uint8 (N, 28, 28)."""
+        """Read pictures, uint8 (N, H, W), or (N, H, W, 3)."""
         raw, logits = read_digits(self.reader, pictures)
         return Reading(torch.tensor(pictures), self.real.scaled(raw), logits.argmax(1))
 
@@ -310,7 +306,7 @@ class Judge:
 
     def score_labels(self, reading: Reading, labels: Tensor) -> dict[str, Any]:
         """Return label accuracy and confusion; for generated pictures the requested `labels` are uniform."""
-        counts = confusion(labels, reading.digits)
+        counts = confusion(labels, reading.digits, self.reader.num_classes)
         overall, per_digit = label_accuracy(counts)
         return {"label_accuracy": overall, "label_accuracy_per_digit": per_digit, "confusion": counts.tolist()}
 
@@ -336,16 +332,25 @@ def mnist_judge() -> Judge:
 
 @dataclass(frozen=True)
 class Reference:
-    """What the scores of `EPOCH_COUNT` pictures need to know of the real digits.
+    """What the scores of `EPOCH_COUNT` pictures, or of as many as there are test images, need to know of real ones.
 
-    `python -m trainer.metrics` makes the shipped file.
+    `python -m trainer.metrics` makes the shipped file, which is MNIST's.
     """
 
     real: RealStatistics
-    """With the features of `EPOCH_COUNT` test images."""
+    """With the features of as many test images."""
     class_shares: NDArray[np.float64]
-    """The frequency of each digit among the training images."""
+    """The frequency of each class among the training images."""
     floor: dict[str, float]
+
+    @classmethod
+    def measure(cls, judge: Judge) -> Self:
+        """Compute it from all real images."""
+        count = min(EPOCH_COUNT, len(judge.test_labels))
+        test_features = judge.real.test_features[judge.real.sample_test(count)]
+        floor = judge.feature_floor(count)
+        floor["label_accuracy"] = judge.floor_labels(count)["label_accuracy"]
+        return cls(replace(judge.real, test_features=test_features), judge.class_shares, floor)
 
     @classmethod
     def load(cls, path: Path = REFERENCE) -> Self:
@@ -359,30 +364,34 @@ class Reference:
 
 def make_reference(judge: Judge, path: Path = REFERENCE) -> None:
     """Write the file that `Reference.load` reads."""
-    test_features = judge.real.test_features[judge.real.sample_test(EPOCH_COUNT)]
-    tensors: dict[str, Tensor] = vars(replace(judge.real, test_features=test_features))
-    floor = judge.feature_floor(EPOCH_COUNT)
-    floor["label_accuracy"] = judge.floor_labels(EPOCH_COUNT)["label_accuracy"]
-    made = {"reader_sha256": SHA256, "shares": judge.class_shares.tolist(), "floor": floor}
-    contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    reference = Reference.measure(judge)
+    made = {"reader_sha256": SHA256, "shares": reference.class_shares.tolist(), "floor": reference.floor}
+    contiguous = {name: tensor.contiguous() for name, tensor in vars(reference.real).items()}
     path.write_bytes(safetensors.torch.save(contiguous, {"reference": json.dumps(made)}))
 
 
 class EpochJudge:
-    """Scores a generator during training: `EPOCH_COUNT` pictures of fixed latents, spread over all workers."""
+    """Scores a generator during training: `EPOCH_COUNT` pictures of fixed latents, spread over all workers.
 
-    def __init__(self, config: ModelConfig, device: torch.device, table: AttributeTable | None = None) -> None:
-        self.reference, self.reader = Reference.load(), load_digit_reader().to(device)
-        labels = frequent_labels(EPOCH_COUNT, self.reference.class_shares)
+    `reader` and `reference` are those of the run's data; by default, MNIST's.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        device: torch.device,
+        table: AttributeTable | None = None,
+        reader: DigitReader | None = None,
+        reference: Reference | None = None,
+        reader_sha256: str = SHA256,
+    ) -> None:
+        self.reference, self.reader = reference or Reference.load(), (reader or load_digit_reader()).to(device)
+        self.reader_sha256, self.count = reader_sha256, len(self.reference.real.test_features)
+        labels = frequent_labels(self.count, self.reference.class_shares)
         self.labels = torch.tensor(labels) if config.num_classes else None
-        seeds = range(EPOCH_COUNT)
+        seeds = range(self.count)
         self.z = sampling.latents(seeds, config)
         self.c = sampling.class_rows(labels, sampling.attribute_noise(seeds, config), config, table)
-
-    @classmethod
-    def of(cls, config: ModelConfig, dataset: data.Dataset, device: torch.device) -> Self | None:
-        """Return the judge of a training; None if the digit reader cannot judge generators of these data."""
-        return None if why_not_judged(config, dataset.sha256) else cls(config, device, dataset.table)
 
     @property
     def floor(self) -> dict[str, float]:
@@ -392,11 +401,11 @@ class EpochJudge:
     def score(self, generator: nn.Module) -> dict[str, float]:
         """Return the scores on rank 0, and {} on other workers. All workers must call it at the same step."""
         workers = Workers.here()
-        part = workers.share(EPOCH_COUNT).rows
+        part = workers.share(self.count).rows
         weights = next(generator.parameters())
         pictures = sampling.draw(generator, self.z[part].to(weights), self.c[part].to(weights))
         raw, logits = read_digits(self.reader, pictures)
-        read = torch.zeros(EPOCH_COUNT, raw.shape[1] + 1)  # columns: the raw features, and the digit
+        read = torch.zeros(self.count, raw.shape[1] + 1)  # columns: the raw features, and the digit
         read[part, :-1], read[part, -1] = raw, logits.argmax(1).float()
         read = workers.sum(read.to(weights.device))
         if workers.rank:
@@ -404,7 +413,7 @@ class EpochJudge:
         features, digits = self.reference.real.scaled(read[:, :-1].cpu()), read[:, -1].cpu().long()
         scores = self.reference.real.score(features, digits if self.labels is None else self.labels)
         if self.labels is not None:
-            scores["label_accuracy"] = balanced_label_accuracy(self.labels, digits)
+            scores["label_accuracy"] = balanced_label_accuracy(self.labels, digits, self.reader.num_classes)
         return scores
 
 
@@ -425,6 +434,11 @@ def frequent_labels(count: int, shares: NDArray[np.float64]) -> list[int]:
 def _sample(total: int, count: int) -> Tensor:
     """Return a fixed random sample of indices. MNIST's first test images would be its easiest ones."""
     return torch.from_numpy(np.random.RandomState(0).permutation(total)[:count])
+
+
+def _as_drawn(images: NDArray[np.uint8]) -> Tensor:
+    """Return a dataset's images (N, C, H, W) in the form in which generators draw: (N, H, W), or (N, H, W, 3)."""
+    return torch.tensor(images[:, 0] if images.shape[1] == 1 else images.transpose(0, 2, 3, 1))
 
 
 def _scaled(raw: Tensor, kept: Tensor, mean: Tensor, std: Tensor) -> Tensor:

@@ -48,6 +48,7 @@ from trainer.storage import (
 __all__ = [
     "GENERATOR_FILE",
     "NETWORKS_FILE",
+    "READER_FILE",
     "RESUME_FILE",
     "STALE_SECONDS",
     "Checkpoint",
@@ -78,6 +79,7 @@ STALE_SECONDS = 30
 """Age of a heartbeat, in seconds, after which a run counts as dead. The trainer writes one every 1 to 2 seconds."""
 
 GENERATOR_FILE = "generator.safetensors"
+READER_FILE = "reader.safetensors"
 """File of a checkpoint and of an epoch: the generator for drawing (the EMA, if there is one), with its config. Enough
 for a reader."""
 NETWORKS_FILE = "networks.safetensors"
@@ -265,6 +267,10 @@ class EpochSummary(Record):
     """Scores of the generator, if it was scored at the end of the epoch."""
     floor: Scores | None = None
     """Scores of the same number of real images, for comparison."""
+    count: int | None = None
+    """Number of images that were scored; None in runs of earlier versions, which scored 2,000."""
+    reader_sha256: str | None = None
+    """SHA-256 of the reader that scored them."""
     generator_sha256: str | None = None
     """SHA-256 of the epoch's generator file. The file may have been removed since (`Upkeep.keep_generators`)."""
     token: int | None = None
@@ -607,8 +613,12 @@ class Run:
         for folder in self.storage.folders(self.name):
             if folder != ARCHIVE:
                 self.storage.remove_folder(f"{self.name}/{folder}")
-        for file in (PROGRESS_FILE, STOP_FILE, RUN_FILE):  # the record last: until then the run is here
+        for file in (PROGRESS_FILE, STOP_FILE, READER_FILE, RUN_FILE):  # the record last: until then the run is here
             self.storage.remove_file(f"{self.name}/{file}")
+
+    def write_reader(self, content: bytes) -> None:
+        """Write or replace the reader of the run's data (`trainer/readers.py`), which travels with a shipped run."""
+        self.storage.write(f"{self.name}/{READER_FILE}", content)
 
     def write_evaluation(self, evaluation: Evaluation) -> None:
         """Write or replace the scores of a checkpoint."""

@@ -1,32 +1,41 @@
-"""`python -m trainer ship RUN`: copy a finished run into `pretrained/`, without the files that only a resume needs."""
+"""`python -m trainer ship RUN`: copy a finished run into `pretrained/`, without the files that only a resume needs.
+
+The reader of its data goes with it, unless they are MNIST.
+"""
 
 import sys
 from dataclasses import replace
 
 from models.command_line import Parser
-from trainer.run_store import GENERATOR_FILE, Curve, Run, RunStoreError, open_store
+from models.digit_reader import SHA256
+from trainer.data import ROOT
+from trainer.readers import find_reader
+from trainer.run_store import GENERATOR_FILE, READER_FILE, Curve, Run, RunStoreError, open_store
 
 DIGITS = 4
 """Significant digits of a shipped curve. They suffice for a chart and need a quarter of the space."""
 
 
 def ship(run: Run, target: Run, replaces: bool = False) -> str:
-    """Copy a run's record, epochs, and newest checkpoint with its scores; return the name of the checkpoint.
+    """Copy a run's record, epochs, newest checkpoint with its scores, and reader; return the name of the checkpoint.
 
     The copied checkpoint has only the generator file, which is enough to show a run. With `replaces`, the copy replaces
     an existing target, whose generators are archived, so that links to them remain valid. Raises `RunStoreError` if the
-    run has no checkpoint, or if the target exists and `replaces` is False.
+    run has no checkpoint, or if the target exists and `replaces` is False, `ValueError` if its reader is damaged.
     """
-    checkpoint = run.latest_checkpoint()
-    if checkpoint is None:
+    checkpoint, record = run.latest_checkpoint(), run.read_run() if run.exists() else None
+    if checkpoint is None or record is None:
         raise RunStoreError(f"{run.path}: has no checkpoint to ship; train it first")
     if run == target:
         raise RunStoreError(f"{run.path}: cannot be shipped onto itself; choose another --name or --to")
+    reader = find_reader(record.data, ROOT / record.config.get("dataset", ""))
     if target.exists():
         if not replaces:
             raise RunStoreError(f"{target.path}: this run exists; choose another --name, or add --replace")
         target.retire()
-    target.create(run.read_run())
+    target.create(record)
+    if reader and reader.sha256 != SHA256:
+        target.write_reader((reader.folder / READER_FILE).read_bytes())
     for epoch in run.epochs():
         summary = run.read_epoch_metrics(epoch)
         target.write_samples(epoch, run.read_samples(epoch))
@@ -63,7 +72,7 @@ def main(arguments: list[str]) -> int:
         run = open_store(options.runs).run(options.run)
         target = open_store(options.to).run(options.name or options.run)
         checkpoint = ship(run, target, options.replace)
-    except RunStoreError as error:
+    except ValueError as error:
         print(f"trainer ship: {error}", file=sys.stderr)
         return 2
     print(f"Shipped {run.path} as {target.path}. Generator file: {target.path}/{checkpoint}/{GENERATOR_FILE}")

@@ -21,7 +21,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from models.command_line import Parser
-from models.digit_reader import WEIGHTS, DigitReader, read_digits
+from models.digit_reader import NUM_CLASSES, WEIGHTS, DigitReader, read_digits
 from models.sampling import from_uint8
 from trainer import data
 
@@ -30,13 +30,13 @@ LEARNING_RATE, WEIGHT_DECAY = 4e-3, 0.02
 WARMUP = 0.1
 """Share of all steps over which the learning rate rises; then it falls to 0 along half a cosine."""
 AVERAGE = 0.998
-"""Decay per step of the exponential moving average of the weights."""
+"""Decay per step of the exponential moving average of the weights; less in trainings of few steps."""
 MAX_DEGREES, MAX_SCALE, MAX_SHEAR, MAX_SHIFT = 10.0, 0.1, 0.15, 2
 """Limits of the augmentation: rotation, relative change of size, shear, and shift in pixels."""
 
 
 def augment(images: Tensor, random: torch.Generator) -> Tensor:
-    """Return images (B, 1, H, W) in [-1, 1] with the first half rotated, scaled and sheared a little, and all shifted.
+    """Return images (B, C, H, W) in [-1, 1] with the first half rotated, scaled and sheared a little, and all shifted.
 
     The shift is by whole pixels, so the second half stays as sharp as the images that the reader will judge.
     """
@@ -56,18 +56,18 @@ def augment(images: Tensor, random: torch.Generator) -> Tensor:
     turned = F.grid_sample(images[:half] + 1, grid, align_corners=False) - 1
     images = torch.cat([turned, images[half:]])
 
-    size = images.shape[-1]
+    channels, size = images.shape[1], images.shape[-1]
     steps = torch.randint(-MAX_SHIFT, MAX_SHIFT + 1, (2, len(images)), generator=random)
     rows, columns = (steps + MAX_SHIFT)[..., None] + torch.arange(size)  # (B, H), (B, W)
-    padded = F.pad(images[:, 0], [MAX_SHIFT] * 4, value=-1.0)
-    picked = padded[torch.arange(len(images))[:, None, None], rows[:, :, None], columns[:, None, :]]
-    return picked[:, None]
+    padded = F.pad(images, [MAX_SHIFT] * 4, value=-1.0)
+    across = torch.arange(len(images))[:, None, None, None], torch.arange(channels)[None, :, None, None]
+    return padded[*across, rows[:, None, :, None], columns[:, None, None, :]]
 
 
 def batches(
     images: Tensor, labels: Tensor, epochs: int, seed: int, augmented: bool = True
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield all batches of a training: images (B, 1, H, W) in [-1, 1] and labels (B,). The seed determines them."""
+    """Yield all batches of a training: images (B, C, H, W) in [-1, 1] and labels (B,). The seed determines them."""
     random = torch.Generator().manual_seed(seed)
     for _ in range(epochs):
         order = torch.randperm(len(images), generator=random)
@@ -77,18 +77,26 @@ def batches(
 
 
 def train(
-    images: Tensor, labels: Tensor, epochs: int, seed: int, augmented: bool = True, title: str = "digit reader"
+    images: Tensor,
+    labels: Tensor,
+    epochs: int,
+    seed: int,
+    augmented: bool = True,
+    title: str = "digit reader",
+    num_classes: int = NUM_CLASSES,
 ) -> DigitReader:
-    """Train a reader on uint8 images (N, 1, 28, 28) and labels (N,); return the moving average of its weights.
+    """Train a reader on uint8 images (N, C, H, W) and labels (N,); return the moving average of its weights.
 
     There is no label smoothing: it would draw the features of a class together, and the metrics measure variety there.
     `title` names the training in its progress output.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        reader = DigitReader()
-    average = AveragedModel(reader, multi_avg_fn=get_ema_multi_avg_fn(AVERAGE), use_buffers=True)
+        reader = DigitReader(images.shape[-1], images.shape[1], num_classes)
     steps = max(1, len(images) // BATCH_SIZE * epochs)
+    # Of few steps, the usual average would be mostly of the first weights.
+    decay = min(AVERAGE, max(0.0, 1 - 3 / steps))
+    average = AveragedModel(reader, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
     optimizer = torch.optim.AdamW(reader.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min((step + 1) / (WARMUP * steps), 0.5 + 0.5 * math.cos(math.pi * step / steps))

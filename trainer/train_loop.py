@@ -18,7 +18,7 @@ from trainer import state, steps, verification
 from trainer.bookkeeping import Bookkeeper, Due
 from trainer.config import TrainConfig, Upkeep
 from trainer.draws import Batch, Draws, load_images
-from trainer.metrics import EpochJudge
+from trainer.readers import epoch_judge
 from trainer.recorder import Recorder
 from trainer.run_store import GENERATOR_FILE, NETWORKS_FILE, RESUME_FILE, Manifest, Phase, Run
 from trainer.workers import Workers
@@ -54,7 +54,8 @@ def train(
         recorder.progress = replace(recorder.progress, message=resumed)
     if upkeep.compile:
         state.compile_networks(s, config)
-    judge = EpochJudge.of(config.model, dataset, device) if upkeep.metrics_every else None
+    judge = epoch_judge(config.model, dataset, device) if upkeep.metrics_every else None
+    workers.check_equal(judge.reader_sha256 if judge else "", "the reader of the data")
     generator_file = partial(state.generator_file, s, config, run.name, dataset, workers.count)
     books = Bookkeeper(config, upkeep, total_steps, s, judge, recorder, generator_file, dataset.table, cpu_minutes)
     books.begin(s, workers.count)

@@ -121,7 +121,7 @@ def neighbours(scored: Sequence[EpochSummary]) -> go.Figure:
 
 
 def _add_score(figure: go.Figure, scored: Sequence[EpochSummary], name: str, title: str, color: str, form: str) -> None:
-    """Add a score of each epoch, and the score of real digits as a dashed line from epoch 0."""
+    """Add a score of each epoch, and the score of real images as a dashed line from epoch 0."""
     rows = [(each.epoch, (each.scores or {}).get(name), (each.floor or {}).get(name)) for each in scored]
     x, y, reals = np.array(rows, dtype=float).reshape(-1, 3).T  # None becomes nan, which Plotly leaves out
     figure.add_scatter(
@@ -192,8 +192,8 @@ QUALITY = {
     ),
     "neighbours": Chart(
         "Precision, recall, density and coverage",
-        "Whether generated digits look like real ones (precision, density), and whether there is one for every kind of "
-        "real digit (recall, coverage). Higher is better.",
+        "Whether generated pictures look like real ones (precision, density), and whether there is one for every kind "
+        "of real image (recall, coverage). Higher is better.",
         neighbours,
     ),
 }

@@ -41,6 +41,11 @@ class Classes:
         """Word for several classes."""
         return {"class": "classes", "digit": "digits"}[self.noun]
 
+    @property
+    def things(self) -> str:
+        """Word for what the generator draws."""
+        return "digits" if self.noun == "digit" else "pictures"
+
     def name(self, label: int) -> str:
         """Return the name of a class, such as `7` or `Ankle boot`."""
         return self.names[label] if label < len(self.names) else str(label)

@@ -49,14 +49,15 @@ def details(found: Found) -> list[tuple[str, str]]:
     if started := found.entry.started:
         rows.append(("Trained", time.strftime("%-d %B %Y", time.gmtime(started))))
     if scores := catalog.evaluation(found.entry.key, stored.step):
+        things = found.classes.things
         texts = [
-            f"{SCORES[name].title} {SCORES[name].show(value)} (real digits {SCORES[name].show(real)})"
+            f"{SCORES[name].title} {SCORES[name].show(value)} (real {things} {SCORES[name].show(real)})"
             for name in SHOWN_SCORES
             if isinstance(value := scores.generated.get(name), float)
             and isinstance(real := scores.floor.get(name), float)
         ]
         if texts:
-            rows.append(("Scores", f"{', '.join(texts)}, of {scores.count:,} digits"))
+            rows.append(("Scores", f"{', '.join(texts)}, of {scores.count:,} {things}"))
     rows.append(("Hash", stored.sha256[:12]))
     return rows
 

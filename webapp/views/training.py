@@ -16,6 +16,8 @@ POLL_SECONDS = 2
 PLOTLY = {"displaylogo": False, "modeBarButtons": [["resetScale2d"]]}
 """Settings of the charts: the only button leads back from a zoom. style.css makes charts still on touch screens."""
 
+EPOCH_COUNT = 2000
+"""Number of pictures that a training scores at the end of an epoch, if there are as many test images."""
 EPOCH_SCORES = ("label_accuracy", "fid", "precision", "recall", "density", "coverage", "diversity")
 """Scores that a training computes at the end of an epoch."""
 
@@ -97,19 +99,20 @@ def _scored(entry: RunEntry, epochs: list[int]) -> list[EpochSummary]:
 
 
 def _scores(entry: RunEntry, scored: list[EpochSummary]) -> None:
-    """Show the scores of the newest generator that has them, and those of real digits below.
+    """Show the scores of the newest generator that has them, and those of real images below.
 
     A run that will have scores has their places from its start, so that nothing moves when they come.
     """
     expected = () if scored else _expected_scores(entry)
     if not scored and not expected:
         return
+    things, count = catalog.classes(entry.key).things, f"{(scored and scored[-1].count) or EPOCH_COUNT:,}"
     if scored:
         scores, reals = scored[-1].scores or {}, scored[-1].floor or {}
-        st.markdown(f"**How good the digits are** after epoch {scored[-1].epoch}, with 2,000 digits")
+        st.markdown(f"**How good the {things} are** after epoch {scored[-1].epoch}, with {count} {things}")
     else:
         scores, reals = {}, {}
-        st.markdown("**How good the digits are**: the first scores come at the end of an epoch")
+        st.markdown(f"**How good the {things} are**: the first scores come at the end of an epoch")
     with st.container(horizontal=True, key="scores", gap="large"):
         for name, score in SCORES.items():
             value, real = scores.get(name), reals.get(name)
@@ -118,9 +121,9 @@ def _scores(entry: RunEntry, scored: list[EpochSummary]) -> None:
                 below = None if real is None and scored else f"real {'-' if real is None else score.show(real)}"
                 st.metric(score.heading, shown, below, "off", delta_arrow="off", help=score.help, width="content")
     st.caption(
-        "Scores of 2,000 generated digits, from a digit reader. Below them, and dashed in the charts: the scores of "
-        "2,000 real digits. A generator can beat real digits by drawing only typical ones; recall and diversity then "
-        "show how much variety is missing."
+        f"Scores of {count} generated {things}, from a reader of such {things}. Below them, and dashed in the charts: "
+        f"the scores of {count} real ones. A generator can beat real {things} by drawing only typical ones; recall and "
+        "diversity then show how much variety is missing."
     )
 
 
@@ -156,7 +159,7 @@ def _evaluation(entry: RunEntry) -> None:
     found = catalog.evaluation(entry.key, checkpoints[-1].step) if checkpoints else None
     if not found:
         return
-    generated, reals = found.generated, found.floor
+    generated, reals, things = found.generated, found.floor, catalog.classes(entry.key).things
     rows, meanings = [], []
     for name, score in SCORES.items():
         value, real = generated.get(name), reals.get(name)
@@ -164,12 +167,12 @@ def _evaluation(entry: RunEntry) -> None:
             title = score.heading
             rows.append({"Score": title, "Generated": score.show(value), "Real": score.show(real)})
             meanings.append(f"- **{title}**: {score.help}")
-    st.markdown(f"**Evaluation** - {wording.checkpoint(checkpoints[-1]).lower()}, with {found.count:,} digits")
+    st.markdown(f"**Evaluation** - {wording.checkpoint(checkpoints[-1]).lower()}, with {found.count:,} {things}")
     with st.container(key="evaluation"):
         st.table(rows)
     st.caption(
-        f"Scores of {found.count:,} generated and as many real digits, from a digit reader. Some scores, such as FID, "
-        "depend on the number of digits: compare a score only with that of as many real ones."
+        f"Scores of {found.count:,} generated and as many real {things}, from a reader of such {things}. Some scores, "
+        f"such as FID, depend on the number of {things}: compare a score only with that of as many real ones."
     )
     with st.expander("What the scores mean"):
         st.markdown("\n".join(meanings))
