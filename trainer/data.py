@@ -210,7 +210,7 @@ def _load_stored(folder: Path, split: Split) -> Dataset:
         sha256[CLASSES] = hashlib.sha256("\n".join(names).encode()).hexdigest()
     channels_first = images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2)
     pixels = np.ascontiguousarray(channels_first, np.uint8)
-    return Dataset(pixels, labels - first, sha256, names, folder)
+    return Dataset(pixels, labels - first, sha256, names, folder=folder)
 
 
 def _read_labels(path: Path) -> tuple[NDArray[np.int64], str]:
