@@ -14,7 +14,15 @@ from models.command_line import Parser
 from models.digit_reader import SHA256, read_digits
 from models.generator_file import LoadedGenerator, load_generator, read_generator
 from models.scores import SCORES
-from trainer.metrics import Judge, frequent_labels, mnist_judge, uniform_labels, why_not_judged
+from trainer.metrics import (
+    TWO_SAMPLE_COUNT,
+    Judge,
+    Reference,
+    frequent_labels,
+    mnist_judge,
+    uniform_labels,
+    why_not_judged,
+)
 from trainer.run_store import GENERATOR_FILE, Checkpoint, Evaluation, Run, RunStoreError, open_store
 from trainer.train_digit_reader import train
 
@@ -26,14 +34,13 @@ def evaluate(loaded: LoadedGenerator, judge: Judge, count: int, seed: int, full:
     """Return the scores of `count` pictures with seeds seed, seed + 1, ... (`generated`) and of real ones (`floor`).
 
     Label accuracy is measured on pictures of all digits equally often, the other scores on digits as frequent as among
-    the training images. `full` adds GAN-train. Raise `ValueError` for a generator or a count that cannot be judged.
+    the training images. `full` adds the two-sample test, whose real against real is stored, and GAN-train for a
+    generator with classes. Raise `ValueError` for a generator or a count that cannot be judged.
     """
     config = loaded.config
     if reason := why_not_judged(config, loaded.provenance.get("data")):
         raise ValueError(reason)
-    if full and not config.num_classes:
-        raise ValueError("--full trains a classifier on generated digits, so it needs a generator with classes")
-    if not 0 <= seed <= sampling.MAX_SEED - max(count, len(judge.training_labels) if full else 0) + 1:
+    if not 0 <= seed <= sampling.MAX_SEED - (len(judge.training_labels) + TWO_SAMPLE_COUNT if full else count) + 1:
         raise ValueError(f"--seed and the seeds after it must be in 0..{sampling.MAX_SEED}: got {seed}")
     floor = judge.floor(count)
     # In float32, which is three times as fast: a pixel in 100,000 that is one grey level lighter changes no score.
@@ -41,16 +48,31 @@ def evaluate(loaded: LoadedGenerator, judge: Judge, count: int, seed: int, full:
     z = sampling.latents(range(seed, seed + count), config)
     labels = frequent_labels(count, judge.class_shares)
     reading = judge.read(sampling.draw(loaded.generator, z, sampling.one_hot(labels, config.num_classes)))
-    if not config.num_classes:
-        return {"generated": judge.score(reading), "floor": floor}
-    generated = judge.score(reading, torch.tensor(labels))
-    labels = uniform_labels(count)
-    reading = judge.read(sampling.draw(loaded.generator, z, sampling.one_hot(labels, config.num_classes)))
-    generated = judge.score_labels(reading, torch.tensor(labels)) | generated
-    floor = judge.floor_labels(count) | floor
+    generated = judge.score(reading, torch.tensor(labels) if config.num_classes else None)
+    if config.num_classes:
+        labels = uniform_labels(count)
+        reading = judge.read(sampling.draw(loaded.generator, z, sampling.one_hot(labels, config.num_classes)))
+        generated = judge.score_labels(reading, torch.tensor(labels)) | generated
+        floor = judge.floor_labels(count) | floor
     if full:
+        generated |= two_sample(loaded, judge, seed)
+        floor |= Reference.load().two_sample
+    if full and config.num_classes:
         generated["gan_train"], floor["gan_train"] = gan_train(loaded, judge, seed, GAN_TRAIN_EPOCHS)
     return {"generated": generated, "floor": floor}
+
+
+def two_sample(loaded: LoadedGenerator, judge: Judge, seed: int) -> dict[str, float]:
+    """Return the two-sample test of a generator at each noise: see `Judge.two_sample`.
+
+    The digits are all equally often asked for. Their seeds come after those of GAN-train, so that no other score has
+    seen the pictures.
+    """
+    labels, config = uniform_labels(TWO_SAMPLE_COUNT), loaded.config
+    first = seed + len(judge.training_labels)
+    z = sampling.latents(range(first, first + len(labels)), config)
+    pictures = torch.from_numpy(sampling.draw(loaded.generator, z, sampling.one_hot(labels, config.num_classes)))
+    return judge.two_sample(pictures, torch.tensor(labels) if config.num_classes else None)
 
 
 def gan_train(loaded: LoadedGenerator, judge: Judge, seed: int, epochs: int) -> tuple[float, float]:
@@ -114,7 +136,11 @@ def main(arguments: list[str]) -> int:
     parser.add_argument(
         "--seed", type=int, default=0, help="seed of the first digit; digit k has seed + k (default: 0)"
     )
-    parser.add_argument("--full", action="store_true", help="add GAN-train, which takes about four more CPU-minutes")
+    parser.add_argument(
+        "--full",
+        action="store_true",
+        help="add the two-sample test and GAN-train, which take about 20 and 4 more CPU-minutes, with progress",
+    )
     options = parser.parse_args(arguments)
     started = time.monotonic()
     checkpoint = None

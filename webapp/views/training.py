@@ -16,7 +16,10 @@ POLL_SECONDS = 2
 PLOTLY = {"displaylogo": False, "modeBarButtons": [["resetScale2d"]]}
 """Settings of the charts: the only button leads back from a zoom. style.css makes charts still on touch screens."""
 
-EPOCH_SCORES = ("label_accuracy", "fid", "precision", "recall", "density", "coverage", "diversity")
+EPOCH_SCORES = (
+    *("label_accuracy", "fid", "precision", "recall", "density", "coverage", "diversity"),
+    *("black", "haze", "lone_pixels", "centring"),
+)
 """Scores that a training computes at the end of an epoch."""
 
 
@@ -118,7 +121,7 @@ def _scores(entry: RunEntry, scored: list[EpochSummary]) -> None:
                 below = None if real is None and scored else f"real {'-' if real is None else score.show(real)}"
                 st.metric(score.heading, shown, below, "off", delta_arrow="off", help=score.help, width="content")
     st.caption(
-        "Scores of 2,000 generated digits, from a digit reader. Below them, and dashed in the charts: the scores of "
+        "Scores of 2,000 generated digits, most from a digit reader. Below them, and dashed in the charts: those of "
         "2,000 real digits. A generator can beat real digits by drawing only typical ones; recall and diversity then "
         "show how much variety is missing."
     )
@@ -168,7 +171,7 @@ def _evaluation(entry: RunEntry) -> None:
     with st.container(key="evaluation"):
         st.table(rows)
     st.caption(
-        f"Scores of {found.count:,} generated and as many real digits, from a digit reader. Some scores, such as FID, "
+        f"Scores of {found.count:,} generated and as many real digits, most from a digit reader. Some, such as FID, "
         "depend on the number of digits: compare a score only with that of as many real ones."
     )
     with st.expander("What the scores mean"):
