@@ -272,6 +272,65 @@ def test_shifted_labels_show_in_label_accuracy_alone(
         assert shifted[metric] == pytest.approx(clean[metric]), metric
 
 
+def wrong_pixels(pictures: np.ndarray) -> np.ndarray:
+    """Give 1 % of the pixels another grey."""
+    random = np.random.RandomState(0)
+    return np.where(random.rand(*pictures.shape) < 0.01, random.randint(0, 256, pictures.shape), pictures).astype(
+        np.uint8
+    )
+
+
+def lighter(pictures: np.ndarray) -> np.ndarray:
+    """Make each pixel one grey level lighter."""
+    return np.minimum(pictures, 254) + np.uint8(1)
+
+
+def told_apart(judge: Judge, spoil: Callable[[np.ndarray], np.ndarray], count: int, noise: float = 0) -> float:
+    """Return how well real digits are told from other real ones that `spoil` has changed."""
+    labels = torch.tensor(metrics.uniform_labels(count))
+    first, second = metrics.two_real_samples(labels, judge.training_labels)
+    spoilt = torch.from_numpy(spoil(judge.training.pictures[first].numpy()))
+    return metrics.told_apart(spoilt, judge.training.pictures[second], labels, noise, seed=0)
+
+
+def test_real_digits_cannot_be_told_from_real_ones_but_from_spoilt_ones(
+    judge: Judge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metrics, "TWO_SAMPLE_BATCH", 16)  # of few pictures
+    assert told_apart(judge, lambda pictures: pictures, 300) == pytest.approx(0.5, abs=0.15)
+    assert told_apart(judge, wrong_pixels, 300) > 0.7
+    assert told_apart(judge, blurred, 120) > 0.9
+    assert told_apart(judge, blurred, 120, noise=1.0) < 0.8
+
+
+@pytest.mark.long
+def test_the_two_sample_test_finds_small_faults(judge: Judge) -> None:
+    assert told_apart(judge, lambda pictures: pictures, 2400) == pytest.approx(0.5, abs=0.06)
+    for spoil in (blurred, wrong_pixels, lighter):
+        assert told_apart(judge, spoil, 2400) > 0.95
+    assert told_apart(judge, lighter, 2400, noise=0.3) < 0.6
+
+
+def test_the_two_sample_test_depends_on_the_seed_alone(judge: Judge) -> None:
+    labels, noise = torch.tensor(metrics.uniform_labels(60)), 0.1
+    pictures, others = judge.training.pictures[:60], judge.training.pictures[60:120]
+    torch.manual_seed(1)
+    found = metrics.told_apart(pictures, others, labels, noise, seed=3)
+    before = torch.random.get_rng_state()
+    assert metrics.told_apart(pictures, others, labels, noise, seed=3) == found
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_samples_of_the_two_sample_test_have_the_same_classes_and_share_no_picture(judge: Judge) -> None:
+    pool = judge.training_labels
+    labels = torch.tensor([3, 1, 3, 3, 0])
+    first, second = metrics.two_real_samples(labels, pool)
+    assert pool[first].tolist() == pool[second].tolist() == labels.tolist()
+    assert len({*first.tolist(), *second.tolist()}) == 10
+    with pytest.raises(ValueError, match="4 real pictures of class 1 are needed: there are 3"):
+        metrics.two_real_samples(torch.tensor([1, 1]), torch.tensor([1, 0, 1, 1]))
+
+
 def test_copies_of_training_images_are_too_near(judge: Judge) -> None:
     copies = judge.score(judge.read(judge.training.pictures[:COUNT].numpy()))
     assert copies["nearest_1st_percentile"] == copies["nearest_median"] == 0

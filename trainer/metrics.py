@@ -53,7 +53,7 @@ TWO_SAMPLE_SEEDS = 3
 TWO_SAMPLE_HELD_OUT = 6
 """One in so many pictures is held out of a classifier's training, and measures it."""
 TWO_SAMPLE_EPOCHS, TWO_SAMPLE_BATCH = 6, 128
-TWO_SAMPLE_RATE, TWO_SAMPLE_DECAY = 3e-3, 0.02
+TWO_SAMPLE_RATE, TWO_SAMPLE_DECAY = 1e-3, 0.02
 """Highest learning rate, and weight decay, of AdamW."""
 EPOCH_COUNT = 2000
 """Number of pictures scored at the end of an epoch during training."""
@@ -239,6 +239,22 @@ def pixel_scores(rows: Tensor) -> dict[str, float]:
     return {"black": black, "haze": haze, "lone_pixels": lone, "centring": centring}
 
 
+def two_real_samples(labels: Tensor, real_labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Return indices (N,), (N,) of real pictures that have the given labels (N,): always the same, all different.
+
+    `real_labels` (M,) are those of all real pictures. Raise `ValueError` if a class has too few.
+    """
+    order, twice = _sample(len(real_labels), len(real_labels)), torch.cat([labels, labels])
+    chosen = torch.empty_like(twice)
+    for label in labels.unique().tolist():
+        places, members = torch.nonzero(twice == label)[:, 0], order[real_labels[order] == label]
+        if len(members) < len(places):
+            raise ValueError(f"{len(places)} real pictures of class {label} are needed: there are {len(members)}")
+        chosen[places] = members[: len(places)]
+    first, second = chosen.chunk(2)
+    return first, second
+
+
 class TwoSampleClassifier(nn.Module):
     """Pictures and their classes -> logits of being real.
 
@@ -251,9 +267,11 @@ class TwoSampleClassifier(nn.Module):
         sizes = [(1, 32, 1), (32, 32, 2), (32, 64, 1), (64, 64, 2), (64, 128, 2)]  # channels in and out, stride
         self.convs = nn.ModuleList(nn.Conv2d(i, o, 3, stride, 1, bias=False) for i, o, stride in sizes)
         self.norms = nn.ModuleList(nn.BatchNorm2d(o) for _, o, _ in sizes)
-        self.fc = nn.Linear(128 * 4 * 4, 64)
+        self.fc = nn.Linear(128 * 4 * 4, 64, bias=False)
+        self.norm = nn.BatchNorm1d(64)  # without it, all features can die, and the classifier guesses
         self.out = nn.Linear(64, 1)
         self.embed = nn.Embedding(NUM_CLASSES, 64)
+        nn.init.zeros_(self.embed.weight)  # what gives all classes away is learnt sooner from signs that agree
         convert_conv2d_weight_memory_format(self, torch.channels_last)  # faster on a CPU
 
     def forward(self, images: Tensor, classes: Tensor) -> Tensor:
@@ -261,7 +279,7 @@ class TwoSampleClassifier(nn.Module):
         x = images.contiguous(memory_format=torch.channels_last)
         for conv, norm in zip(self.convs, self.norms, strict=True):
             x = F.leaky_relu(norm(conv(x)), 0.1, inplace=True)
-        features = F.relu(self.fc(x.flatten(1)))
+        features = F.leaky_relu(self.norm(self.fc(x.flatten(1))), 0.1)
         logits: Tensor = self.out(features)[:, 0] + (features * self.embed(classes)).sum(1)
         return logits
 
@@ -459,13 +477,13 @@ class Judge:
         if labels is None:
             chosen, labels = _sample(len(self.training_labels), len(generated)), torch.tensor([0] * len(generated))
         else:
-            chosen = _sample_like(labels, self.training_labels)
+            chosen, _ = two_real_samples(labels, self.training_labels)
         return two_sample(generated, self.training.pictures[chosen], labels)
 
     def two_sample_floor(self, count: int = TWO_SAMPLE_COUNT) -> dict[str, float]:
         """Return the same of `count` training images against others of the same classes, all equally frequent."""
         labels = torch.tensor(uniform_labels(count))
-        first, second = _sample_like(torch.cat([labels, labels]), self.training_labels).chunk(2)
+        first, second = two_real_samples(labels, self.training_labels)
         return two_sample(self.training.pictures[first], self.training.pictures[second], labels)
 
     def _compare_with_training(self, reading: Reading) -> dict[str, float]:
@@ -580,17 +598,6 @@ def frequent_labels(count: int, shares: NDArray[np.float64]) -> list[int]:
 def _sample(total: int, count: int) -> Tensor:
     """Return a fixed random sample of indices. MNIST's first test images would be its easiest ones."""
     return torch.from_numpy(np.random.RandomState(0).permutation(total)[:count])
-
-
-def _sample_like(labels: Tensor, pool: Tensor) -> Tensor:
-    """Return for each of `labels` (N,) the index of an equal entry of `pool` (M,), each another: a fixed sample."""
-    order, chosen = _sample(len(pool), len(pool)), torch.empty_like(labels)
-    for label in labels.unique():
-        places, members = torch.nonzero(labels == label)[:, 0], order[pool[order] == label]
-        if len(members) < len(places):
-            raise ValueError(f"{len(places)} real pictures of class {label} are needed: there are {len(members)}")
-        chosen[places] = members[: len(places)]
-    return chosen
 
 
 def _scaled(raw: Tensor, kept: Tensor, mean: Tensor, std: Tensor) -> Tensor:
