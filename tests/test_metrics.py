@@ -156,7 +156,40 @@ def test_labels_are_uniform_or_as_frequent_as_in_training() -> None:
         assert len(metrics.frequent_labels(count, shares)) == count
 
 
+def test_pixel_scores() -> None:
+    pictures = torch.zeros(3, 5, 7, dtype=torch.uint8)
+    pictures[0, 1, 1], pictures[0, 3, 6] = 5, 200  # both are lone: one in the haze, one at the edge
+    pictures[1, 2:4, 2:4] = torch.tensor([[6, 1], [0, 5]])  # neighbours, one of them at a corner of the other
+    rows = metrics.pixel_rows(pictures)
+    assert rows[:, 0].tolist() == pytest.approx([33 / 35, 32 / 35, 1])
+    assert rows[:, 1].tolist() == pytest.approx([1 / 35, 2 / 35, 0])
+    assert rows[:, 2].tolist() == [2, 0, 0]
+    # The middle is (2, 3). The third picture has no centre of mass.
+    centres = [(-5 + 200) / 205, (-2 * 5 + 3 * 200) / 205, 5 / 12, -6 / 12, 0, 0]
+    assert rows[:, 3:].flatten().tolist() == pytest.approx(centres)
+    scores = metrics.pixel_scores(torch.tensor([[0.5, 0.1, 2, -1, 3], [0.7, 0, 0, 1, 3]]))
+    # The variances are 2 and 0.
+    assert scores == pytest.approx({"black": 0.6, "haze": 0.05, "lone_pixels": 1, "centring": 1})
+
+
 # On real digits
+
+
+def test_pixels_of_real_digits(judge: Judge) -> None:
+    real = metrics.pixel_scores(metrics.pixel_rows(judge.training.pictures))
+    assert real["black"] == pytest.approx(0.81, abs=0.005)
+    assert real["haze"] == pytest.approx(0.0036, abs=0.0005)
+    assert real["lone_pixels"] == pytest.approx(0.006, abs=0.003)
+    assert real["centring"] == pytest.approx(0.29, abs=0.005)
+    # A veil of the faintest grey, and every second digit one pixel to the right.
+    veiled = metrics.pixel_scores(metrics.pixel_rows(judge.training.pictures.clamp(min=1)))
+    assert veiled["black"] == veiled["lone_pixels"] == 0
+    assert veiled["haze"] == pytest.approx(real["black"] + real["haze"])
+    moved = judge.training.pictures.clone()
+    moved[::2] = moved[::2].roll(1, 2)
+    assert metrics.pixel_scores(metrics.pixel_rows(moved))["centring"] == pytest.approx(
+        math.sqrt(real["centring"] ** 2 + 0.5**2 / 2), abs=0.01
+    )
 
 
 def test_real_digits_score_as_their_floor(judge: Judge, clean: dict[str, Any]) -> None:
@@ -239,6 +272,65 @@ def test_shifted_labels_show_in_label_accuracy_alone(
         assert shifted[metric] == pytest.approx(clean[metric]), metric
 
 
+def wrong_pixels(pictures: np.ndarray) -> np.ndarray:
+    """Give 1 % of the pixels another grey."""
+    random = np.random.RandomState(0)
+    return np.where(random.rand(*pictures.shape) < 0.01, random.randint(0, 256, pictures.shape), pictures).astype(
+        np.uint8
+    )
+
+
+def lighter(pictures: np.ndarray) -> np.ndarray:
+    """Make each pixel one grey level lighter."""
+    return np.minimum(pictures, 254) + np.uint8(1)
+
+
+def told_apart(judge: Judge, spoil: Callable[[np.ndarray], np.ndarray], count: int, noise: float = 0) -> float:
+    """Return how well real digits are told from other real ones that `spoil` has changed."""
+    labels = torch.tensor(metrics.uniform_labels(count))
+    first, second = metrics.two_real_samples(labels, judge.training_labels)
+    spoilt = torch.from_numpy(spoil(judge.training.pictures[first].numpy()))
+    return metrics.told_apart(spoilt, judge.training.pictures[second], labels, noise, seed=0)
+
+
+def test_real_digits_cannot_be_told_from_real_ones_but_from_spoilt_ones(
+    judge: Judge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metrics, "TWO_SAMPLE_BATCH", 16)  # of few pictures
+    assert told_apart(judge, lambda pictures: pictures, 300) == pytest.approx(0.5, abs=0.15)
+    assert told_apart(judge, wrong_pixels, 300) > 0.7
+    assert told_apart(judge, blurred, 120) > 0.9
+    assert told_apart(judge, blurred, 120, noise=1.0) < 0.8
+
+
+@pytest.mark.long
+def test_the_two_sample_test_finds_small_faults(judge: Judge) -> None:
+    assert told_apart(judge, lambda pictures: pictures, 2400) == pytest.approx(0.5, abs=0.06)
+    for spoil in (blurred, wrong_pixels, lighter):
+        assert told_apart(judge, spoil, 2400) > 0.95
+    assert told_apart(judge, lighter, 2400, noise=0.3) < 0.6
+
+
+def test_the_two_sample_test_depends_on_the_seed_alone(judge: Judge) -> None:
+    labels, noise = torch.tensor(metrics.uniform_labels(60)), 0.1
+    pictures, others = judge.training.pictures[:60], judge.training.pictures[60:120]
+    torch.manual_seed(1)
+    found = metrics.told_apart(pictures, others, labels, noise, seed=3)
+    before = torch.random.get_rng_state()
+    assert metrics.told_apart(pictures, others, labels, noise, seed=3) == found
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_samples_of_the_two_sample_test_have_the_same_classes_and_share_no_picture(judge: Judge) -> None:
+    pool = judge.training_labels
+    labels = torch.tensor([3, 1, 3, 3, 0])
+    first, second = metrics.two_real_samples(labels, pool)
+    assert pool[first].tolist() == pool[second].tolist() == labels.tolist()
+    assert len({*first.tolist(), *second.tolist()}) == 10
+    with pytest.raises(ValueError, match="4 real pictures of class 1 are needed: there are 3"):
+        metrics.two_real_samples(torch.tensor([1, 1]), torch.tensor([1, 0, 1, 1]))
+
+
 def test_copies_of_training_images_are_too_near(judge: Judge) -> None:
     copies = judge.score(judge.read(judge.training.pictures[:COUNT].numpy()))
     assert copies["nearest_1st_percentile"] == copies["nearest_median"] == 0
@@ -251,7 +343,7 @@ def test_copies_of_training_images_are_too_near(judge: Judge) -> None:
 def reference(judge: Judge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Reference:
     """What the small judge compares fewer pictures with, in place of the shipped file."""
     monkeypatch.setattr(metrics, "EPOCH_COUNT", 500)
-    metrics.make_reference(judge, tmp_path / "reference.safetensors")
+    metrics.make_reference(judge, dict.fromkeys(metrics.TWO_SAMPLE_NOISE, 0.5), tmp_path / "reference.safetensors")
     made = Reference.load(tmp_path / "reference.safetensors")
     monkeypatch.setattr(Reference, "load", lambda: made)
     return made
@@ -316,7 +408,7 @@ def test_a_reference_of_another_reader_is_refused(
     monkeypatch.setattr(metrics, "EPOCH_COUNT", 100)
     with monkeypatch.context() as patch:
         patch.setattr(metrics, "SHA256", "another")
-        metrics.make_reference(judge, tmp_path / "reference.safetensors")
+        metrics.make_reference(judge, {}, tmp_path / "reference.safetensors")
     with pytest.raises(ValueError, match=r"reference\.safetensors: was made with another digit reader; make it again"):
         Reference.load(tmp_path / "reference.safetensors")
 
@@ -324,7 +416,7 @@ def test_a_reference_of_another_reader_is_refused(
 @pytest.mark.slow
 def test_the_shipped_reference_is_what_would_be_made_now(tmp_path: Path) -> None:
     judge = metrics.mnist_judge()
-    metrics.make_reference(judge, tmp_path / "reference.safetensors")
+    metrics.make_reference(judge, {}, tmp_path / "reference.safetensors")
     made, shipped = Reference.load(tmp_path / "reference.safetensors"), Reference.load()
     # The sum of scaled features is 0 but for the rounding of 60,000 of them: their mean is compared instead.
     found, expected = (vars(reference.real) | {"sum": reference.real.gaussian().mean} for reference in (shipped, made))
@@ -368,7 +460,7 @@ def test_a_run_is_scored_and_the_scores_are_kept_beside_it(run: Run, capsys: pyt
     assert main(command(run, "tiny", "--seed", "7")) == 0
     printed = capsys.readouterr().out
     assert "tiny, step_00000040: 200 digits, seeds 7 to 206" in printed
-    scores_kept = set(SCORES) - {"gan_train"}
+    scores_kept = set(SCORES) - {"gan_train", *metrics.TWO_SAMPLE_NOISE}
     for name, score in SCORES.items():
         assert (score.title in printed) == (name in scores_kept)
     assert "read as asked: 9" in printed
@@ -429,6 +521,7 @@ def test_a_full_evaluation_trains_classifiers_too(
     few.training_labels = judge.training_labels[:256]
     monkeypatch.setattr(readers, "mnist_judge", lambda: few)
     monkeypatch.setattr(evaluate, "GAN_TRAIN_EPOCHS", 1)
+    monkeypatch.setattr(evaluate, "TWO_SAMPLE_COUNT", 60)
     assert main(command(run, "tiny", "--full")) == 0
     printed = capsys.readouterr().out
     assert "GAN-train on generated digits, epoch 1/1: loss" in printed
@@ -439,10 +532,16 @@ def test_a_full_evaluation_trains_classifiers_too(
     assert all(0 <= share <= 1 for share in shares)
     (row,) = [line for line in printed.splitlines() if line.startswith("GAN-train: accuracy on real test images")]
     assert row.split()[-2:] == [f"{share:.2%}" for share in shares]
+    for noise in (0.0, 0.1, 0.3):
+        assert f"Two-sample test, noise {noise}, classifier 3/3: right " in printed
+    for name in metrics.TWO_SAMPLE_NOISE:
+        assert 0 <= kept.generated[name] <= 1
+        assert kept.floor[name] == Reference.load().two_sample[name]
+        assert f"{SCORES[name].title} " in printed
 
 
 def test_a_generator_without_classes_is_not_asked_for_any(
-    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "unconditional.safetensors"
     file.write_bytes(tiny(num_classes=0))
@@ -452,6 +551,12 @@ def test_a_generator_without_classes_is_not_asked_for_any(
     assert "label accuracy" not in printed
     assert "as asked" not in printed
     assert run.read_evaluation(40) is None
+
+    monkeypatch.setattr(evaluate, "TWO_SAMPLE_COUNT", 60)
+    assert main(command(run, "--generator", str(file), "--full")) == 0
+    printed = capsys.readouterr().out
+    assert SCORES["two_sample_0"].title in printed
+    assert "GAN-train" not in printed
 
 
 def test_scores_are_shown_where_they_cannot_be_kept(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
@@ -475,8 +580,7 @@ def test_what_cannot_be_scored_is_said_in_one_line(
     damaged.create(run_record())
     checkpoint = damaged.publish_checkpoint(manifest(5), {GENERATOR_FILE: tiny()})
     Path(damaged.path, checkpoint.name, "generator.safetensors").write_bytes(b"nothing")
-    broken, colour, unconditional = (tmp_path / f"{name}.safetensors" for name in ("broken", "colour", "unconditional"))
-    unconditional.write_bytes(tiny(num_classes=0))
+    broken, colour = (tmp_path / f"{name}.safetensors" for name in ("broken", "colour"))
     broken.write_bytes(tiny()[:-9])
     config = ModelConfig(architecture="mlp", z_dim=4, img_channels=3, g_widths=(8,), d_widths=(8,))
     colour.write_bytes(generator_bytes(build_generator(config), config, {}))
@@ -492,7 +596,6 @@ def test_what_cannot_be_scored_is_said_in_one_line(
         (["--generator", str(tmp_path / "no")], "cannot be read"),
         (["--generator", str(colour)], "this generator draws 10 classes at 3x28x28"),
         (["tiny", "--full", "--seed", str(2**32 - 5000)], "--seed and the seeds after it must be in 0..4294967295"),
-        (["--generator", str(unconditional), "--full"], "--full trains a classifier on generated digits, so it needs"),
         ([], "name either a run or a --generator file"),
         (["tiny", "--generator", str(broken)], "name either a run or a --generator file"),
         (["tiny", "--seed", "-1"], "--seed and the seeds after it must be in 0..4294967295: got -1"),

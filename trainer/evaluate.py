@@ -16,7 +16,7 @@ from models.digit_reader import SHA256, read_digits
 from models.generator_file import LoadedGenerator, load_generator, read_generator
 from models.scores import SCORES
 from trainer.data import ROOT
-from trainer.metrics import Judge, frequent_labels, uniform_labels
+from trainer.metrics import TWO_SAMPLE_COUNT, Judge, Reference, channels_first, frequent_labels, uniform_labels
 from trainer.readers import is_of, reader_for, why_unreadable
 from trainer.run_store import GENERATOR_FILE, Checkpoint, Evaluation, Run, RunStoreError, open_store
 from trainer.train_digit_reader import train
@@ -31,16 +31,15 @@ def evaluate(loaded: LoadedGenerator, judge: Judge, count: int, seed: int, full:
     """Return the scores of `count` pictures with seeds seed, seed + 1, ... (`generated`) and of real ones (`floor`).
 
     Label accuracy is measured on pictures of all digits equally often, the other scores on digits as frequent as among
-    the training images. `full` adds GAN-train. Raise `ValueError` for a generator or a count that cannot be judged.
+    the training images. `full` adds the two-sample test, whose real against real is stored for MNIST, and GAN-train for
+    a generator with classes. Raise `ValueError` for a generator or a count that cannot be judged.
     """
     config = loaded.config
     if not is_of(judge.data_sha256, loaded.provenance.get("data")):
         raise ValueError("this generator was trained on other data than those of the judge")
     if reason := why_unreadable(judge.reader, config):
         raise ValueError(reason)
-    if full and not config.num_classes:
-        raise ValueError("--full trains a classifier on generated digits, so it needs a generator with classes")
-    if not 0 <= seed <= sampling.MAX_SEED - max(count, len(judge.training_labels) if full else 0) + 1:
+    if not 0 <= seed <= sampling.MAX_SEED - (len(judge.training_labels) + TWO_SAMPLE_COUNT if full else count) + 1:
         raise ValueError(f"--seed and the seeds after it must be in 0..{sampling.MAX_SEED}: got {seed}")
     floor = judge.floor(count)
     # In float32, which is three times as fast: a pixel in 100,000 that is one grey level lighter changes no score.
@@ -49,16 +48,42 @@ def evaluate(loaded: LoadedGenerator, judge: Judge, count: int, seed: int, full:
     z = sampling.latents(seeds, config)
     labels = frequent_labels(count, judge.class_shares)
     reading = judge.read(sampling.draw(loaded.generator, z, loaded.class_rows(labels, seeds)))
-    if not config.num_classes:
-        return {"generated": judge.score(reading), "floor": floor}
-    generated = judge.score(reading, torch.tensor(labels))
-    labels = uniform_labels(count, config.num_classes)
-    reading = judge.read(sampling.draw(loaded.generator, z, loaded.class_rows(labels, seeds)))
-    generated = judge.score_labels(reading, torch.tensor(labels)) | generated
-    floor = judge.floor_labels(count) | floor
-    if full:
+    generated = judge.score(reading, torch.tensor(labels) if config.num_classes else None)
+    if config.num_classes:
+        labels = uniform_labels(count, config.num_classes)
+        reading = judge.read(sampling.draw(loaded.generator, z, loaded.class_rows(labels, seeds)))
+        generated = judge.score_labels(reading, torch.tensor(labels)) | generated
+        floor = judge.floor_labels(count) | floor
+    if full and (pictures := two_sample_count(judge)):
+        generated |= two_sample(loaded, judge, pictures, seed)
+        floor |= judge.two_sample_floor(pictures)
+    if full and config.num_classes:
         generated["gan_train"], floor["gan_train"] = gan_train(loaded, judge, seed, GAN_TRAIN_EPOCHS)
     return {"generated": generated, "floor": floor}
+
+
+def two_sample_count(judge: Judge) -> int:
+    """Return the number of pictures in the two-sample test.
+
+    It is smaller for data with a rare class, whose real images must suffice for two samples; 0 if they do not.
+    """
+    classes = judge.reader.num_classes
+    rarest = int(torch.bincount(judge.training_labels, minlength=classes).min())
+    return min(TWO_SAMPLE_COUNT, classes * (rarest // 2))
+
+
+def two_sample(loaded: LoadedGenerator, judge: Judge, count: int, seed: int) -> dict[str, float]:
+    """Return the two-sample test of a generator at each noise: see `Judge.two_sample`.
+
+    The digits are all equally often asked for. Their seeds come after those of GAN-train, so that no other score has
+    seen the pictures.
+    """
+    config = loaded.config
+    labels = uniform_labels(count, judge.reader.num_classes)
+    first = seed + len(judge.training_labels)
+    z = sampling.latents(range(first, first + len(labels)), config)
+    pictures = torch.from_numpy(sampling.draw(loaded.generator, z, sampling.one_hot(labels, config.num_classes)))
+    return judge.two_sample(pictures, torch.tensor(labels) if config.num_classes else None)
 
 
 def gan_train(loaded: LoadedGenerator, judge: Judge, seed: int, epochs: int) -> tuple[float, float]:
@@ -76,8 +101,9 @@ def gan_train(loaded: LoadedGenerator, judge: Judge, seed: int, epochs: int) -> 
     accuracies = []
     for kind, pictures in (("generated", generated), ("real", judge.training.pictures)):
         title = f"GAN-train on {kind} digits"
-        images = pictures[:, None] if pictures.ndim == 3 else pictures.movedim(3, 1)
-        reader = train(images, labels, epochs, seed=0, augmented=False, title=title, num_classes=classes)
+        reader = train(
+            channels_first(pictures), labels, epochs, seed=0, augmented=False, title=title, num_classes=classes
+        )
         _, logits = read_digits(reader, judge.test.pictures)
         accuracies.append((logits.argmax(1) == judge.test_labels).double().mean().item())
     return accuracies[0], accuracies[1]
@@ -131,7 +157,11 @@ def main(arguments: list[str]) -> int:
     parser.add_argument(
         "--seed", type=int, default=0, help="seed of the first picture; picture k has seed + k (default: 0)"
     )
-    parser.add_argument("--full", action="store_true", help="add GAN-train, which takes about four more CPU-minutes")
+    parser.add_argument(
+        "--full",
+        action="store_true",
+        help="add the two-sample test and GAN-train, which take about 20 and 4 more CPU-minutes, with progress",
+    )
     options = parser.parse_args(arguments)
     started = time.monotonic()
     checkpoint, folder = None, options.dataset

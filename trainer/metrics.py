@@ -1,16 +1,22 @@
-"""Scores of generated digits, computed on the digit reader's features, and the same scores of real digits: the floor.
+"""Scores of generated digits, and the same scores of real digits: the floor.
 
-Label accuracy alone is not enough: a generator with one perfect picture of each digit reaches 100 %. FID, coverage and
-recall measure variety. All scores depend on the digit reader: another network's features give other values.
+Most are computed on the digit reader's features, and depend on it: another network's features give other values. Label
+accuracy alone is not enough: a generator with one perfect picture of each digit reaches 100 %. FID, coverage and recall
+measure variety. Such features ignore faint grey and single pixels, which a few figures of the pixels alone count. The
+two-sample test asks a new classifier, which has no reason to ignore anything.
 
 Shapes: N pictures, uint8 (N, 28, 28); F features kept; features (N, F), each scaled to mean 0 and variance 1 over the
 training images. FID: Heusel et al. 2017 (arXiv 1706.08500). KID: Binkowski et al. 2018 (1801.01401). Precision and
-recall: Kynkaanniemi et al. 2019 (1904.06991). Density and coverage: Naeem et al. 2020 (2002.09797).
+recall: Kynkaanniemi et al. 2019 (1904.06991). Density and coverage: Naeem et al. 2020 (2002.09797). Two-sample test:
+Lopez-Paz and Oquab 2017 (1610.06545).
 """
 
 import functools
 import json
 import math
+import sys
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -20,7 +26,10 @@ import safetensors.torch
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils import convert_conv2d_weight_memory_format
 from torchmetrics.image.kid import poly_mmd
+from tqdm import tqdm
 
 from models import sampling
 from models.attributes import AttributeTable
@@ -35,6 +44,19 @@ NEIGHBOURS = 5
 MIN_ACTIVE = 0.01
 """Minimum share of training images on which a kept feature is active: scaled, a rarer one would outweigh the others."""
 KID_SUBSETS, KID_SUBSET_SIZE = 100, 1000
+HAZE = (1, 5)
+"""Grey levels, first and last, of pixels that look black and are not."""
+TWO_SAMPLE_COUNT = 12_000
+"""Number of generated pictures, and of real ones, in the two-sample test."""
+TWO_SAMPLE_NOISE = {"two_sample_0": 0.0, "two_sample_01": 0.1, "two_sample_03": 0.3}
+"""Score -> standard deviation of the Gaussian noise on all pictures of a two-sample test; black = 0, white = 1."""
+TWO_SAMPLE_SEEDS = 3
+"""Classifiers of one two-sample test. They differ in their first weights, order, noise and held-out pictures."""
+TWO_SAMPLE_HELD_OUT = 6
+"""One in so many pictures is held out of a classifier's training, and measures it."""
+TWO_SAMPLE_EPOCHS, TWO_SAMPLE_BATCH = 6, 128
+TWO_SAMPLE_RATE, TWO_SAMPLE_DECAY = 1e-3, 0.02
+"""Highest learning rate, and weight decay, of AdamW."""
 EPOCH_COUNT = 2000
 """Number of pictures scored at the end of an epoch during training."""
 REFERENCE = Path(__file__).with_name("reference.safetensors")
@@ -180,6 +202,142 @@ def nearest_distances(pictures: Tensor, others: Tensor) -> Tensor:
     return torch.cat(found)
 
 
+def pixel_rows(pictures: Tensor) -> Tensor:
+    """Return what `pixel_scores` needs of each of the uint8 pictures, (N, H, W) or (N, H, W, 3): float64 (N, 5).
+
+    The columns are the share of pixels that are exactly 0, the share in `HAZE`, the number of lone pixels, and the row
+    and column of the centre of mass, from the middle of the picture. A pixel is lone if it is not 0 and the up to 8
+    pixels around it are. The centre of a black picture is its middle. The value of a pixel in colour is that of its
+    brightest channel.
+    """
+    x = (pictures if pictures.ndim == 3 else pictures.amax(3)).double()
+    around = F.conv2d(x[:, None], x.new_ones(1, 1, 3, 3), padding=1)[:, 0]
+    lone = ((x > 0) & (around == x)).sum((1, 2))
+    haze = (x >= HAZE[0]) & (x <= HAZE[1])
+    mass = x.sum((1, 2)).clamp(min=1)
+    across = [torch.arange(size) - (size - 1) / 2 for size in x.shape[1:]]
+    centre = [(x.sum(2 - axis) * across[axis]).sum(1) / mass for axis in (0, 1)]
+    return torch.stack([(x == 0).double().mean((1, 2)), haze.double().mean((1, 2)), lone.double(), *centre], 1)
+
+
+def pixel_scores(rows: Tensor) -> dict[str, float]:
+    """Return the scores of the pixels alone, from the rows (N, 5) of `pixel_rows`.
+
+    `centring` is the standard deviation of the centre of mass in pixels: the root of the mean variance of its row and
+    its column. MNIST's makers centred each digit by its centre of mass.
+    """
+    black, haze, lone = rows[:, :3].double().mean(0).tolist()
+    centring = rows[:, 3:].double().var(0).mean().sqrt().item()
+    return {"black": black, "haze": haze, "lone_pixels": lone, "centring": centring}
+
+
+def two_real_samples(labels: Tensor, real_labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Return indices (N,), (N,) of real pictures that have the given labels (N,): always the same, all different.
+
+    `real_labels` (M,) are those of all real pictures. Raise `ValueError` if a class has too few.
+    """
+    order, twice = _sample(len(real_labels), len(real_labels)), torch.cat([labels, labels])
+    chosen = torch.empty_like(twice)
+    for label in labels.unique().tolist():
+        places, members = torch.nonzero(twice == label)[:, 0], order[real_labels[order] == label]
+        if len(members) < len(places):
+            raise ValueError(f"{len(places)} real pictures of class {label} are needed: there are {len(members)}")
+        chosen[places] = members[: len(places)]
+    first, second = chosen.chunk(2)
+    return first, second
+
+
+class TwoSampleClassifier(nn.Module):
+    """Pictures and their classes -> logits of being real.
+
+    Shapes: B batch, images (B, C, H, W) in [-1, 1], classes (B,), logits (B,). The first convolution keeps the full
+    resolution and nothing is pooled, so that single pixels count. The class enters as in a projection discriminator.
+    """
+
+    def __init__(self, img_size: int, img_channels: int, num_classes: int) -> None:
+        super().__init__()
+        sizes = [
+            (img_channels, 32, 1),
+            (32, 32, 2),
+            (32, 64, 1),
+            (64, 64, 2),
+            (64, 128, 2),
+        ]  # channels in and out, stride
+        self.convs = nn.ModuleList(nn.Conv2d(i, o, 3, stride, 1, bias=False) for i, o, stride in sizes)
+        self.norms = nn.ModuleList(nn.BatchNorm2d(o) for _, o, _ in sizes)
+        self.fc = nn.Linear(128 * math.ceil(img_size / 8) ** 2, 64, bias=False)
+        self.norm = nn.BatchNorm1d(64)  # without it, all features can die, and the classifier guesses
+        self.out = nn.Linear(64, 1)
+        self.embed = nn.Embedding(num_classes, 64)
+        nn.init.zeros_(self.embed.weight)  # what gives all classes away is learnt sooner from signs that agree
+        convert_conv2d_weight_memory_format(self, torch.channels_last)  # faster on a CPU
+
+    def forward(self, images: Tensor, classes: Tensor) -> Tensor:
+        """images (B, C, H, W) in [-1, 1], classes (B,) -> logits (B,)."""
+        x = images.contiguous(memory_format=torch.channels_last)
+        for conv, norm in zip(self.convs, self.norms, strict=True):
+            x = F.leaky_relu(norm(conv(x)), 0.1, inplace=True)
+        features = F.leaky_relu(self.norm(self.fc(x.flatten(1))), 0.1)
+        logits: Tensor = self.out(features)[:, 0] + (features * self.embed(classes)).sum(1)
+        return logits
+
+
+def told_apart(generated: Tensor, real: Tensor, classes: Tensor, noise: float, seed: int, title: str = "") -> float:
+    """Return how often a new classifier rightly tells which pictures are real: .5 = it can only guess.
+
+    `generated` and `real` are uint8, (N, H, W) or (N, H, W, 3), and picture i of both has class i of `classes` (N,).
+    The classifier learns from five sixths of them; the accuracy is that on the others. All have Gaussian noise of
+    standard deviation `noise` (white = 1), drawn anew each time. The seed determines the result. `title` is shown with
+    the progress.
+    """
+    random = torch.Generator().manual_seed(seed)
+    count, images = len(classes), channels_first(torch.cat([generated, real]))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        classifier = TwoSampleClassifier(images.shape[-1], images.shape[1], int(classes.max()) + 1)
+    is_real = torch.arange(2 * count) >= count
+    order = torch.randperm(count, generator=random)
+    parts = order.tensor_split([count - count // TWO_SAMPLE_HELD_OUT])
+    learn, held_out = (torch.cat([part, count + part]) for part in parts)
+
+    def logits(indices: Tensor) -> Tensor:
+        x = sampling.from_uint8(images[indices])
+        x = x + 2 * noise * torch.randn(x.shape, generator=random)  # from black, -1, to white, 1, it is 2
+        answer: Tensor = classifier(x, classes[indices % count])
+        return answer
+
+    steps = TWO_SAMPLE_EPOCHS * -(-len(learn) // TWO_SAMPLE_BATCH)
+    optimizer = torch.optim.AdamW(classifier.parameters(), TWO_SAMPLE_RATE, weight_decay=TWO_SAMPLE_DECAY)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, TWO_SAMPLE_RATE, steps, pct_start=0.2)
+    with tqdm(total=steps, unit="step", desc=title, leave=False, disable=not sys.stderr.isatty()) as bar:
+        for _ in range(TWO_SAMPLE_EPOCHS):
+            for part in learn[torch.randperm(len(learn), generator=random)].split(TWO_SAMPLE_BATCH):
+                loss = F.binary_cross_entropy_with_logits(logits(part), is_real[part].float())
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                schedule.step()
+                bar.update()
+    classifier.eval()
+    with torch.inference_mode():
+        right = [(logits(part) > 0) == is_real[part] for part in held_out.split(CHUNK)]
+    return torch.cat(right).double().mean().item()
+
+
+def two_sample(generated: Tensor, real: Tensor, classes: Tensor) -> dict[str, float]:
+    """Return the mean of `told_apart` over seeds 0, 1, ... at each noise, with its name; print lines of progress."""
+    scores = {}
+    for name, noise in TWO_SAMPLE_NOISE.items():
+        accuracies = []
+        for seed in range(TWO_SAMPLE_SEEDS):
+            title = f"Two-sample test, noise {noise}, classifier {seed + 1}/{TWO_SAMPLE_SEEDS}"
+            started = time.monotonic()
+            accuracies.append(told_apart(generated, real, classes, noise, seed, title))
+            print(f"{title}: right {accuracies[-1]:.1%}, {time.monotonic() - started:.0f} s", flush=True)
+        scores[name] = float(np.mean(accuracies))
+    return scores
+
+
 @dataclass(frozen=True)
 class Reading:
     """Pictures uint8 (N, 28, 28), their scaled features (N, F), and the digits (N,) that the reader sees in them."""
@@ -288,7 +446,7 @@ class Judge:
         `labels` are the requested classes; None, for an unconditional generator, takes the digits that were read.
         """
         scores = self.real.score(reading.features, reading.digits if labels is None else labels)
-        return scores | self._compare_with_training(reading)
+        return scores | pixel_scores(pixel_rows(reading.pictures)) | self._compare_with_training(reading)
 
     def floor(self, count: int) -> dict[str, float]:
         """Return the same scores of N test images.
@@ -296,13 +454,14 @@ class Judge:
         In the comparison with N test images, N training images take their place.
         """
         test = self.test[self.real.sample_test(count)]
-        return self.feature_floor(count) | self._compare_with_training(test)
+        return self.epoch_floor(count) | self._compare_with_training(test)
 
-    def feature_floor(self, count: int) -> dict[str, float]:
-        """Return those scores of the floor that epochs have too: they need features alone, not pictures."""
+    def epoch_floor(self, count: int) -> dict[str, float]:
+        """Return those scores of the floor that epochs have too: they need no comparison with all training images."""
         indices = self.real.sample_test(count)
         training = self.training[_sample(len(self.training.digits), count)]
-        return self.real.score(self.test.features[indices], self.test_labels[indices], rivals=training.features)
+        scores = self.real.score(self.test.features[indices], self.test_labels[indices], rivals=training.features)
+        return scores | pixel_scores(pixel_rows(self.test.pictures[indices]))
 
     def score_labels(self, reading: Reading, labels: Tensor) -> dict[str, Any]:
         """Return label accuracy and confusion; for generated pictures the requested `labels` are uniform."""
@@ -314,6 +473,24 @@ class Judge:
         """Return the same for N test images."""
         indices = self.real.sample_test(count)
         return self.score_labels(self.test[indices], self.test_labels[indices])
+
+    def two_sample(self, generated: Tensor, labels: Tensor | None) -> dict[str, float]:
+        """Return the two-sample test of generated pictures, uint8 (N, H, W[, 3]), against as many training images.
+
+        `labels` (N,) are the requested classes, and the training images have the same. None, for an unconditional
+        generator, compares with a sample of all training images, and shows the classifiers no class.
+        """
+        if labels is None:
+            chosen, labels = _sample(len(self.training_labels), len(generated)), torch.tensor([0] * len(generated))
+        else:
+            chosen, _ = two_real_samples(labels, self.training_labels)
+        return two_sample(generated, self.training.pictures[chosen], labels)
+
+    def two_sample_floor(self, count: int = TWO_SAMPLE_COUNT) -> dict[str, float]:
+        """Return the same of `count` training images against others of the same classes, all equally frequent."""
+        labels = torch.tensor(uniform_labels(count, self.reader.num_classes))
+        first, second = two_real_samples(labels, self.training_labels)
+        return two_sample(self.training.pictures[first], self.training.pictures[second], labels)
 
     def _compare_with_training(self, reading: Reading) -> dict[str, float]:
         nearest = nearest_distances(reading.pictures, self.training.pictures).double()
@@ -342,13 +519,15 @@ class Reference:
     class_shares: NDArray[np.float64]
     """The frequency of each class among the training images."""
     floor: dict[str, float]
+    two_sample: dict[str, float] = field(default_factory=dict)
+    """The two-sample test of real digits against real ones, from `Judge.two_sample_floor`."""
 
     @classmethod
     def measure(cls, judge: Judge) -> Self:
         """Compute it from all real images."""
         count = min(EPOCH_COUNT, len(judge.test_labels))
         test_features = judge.real.test_features[judge.real.sample_test(count)]
-        floor = judge.feature_floor(count)
+        floor = judge.epoch_floor(count)
         floor["label_accuracy"] = judge.floor_labels(count)["label_accuracy"]
         return cls(replace(judge.real, test_features=test_features), judge.class_shares, floor)
 
@@ -359,13 +538,15 @@ class Reference:
         made = json.loads(read_metadata(content)["reference"])
         if made["reader_sha256"] != SHA256:
             raise ValueError(f"{path}: was made with another digit reader; make it again: python -m trainer.metrics")
-        return cls(RealStatistics(**safetensors.torch.load(content)), np.array(made["shares"]), made["floor"])
+        real = RealStatistics(**safetensors.torch.load(content))
+        return cls(real, np.array(made["shares"]), made["floor"], made["two_sample"])
 
 
-def make_reference(judge: Judge, path: Path = REFERENCE) -> None:
-    """Write the file that `Reference.load` reads."""
+def make_reference(judge: Judge, two_sample: Mapping[str, float], path: Path = REFERENCE) -> None:
+    """Write the file that `Reference.load` reads; `two_sample` is the floor of the two-sample test."""
     reference = Reference.measure(judge)
     made = {"reader_sha256": SHA256, "shares": reference.class_shares.tolist(), "floor": reference.floor}
+    made["two_sample"] = dict(two_sample)
     contiguous = {name: tensor.contiguous() for name, tensor in vars(reference.real).items()}
     path.write_bytes(safetensors.torch.save(contiguous, {"reference": json.dumps(made)}))
 
@@ -405,13 +586,16 @@ class EpochJudge:
         weights = next(generator.parameters())
         pictures = sampling.draw(generator, self.z[part].to(weights), self.c[part].to(weights))
         raw, logits = read_digits(self.reader, pictures)
-        read = torch.zeros(self.count, raw.shape[1] + 1)  # columns: the raw features, and the digit
-        read[part, :-1], read[part, -1] = raw, logits.argmax(1).float()
+        columns = [raw, logits.argmax(1, keepdim=True), pixel_rows(torch.from_numpy(pictures))]
+        read = torch.zeros(self.count, sum(column.shape[1] for column in columns))
+        read[part] = torch.cat(columns, 1).float()
         read = workers.sum(read.to(weights.device))
         if workers.rank:
             return {}
-        features, digits = self.reference.real.scaled(read[:, :-1].cpu()), read[:, -1].cpu().long()
+        raw, digit, pixels = read.cpu().split([column.shape[1] for column in columns], 1)
+        features, digits = self.reference.real.scaled(raw), digit[:, 0].long()
         scores = self.reference.real.score(features, digits if self.labels is None else self.labels)
+        scores |= pixel_scores(pixels)
         if self.labels is not None:
             scores["label_accuracy"] = balanced_label_accuracy(self.labels, digits, self.reader.num_classes)
         return scores
@@ -436,6 +620,11 @@ def _sample(total: int, count: int) -> Tensor:
     return torch.from_numpy(np.random.RandomState(0).permutation(total)[:count])
 
 
+def channels_first(pictures: Tensor) -> Tensor:
+    """Return pictures as generators draw them, (N, H, W) or (N, H, W, 3), as (N, C, H, W)."""
+    return pictures[:, None] if pictures.ndim == 3 else pictures.movedim(3, 1)
+
+
 def _as_drawn(images: NDArray[np.uint8]) -> Tensor:
     """Return a dataset's images (N, C, H, W) in the form in which generators draw: (N, H, W), or (N, H, W, 3)."""
     return torch.tensor(images[:, 0] if images.shape[1] == 1 else images.transpose(0, 2, 3, 1))
@@ -446,4 +635,4 @@ def _scaled(raw: Tensor, kept: Tensor, mean: Tensor, std: Tensor) -> Tensor:
 
 
 if __name__ == "__main__":
-    make_reference(mnist_judge())
+    make_reference(mnist_judge(), mnist_judge().two_sample_floor())

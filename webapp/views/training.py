@@ -18,7 +18,10 @@ PLOTLY = {"displaylogo": False, "modeBarButtons": [["resetScale2d"]]}
 
 EPOCH_COUNT = 2000
 """Number of pictures that a training scores at the end of an epoch, if there are as many test images."""
-EPOCH_SCORES = ("label_accuracy", "fid", "precision", "recall", "density", "coverage", "diversity")
+EPOCH_SCORES = (
+    *("label_accuracy", "fid", "precision", "recall", "density", "coverage", "diversity"),
+    *("black", "haze", "lone_pixels", "centring"),
+)
 """Scores that a training computes at the end of an epoch."""
 
 
@@ -121,9 +124,9 @@ def _scores(entry: RunEntry, scored: list[EpochSummary]) -> None:
                 below = None if real is None and scored else f"real {'-' if real is None else score.show(real)}"
                 st.metric(score.heading, shown, below, "off", delta_arrow="off", help=score.help, width="content")
     st.caption(
-        f"Scores of {count} generated {things}, from a reader of such {things}. Below them, and dashed in the charts: "
-        f"the scores of {count} real ones. A generator can beat real {things} by drawing only typical ones; recall and "
-        "diversity then show how much variety is missing."
+        f"Scores of {count} generated {things}, most from a reader of such {things}. Below them, and dashed in the "
+        f"charts: those of {count} real ones. A generator can beat real {things} by drawing only typical ones; recall "
+        "and diversity then show how much variety is missing."
     )
 
 
@@ -171,7 +174,7 @@ def _evaluation(entry: RunEntry) -> None:
     with st.container(key="evaluation"):
         st.table(rows)
     st.caption(
-        f"Scores of {found.count:,} generated and as many real {things}, from a reader of such {things}. Some scores, "
+        f"Scores of {found.count:,} generated and as many real {things}, most from a reader of such {things}. Some, "
         f"such as FID, depend on the number of {things}: compare a score only with that of as many real ones."
     )
     with st.expander("What the scores mean"):
