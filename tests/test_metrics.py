@@ -343,7 +343,7 @@ def test_copies_of_training_images_are_too_near(judge: Judge) -> None:
 def reference(judge: Judge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Reference:
     """What the small judge compares fewer pictures with, in place of the shipped file."""
     monkeypatch.setattr(metrics, "EPOCH_COUNT", 500)
-    metrics.make_reference(judge, dict.fromkeys(metrics.TWO_SAMPLE_NOISE, 0.5), tmp_path / "reference.safetensors")
+    metrics.make_reference(judge, tmp_path / "reference.safetensors")
     made = Reference.load(tmp_path / "reference.safetensors")
     monkeypatch.setattr(Reference, "load", lambda: made)
     return made
@@ -408,7 +408,7 @@ def test_a_reference_of_another_reader_is_refused(
     monkeypatch.setattr(metrics, "EPOCH_COUNT", 100)
     with monkeypatch.context() as patch:
         patch.setattr(metrics, "SHA256", "another")
-        metrics.make_reference(judge, {}, tmp_path / "reference.safetensors")
+        metrics.make_reference(judge, tmp_path / "reference.safetensors")
     with pytest.raises(ValueError, match=r"reference\.safetensors: was made with another digit reader; make it again"):
         Reference.load(tmp_path / "reference.safetensors")
 
@@ -416,7 +416,7 @@ def test_a_reference_of_another_reader_is_refused(
 @pytest.mark.slow
 def test_the_shipped_reference_is_what_would_be_made_now(tmp_path: Path) -> None:
     judge = metrics.mnist_judge()
-    metrics.make_reference(judge, {}, tmp_path / "reference.safetensors")
+    metrics.make_reference(judge, tmp_path / "reference.safetensors")
     made, shipped = Reference.load(tmp_path / "reference.safetensors"), Reference.load()
     # The sum of scaled features is 0 but for the rounding of 60,000 of them: their mean is compared instead.
     found, expected = (vars(reference.real) | {"sum": reference.real.gaussian().mean} for reference in (shipped, made))
@@ -536,7 +536,7 @@ def test_a_full_evaluation_trains_classifiers_too(
         assert f"Two-sample test, noise {noise}, classifier 3/3: right " in printed
     for name in metrics.TWO_SAMPLE_NOISE:
         assert 0 <= kept.generated[name] <= 1
-        assert kept.floor[name] == Reference.load().two_sample[name]
+        assert 0 <= kept.floor[name] <= 1
         assert f"{SCORES[name].title} " in printed
 
 

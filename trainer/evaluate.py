@@ -16,7 +16,7 @@ from models.digit_reader import SHA256, read_digits
 from models.generator_file import LoadedGenerator, load_generator, read_generator
 from models.scores import SCORES
 from trainer.data import ROOT
-from trainer.metrics import TWO_SAMPLE_COUNT, Judge, Reference, channels_first, frequent_labels, uniform_labels
+from trainer.metrics import TWO_SAMPLE_COUNT, Judge, channels_first, frequent_labels, uniform_labels
 from trainer.readers import is_of, reader_for, why_unreadable
 from trainer.run_store import GENERATOR_FILE, Checkpoint, Evaluation, Run, RunStoreError, open_store
 from trainer.train_digit_reader import train
@@ -31,8 +31,7 @@ def evaluate(loaded: LoadedGenerator, judge: Judge, count: int, seed: int, full:
     """Return the scores of `count` pictures with seeds seed, seed + 1, ... (`generated`) and of real ones (`floor`).
 
     Label accuracy is measured on pictures of all digits equally often, the other scores on digits as frequent as among
-    the training images. `full` adds the two-sample test, whose real against real is stored for MNIST, and GAN-train for
-    a generator with classes. Raise `ValueError` for a generator or a count that cannot be judged.
+    the training images. `full` adds the two-sample test, and GAN-train for a generator with classes. Raise `ValueError` for a generator or a count that cannot be judged.
     """
     config = loaded.config
     if not is_of(judge.data_sha256, loaded.provenance.get("data")):
@@ -81,8 +80,9 @@ def two_sample(loaded: LoadedGenerator, judge: Judge, count: int, seed: int) -> 
     config = loaded.config
     labels = uniform_labels(count, judge.reader.num_classes)
     first = seed + len(judge.training_labels)
-    z = sampling.latents(range(first, first + len(labels)), config)
-    pictures = torch.from_numpy(sampling.draw(loaded.generator, z, sampling.one_hot(labels, config.num_classes)))
+    seeds = range(first, first + len(labels))
+    z = sampling.latents(seeds, config)
+    pictures = torch.from_numpy(sampling.draw(loaded.generator, z, loaded.class_rows(labels, seeds)))
     return judge.two_sample(pictures, torch.tensor(labels) if config.num_classes else None)
 
 
@@ -160,7 +160,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument(
         "--full",
         action="store_true",
-        help="add the two-sample test and GAN-train, which take about 20 and 4 more CPU-minutes, with progress",
+        help="add the two-sample test and GAN-train, which take about 50 and 4 more CPU-minutes, with progress",
     )
     options = parser.parse_args(arguments)
     started = time.monotonic()

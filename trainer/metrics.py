@@ -16,7 +16,6 @@ import json
 import math
 import sys
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -519,8 +518,6 @@ class Reference:
     class_shares: NDArray[np.float64]
     """The frequency of each class among the training images."""
     floor: dict[str, float]
-    two_sample: dict[str, float] = field(default_factory=dict)
-    """The two-sample test of real digits against real ones, from `Judge.two_sample_floor`."""
 
     @classmethod
     def measure(cls, judge: Judge) -> Self:
@@ -539,14 +536,13 @@ class Reference:
         if made["reader_sha256"] != SHA256:
             raise ValueError(f"{path}: was made with another digit reader; make it again: python -m trainer.metrics")
         real = RealStatistics(**safetensors.torch.load(content))
-        return cls(real, np.array(made["shares"]), made["floor"], made["two_sample"])
+        return cls(real, np.array(made["shares"]), made["floor"])
 
 
-def make_reference(judge: Judge, two_sample: Mapping[str, float], path: Path = REFERENCE) -> None:
-    """Write the file that `Reference.load` reads; `two_sample` is the floor of the two-sample test."""
+def make_reference(judge: Judge, path: Path = REFERENCE) -> None:
+    """Write the file that `Reference.load` reads."""
     reference = Reference.measure(judge)
     made = {"reader_sha256": SHA256, "shares": reference.class_shares.tolist(), "floor": reference.floor}
-    made["two_sample"] = dict(two_sample)
     contiguous = {name: tensor.contiguous() for name, tensor in vars(reference.real).items()}
     path.write_bytes(safetensors.torch.save(contiguous, {"reference": json.dumps(made)}))
 
@@ -635,4 +631,4 @@ def _scaled(raw: Tensor, kept: Tensor, mean: Tensor, std: Tensor) -> Tensor:
 
 
 if __name__ == "__main__":
-    make_reference(mnist_judge(), mnist_judge().two_sample_floor())
+    make_reference(mnist_judge())
