@@ -31,7 +31,8 @@ def evaluate(loaded: LoadedGenerator, judge: Judge, count: int, seed: int, full:
     """Return the scores of `count` pictures with seeds seed, seed + 1, ... (`generated`) and of real ones (`floor`).
 
     Label accuracy is measured on pictures of all digits equally often, the other scores on digits as frequent as among
-    the training images. `full` adds the two-sample test, and GAN-train for a generator with classes. Raise `ValueError` for a generator or a count that cannot be judged.
+    the training images. `full` adds the two-sample test, and GAN-train for a generator with classes. Raise
+    `ValueError` for a generator or a count that cannot be judged.
     """
     config = loaded.config
     if not is_of(judge.data_sha256, loaded.provenance.get("data")):

@@ -54,7 +54,7 @@ TWO_SAMPLE_SEEDS = 3
 TWO_SAMPLE_HELD_OUT = 6
 """One in so many pictures is held out of a classifier's training, and measures it."""
 TWO_SAMPLE_EPOCHS, TWO_SAMPLE_BATCH = 6, 128
-TWO_SAMPLE_RATE, TWO_SAMPLE_DECAY = 1e-3, 0.02
+TWO_SAMPLE_RATE, TWO_SAMPLE_DECAY = 3e-3, 0.02
 """Highest learning rate, and weight decay, of AdamW."""
 EPOCH_COUNT = 2000
 """Number of pictures scored at the end of an epoch during training."""
