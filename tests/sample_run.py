@@ -9,8 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
+from models.attributes import AttributeTable
 from models.config import ModelConfig
 from models.generator_file import generator_bytes
 from models.networks import build_generator
@@ -127,7 +129,17 @@ def generator_file(run: Run, epoch: int, config: ModelConfig, seed: int = 0, ste
     """Return the content of the generator file of an epoch; `step` is its last step unless it is given."""
     step = epoch * STEPS_PER_EPOCH if step is None else step
     provenance = {"run": run.name, "recipe": "quick", "step": step, "epoch": epoch, "nimg": step * BATCH_SIZE}
-    return generator_bytes(generator(epoch, config, seed), config, provenance)
+    return generator_bytes(generator(epoch, config, seed), config, provenance, table=attribute_table(config))
+
+
+def attribute_table(config: ModelConfig) -> AttributeTable | None:
+    """Return a table of made-up values for a config with attributes."""
+    if not config.attributes:
+        return None
+    random, labels = np.random.RandomState(0), np.arange(2000) % config.num_classes
+    middle = {"slant": (6, 12), "thickness": (3, 0.4), "width": (14, 2)}
+    columns = [random.normal(*middle[name], len(labels)) + 0.02 * labels for name in config.attributes]
+    return AttributeTable.fit(config.attributes, np.stack(columns, 1), labels, config.num_classes)
 
 
 def write_epoch(

@@ -3,6 +3,7 @@
 import re
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -20,7 +21,14 @@ from models.prompt import Abilities, read_prompt
 from models.views import ExploreView, GenerateView, InterpolateView, read_link
 from tests.browser import FORGE, address, canvases, images, open_page, row, serve, settle
 from tests.golden import shipped_generators
-from tests.sample_run import STEPS_PER_EPOCH, generator_file, manifest, write_checkpoint, write_run
+from tests.sample_run import (
+    STEPS_PER_EPOCH,
+    generator_file,
+    manifest,
+    model_config,
+    write_checkpoint,
+    write_run,
+)
 from trainer.data import load_dataset
 from trainer.run_store import GENERATOR_FILE
 from webapp.drawing import MAX_MMAC, multiply_accumulates
@@ -206,6 +214,47 @@ def test_a_generator_that_is_too_large_is_drawn_by_the_server(page: Page, tmp_pa
         assert np.array_equal(np.stack(images(page)), expected)
     assert any("/s/frames.bin" in url for url in asked)
     assert not any(".safetensors" in url for url in asked)
+
+
+def test_sliders_of_attributes_ask_for_them_and_leave_them_to_the_seeds(page: Page, tmp_path: Path) -> None:
+    config = replace(model_config(), attributes=("slant", "thickness", "width"))
+    run = write_run(tmp_path, "written", checkpoints=False)
+    write_checkpoint(run, 3, config)
+    loaded = read_generator(generator_file(run, 3, config), "a file")
+
+    def seen() -> ExploreView:
+        page.wait_for_timeout(1000)
+        settle(page)
+        view = view_of(address(page))
+        expected = frames(loaded, view)
+        assert np.array_equal(np.stack(images(page)), expected[1:])
+        assert np.array_equal(canvases(page, ".hero")[0], expected[0])
+        return view
+
+    with serve(tmp_path) as site:
+        page.goto(f"{site}/?run=runs/written&digits=3&count=2&seed=5&thickness=3.5")
+        thickness, slant = (page.get_by_role("slider", name=name) for name in ("Thickness", "Slant"))
+        expect(thickness).to_have_value("3.5")
+        expect(page.locator(".attribute[data-name=slant] output")).to_have_text("as the seeds have it")
+        free = seen()
+        assert free.asked == {"thickness": 3.5}
+        wake(page)
+        slant.fill("20")
+        expect(page.locator(".attribute[data-name=slant] output")).to_have_text("20\N{DEGREE SIGN}")
+        slanted = seen()
+        assert slanted.asked == {"slant": 20, "thickness": 3.5}
+        assert not np.array_equal(frames(loaded, slanted), frames(loaded, free))
+        page.get_by_role("button", name="Thickness as the seeds have it").click()
+        assert seen().asked == {"slant": 20}
+        page.goto(f"{site}/interpolate?run=runs/written&slant=20&from_digit=1&to_digit=4&frames=4")
+        wake(page)
+        settle(page)
+        page.wait_for_timeout(500)
+        way = view_of(address(page))
+        assert way.asked == {"slant": 20}
+        assert np.array_equal(np.stack(canvases(page, ".strip canvas")), frames(loaded, way))
+        page.goto(f"{site}/?slant=20")
+        expect(page.get_by_text("This generator draws without slant")).to_be_visible()
 
 
 def test_a_sample_opens_large_and_leads_on(page: Page, site: str) -> None:
