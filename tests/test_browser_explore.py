@@ -13,13 +13,25 @@ import pytest
 from numpy.typing import NDArray
 from playwright.sync_api import Browser, Page, WebSocket, expect
 
+from models.attributes import AttributeTable, measure
 from models.config import ModelConfig
-from models.generator_file import load_generator, read_generator
+from models.generator_file import generator_bytes, load_generator, read_generator
+from models.networks import build_generator
 from models.pictures import frames, read_note
+from models.prompt import Abilities, read_prompt
 from models.views import ExploreView, GenerateView, InterpolateView, read_link
 from tests.browser import FORGE, address, canvases, images, open_page, row, serve, settle
 from tests.golden import shipped_generators
-from tests.sample_run import generator_file, model_config, write_checkpoint, write_run
+from tests.sample_run import (
+    STEPS_PER_EPOCH,
+    generator_file,
+    manifest,
+    model_config,
+    write_checkpoint,
+    write_run,
+)
+from trainer.data import load_dataset
+from trainer.run_store import GENERATOR_FILE
 from webapp.drawing import MAX_MMAC, multiply_accumulates
 
 pytestmark = pytest.mark.slow
@@ -324,19 +336,40 @@ def test_words_move_the_controls_and_are_shown_beside_them(page: Page, site: str
     page.wait_for_timeout(1000)
     settle(page)
     view = view_of(address(page))
-    assert (view.digit, view.seed, view.truncation, view.corners, view.x, view.y) == (
-        3,
-        21,
-        0.5,
-        (21, 22, 23, 24),
-        0,
-        0,
-    )
+    assert (view.digit, view.seed, view.truncation) == (3, 21, 0.5)
+    assert (view.corners, view.x, view.y) == ((21, 22, 23, 24), 0, 0)
     images(page)
     expected = frames(load_generator(shipped_generators()["forge"]), view)
     assert np.array_equal(canvases(page, ".hero")[0], expected[0])
     page.get_by_label("Truncation").fill("0.9")
     expect(lines).to_have_count(0)
+
+
+def test_words_for_attributes_move_their_sliders(page: Page, tmp_path: Path) -> None:
+    names = ("slant", "thickness", "width")
+    config = ModelConfig(architecture="forge", z_dim=8, g_widths=(8, 4), d_widths=(4, 8, 8), attributes=names)
+    dataset = load_dataset().head(3000)
+    table = AttributeTable.fit(names, measure(dataset.images[:, 0], names), dataset.labels, 10)
+    run = write_run(tmp_path, "manner", checkpoints=False)
+    provenance = {"run": run.name, "recipe": "quick", "step": STEPS_PER_EPOCH, "epoch": 1, "nimg": 1}
+    content = generator_bytes(build_generator(config), config, provenance, table=table)
+    run.publish_checkpoint(manifest(STEPS_PER_EPOCH), {GENERATOR_FILE: content})
+    with serve(tmp_path) as site:
+        page.goto(f"{site}/?run=runs/manner&count=2&seed=5&digit=7")
+        wake(page)
+        field = page.get_by_label("Write in words")
+        field.fill("thick, slanted 20 degrees")
+        field.press("Enter")
+        lines = page.get_by_role("list", name="What each word moves").get_by_role("listitem")
+        expect(lines).to_have_text(["thick \u2192 thickness +1.5", "slanted 20 degrees \u2192 slant +20 degrees"])
+        expect(page.get_by_label("Slant", exact=False).first).to_have_value("20")
+        page.wait_for_timeout(1000)
+        settle(page)
+        view = view_of(address(page))
+        assert view.asked == read_prompt("thick, slant 20", Abilities(attributes=names)).values(table, 7)
+        field.fill("slant 80")
+        field.press("Enter")
+        expect(page.get_by_role("alert")).to_contain_text("Slant must be between")
 
 
 def test_words_that_cannot_be_used_are_named_and_change_nothing(page: Page, site: str) -> None:
