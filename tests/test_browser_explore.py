@@ -258,7 +258,7 @@ def test_sliders_of_attributes_ask_for_them_and_leave_them_to_the_seeds(page: Pa
         page.goto(f"{site}/?run=runs/written&digits=3&count=2&seed=5&thickness=3.5")
         thickness, slant = (page.get_by_role("slider", name=name) for name in ("Thickness", "Slant"))
         expect(thickness).to_have_value("3.5")
-        expect(page.locator(".attribute[data-name=slant] output")).to_have_text("as the seeds have it")
+        expect(page.locator(".attribute[data-name=slant] output")).to_have_text("from the seed")
         free = seen()
         assert free.asked == {"thickness": 3.5}
         wake(page)
@@ -267,7 +267,7 @@ def test_sliders_of_attributes_ask_for_them_and_leave_them_to_the_seeds(page: Pa
         slanted = seen()
         assert slanted.asked == {"slant": 20, "thickness": 3.5}
         assert not np.array_equal(frames(loaded, slanted), frames(loaded, free))
-        page.get_by_role("button", name="Thickness as the seeds have it").click()
+        page.get_by_role("button", name="Thickness from the seed").click()
         assert seen().asked == {"slant": 20}
         page.goto(f"{site}/interpolate?run=runs/written&slant=20&from_digit=1&to_digit=4&frames=4")
         wake(page)

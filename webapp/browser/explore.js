@@ -221,12 +221,12 @@ export default class Explore {
 
   // Set what a prompt asks for (docs/words.md has the grammar, the server reads it), and show what each part moves.
   async write(words) {
-    const asked = this.asked = {} // a later prompt counts, whichever answer comes first
+    const reading = this.reading = {} // a later prompt counts, whichever answer comes first
     const text = query({ v: 1, kind: "explore", ...this.pinned(), words })
     try {
       const response = await fetch(new URL("api/v1/prompt?" + text, this.base))
       const answer = await response.json().catch(() => ({ error: `The server answers ${response.status}.` }))
-      if (asked !== this.asked) return
+      if (reading !== this.reading) return
       if (!response.ok) return this.problem(`${capital(answer.error)}${answer.error.endsWith(".") ? "" : "."}`, "prompt")
       this.problem("", "prompt")
       const { seed } = answer.values
@@ -235,7 +235,7 @@ export default class Explore {
       this.change({ ...answer.values, ...style })
       this.find(".moves").replaceChildren(...answer.moves.map((move) => this.effect(move)))
     } catch (error) {
-      if (asked === this.asked) this.problem(`These words could not be read: ${error.message}.`, "prompt")
+      if (reading === this.reading) this.problem(`These words could not be read: ${error.message}.`, "prompt")
     }
   }
 
@@ -353,6 +353,8 @@ export default class Explore {
     this.find("#truncation-help").textContent =
       `1 draws as varied as in training, 0 the average picture${classes.length ? ` of the ${this.data.noun}` : ""}.`
     this.find("#seed-help").textContent = this.data.seed_help
+    const adjectives = this.data.attributes.length ? "a thick, strongly slanted" : "a typical"
+    this.find("#prompt").placeholder = `${adjectives} ${classes.includes("7") ? "seven" : this.data.noun}, seed 7`
     this.find(".attributes").replaceChildren(...this.data.attributes.map((attribute) => this.knob(attribute)))
     const strip = Array.from({ length: STRIP }, (_, k) => cell(() => this.chooseStyle(this.stripSeed + k)))
     this.find(".strip").replaceChildren(...strip)
@@ -364,14 +366,14 @@ export default class Explore {
     knob.dataset.name = name
     knob.innerHTML = `
       <label class="title" for="attribute-${name}"><span></span> <output></output></label>
-      <div class="attribute-line"><input id="attribute-${name}" type="range"><button class="plain" type="button">Free</button></div>`
+      <div class="attribute-line"><input id="attribute-${name}" type="range"><button class="plain" type="button">Reset</button></div>`
     knob.querySelector("span").textContent = title
     const input = knob.querySelector("input")
     Object.assign(input, { min: low, max: high, step, value: (low + high) / 2 })
     input.oninput = () => this.change({ [name]: Math.round(input.valueAsNumber * 100) / 100 }, NEVER)
     input.onchange = () => this.commit()
     const free = knob.querySelector("button")
-    free.title = `${title} as the seeds have it`
+    free.title = `${title} from the seed`
     free.setAttribute("aria-label", free.title)
     free.onclick = () => this.change({ [name]: null })
     return knob
@@ -382,7 +384,7 @@ export default class Explore {
       const knob = this.find(`.attribute[data-name=${name}]`)
       const value = this.state[name]
       if (value !== null) knob.querySelector("input").value = value
-      knob.querySelector("output").textContent = value === null ? "as the seeds have it" : number(value) + unit
+      knob.querySelector("output").textContent = value === null ? "from the seed" : number(value) + unit
       knob.querySelector("button").disabled = value === null
       knob.classList.toggle("is-free", value === null)
     }
