@@ -89,7 +89,7 @@ def test_each_kind_of_fault_is_survived(kind: str, undisturbed: Run, tmp_path: P
     (tmp_path / "faults").mkdir()
     disturbed = chaos.train_under_faults(tmp_path, 100, [fault], tmp_path / "faults")
     assert chaos.differences(disturbed, undisturbed) == []
-    assert fault.steps_redone < 45
+    assert fault.steps_redone <= (0 if kind in ("sigterm", "ctrl-c") else 44)  # a request to stop loses nothing
     assert (fault.training_after or 0) < 120
 
 
