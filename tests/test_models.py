@@ -132,7 +132,8 @@ def test_the_class_changes_the_picture_and_the_judgement() -> None:
             continue
         generator, discriminator = build_generator(model).eval(), build_discriminator(model)
         z = torch.randn(4, model.z_dim)
-        threes, eights = one_hot([3] * 4, 10), one_hot([8] * 4, 10)
+        scores = torch.zeros(4, len(model.attributes))
+        threes, eights = (torch.cat([one_hot([label] * 4, 10), scores], 1) for label in (3, 8))
         images = generator(z, threes)
         assert not torch.allclose(images, generator(z, eights))
         assert not torch.allclose(discriminator(images, threes), discriminator(images, eights))
