@@ -399,7 +399,10 @@ def test_another_checkpoint_draws_the_same_view(page: Page, site: str) -> None:
     wake(page)
     row(page, 4)
     wait_for_address(page, digits=4)
-    page.get_by_role("combobox", name=re.compile("Run")).click()
+    runs = page.get_by_role("combobox", name=re.compile("Run"))
+    runs.scroll_into_view_if_needed()
+    page.wait_for_timeout(500)  # an open list closes when the page scrolls
+    runs.click()
     page.get_by_text("mlp-cgan (shipped)", exact=True).click()
     wait_for_address(page, run="pretrained/mlp-cgan")
     view = view_of(address(page))
