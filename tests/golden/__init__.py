@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from models.generator_file import load_generator
-from models.sampling import draw, image_grid, latents, one_hot, to_png
+from models.sampling import draw, image_grid, latents, to_png
 from tests.training import tensors_of, tiny, train_here
 from trainer import state
 from trainer.config import TrainConfig
@@ -131,7 +131,7 @@ def draw_hundred(path: Path) -> np.ndarray:
     classes = loaded.config.num_classes
     seeds = [seed for _ in range(classes) for seed in range(100 // classes)] if classes else list(range(100))
     labels = [label for label in range(classes) for _ in range(100 // classes)] if classes else [0] * 100
-    return draw(loaded.generator, latents(seeds, loaded.config), one_hot(labels, classes))
+    return draw(loaded.generator, latents(seeds, loaded.config), loaded.class_rows(labels, seeds))
 
 
 def digest(pictures: np.ndarray) -> str:
