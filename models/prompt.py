@@ -39,7 +39,7 @@ DEGREES = {
 }
 """Words before an adjective -> how far it goes, in standard units."""
 PLAIN = 1.5
-"""How far an adjective goes without such a word."""
+"""Strength of an adjective without such a word."""
 ADJECTIVES = {
     "thin": ("thickness", -1),
     "fine": ("thickness", -1),
@@ -102,7 +102,7 @@ _WITHIN = {
 
 @dataclass(frozen=True)
 class Abilities:
-    """What a generator can be asked for."""
+    """Abilities of a generator: the digits, attributes and writers that it can be asked for."""
 
     num_classes: int = 10
     """0: it draws without classes."""
@@ -125,9 +125,9 @@ class Asked:
     attribute: str
     value: float
     is_standard: bool = False
-    """Whether `value` counts standard deviations from the median of the class; otherwise degrees or pixels."""
+    """Unit of `value`: standard deviations from the median of the class; otherwise degrees or pixels."""
     is_exact: bool = True
-    """Whether the value was a number. For a word, a class that does not reach it goes as far as it does."""
+    """Kind of the value: whether it was a number. For a word, a class that does not reach it goes as far as it does."""
 
     def of(self, table: AttributeTable, label: int) -> float:
         """Return the value in degrees or pixels for a class, with at most two decimals, as links have it.
@@ -155,7 +155,7 @@ class Move:
     """A part of a prompt, and the control that it moves."""
 
     words: str
-    """As they were typed, with one space between them."""
+    """Words as they were typed, with one space between them."""
     control: str
     """`digit`, `slant`, `thickness`, `width`, `writer`, `seed` or `truncation`."""
     setting: str

@@ -353,8 +353,10 @@ export default class Explore {
     this.find("#truncation-help").textContent =
       `1 draws as varied as in training, 0 the average picture${classes.length ? ` of the ${this.data.noun}` : ""}.`
     this.find("#seed-help").textContent = this.data.seed_help
-    const adjectives = this.data.attributes.length ? "a thick, strongly slanted" : "a typical"
-    this.find("#prompt").placeholder = `${adjectives} ${classes.includes("7") ? "seven" : this.data.noun}, seed 7`
+    if (this.data.noun === "digit" && classes.length) {
+      const adjectives = this.data.attributes.length ? "a thick, strongly slanted" : "a typical"
+      this.find("#prompt").placeholder = `${adjectives} seven, seed 7`
+    }
     this.find(".attributes").replaceChildren(...this.data.attributes.map((attribute) => this.knob(attribute)))
     const strip = Array.from({ length: STRIP }, (_, k) => cell(() => this.chooseStyle(this.stripSeed + k)))
     this.find(".strip").replaceChildren(...strip)
