@@ -1,12 +1,12 @@
 """ATTRIBUTES: how a digit is written (slant, thickness, width), measured in pictures and used as conditions.
 
 The networks see an attribute in standard units of the class: 0 is its median, and scores are N(0, 1) within a class. An
-`AttributeTable` maps values to scores and holds how the scores of a class vary together (a Gaussian copula), so
-attributes that nobody asks for are drawn as they vary in the training images.
+`AttributeTable` maps values to scores and holds the scores of real images as examples of each class, so attributes that
+nobody asks for are drawn as they occur together.
 
 The attributes are those of Morpho-MNIST (Castro et al. 2019, JMLR 20(178), arXiv 1809.10780), but measured directly on
 the grey levels: there, pictures are enlarged and thresholded first, and thickness comes from a skeleton.
-Shapes: N pictures, H and W of a picture, K classes, A attributes, Q knots of a table.
+Shapes: N pictures, H and W of a picture, K classes, A attributes, Q knots and E examples of a table.
 """
 
 import json
@@ -120,28 +120,33 @@ SMOOTHING = 0.05
 """Share of a normal distribution in the values of a new table, which makes them rise where many images are equal."""
 REACH = 3.0
 """Controls offer scores from -REACH to REACH."""
-INDEPENDENT = 1e-3
-"""Share of independent variation in each score, so that no attribute is a function of the others."""
+EXAMPLES = 1000
+"""Examples of each class in a new table."""
+EXAMPLE_UNIT = 1 / 64
+"""Examples are multiples of this score."""
+NEAR = 0.5
+"""Distance in scores within which examples count as like a picture; the weight of those farther away falls quickly."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class AttributeTable:
-    """Attributes of the training images, by class: values <-> scores, and how the scores vary together."""
+    """Attributes of the training images, by class: values <-> scores, and which scores occur together."""
 
     names: tuple[str, ...]
     knots: Floats
     """Scores (Q,), ascending."""
     values: Floats
     """The values (K, A, Q) of the attributes at these scores, ascending. Between them the map is linear."""
-    correlation: Floats
-    """Correlation of the scores, (K, A, A)."""
+    examples: Floats
+    """Scores of training images of each class, (K, E, A)."""
 
     @classmethod
     def fit(cls, names: Sequence[str], measured: Floats, labels: NDArray[np.int64], num_classes: int) -> Self:
         """Return the table of measured values (N, A) of images with labels (N,).
 
         Between scores -3 and 3, values are quantiles; beyond, they go on as between 2 and 3, or half as steep as those
-        of a normal distribution. Classes without images are like all classes together.
+        of a normal distribution. Examples are taken evenly from the images of a class, sorted by their first and
+        their last attribute, and lie in [-3, 3]. Classes without images are like all classes together.
         """
         shares = np.array([NormalDist().cdf(score) for score in _INNER])
         values = np.zeros((num_classes, len(names), len(KNOTS)))
@@ -154,19 +159,19 @@ class AttributeTable:
             down = np.maximum(inner[:, _PER_UNIT, None] - low, spread / 2)
             up = np.maximum(high - inner[:, -1 - _PER_UNIT, None], spread / 2)
             values[label] = np.concatenate([low - 3 * down, inner, high + 3 * up], 1)
-        values = np.round(values, 5)
         table = cls(
-            names=tuple(names), knots=KNOTS, values=values, correlation=np.tile(np.eye(len(names)), (num_classes, 1, 1))
+            names=tuple(names),
+            knots=KNOTS,
+            values=np.round(values, 5),
+            examples=np.zeros((num_classes, EXAMPLES, len(names))),
         )
-        scores = np.clip(table.to_scores(measured, labels), -3, 3)
         for label in range(num_classes):
-            own = scores[labels == label]
-            deviations = own - own.mean(0) if len(own) else own
-            moments = deviations.T @ deviations
-            lengths = np.sqrt(np.diagonal(moments))
-            if len(own) > len(names) and lengths.all():
-                found = (1 - INDEPENDENT) * moments / np.outer(lengths, lengths) + INDEPENDENT * np.eye(len(names))
-                table.correlation[label] = np.round(found, 6)
+            own = measured[labels == label] if (labels == label).any() else measured
+            strata = own[:, 0].argsort(kind="stable").argsort() * 32 // len(own)
+            own = own[np.lexsort((own[:, -1], strata))]
+            taken = own[(2 * np.arange(EXAMPLES) + 1) * len(own) // (2 * EXAMPLES)]
+            scores = np.clip(table.to_scores(taken, np.full(EXAMPLES, label)), -3, 3)
+            table.examples[label] = np.round(scores / EXAMPLE_UNIT) * EXAMPLE_UNIT
         return table
 
     def to_scores(self, values: Floats, labels: NDArray[np.int64]) -> Floats:
@@ -186,32 +191,35 @@ class AttributeTable:
         return max(float(low), ATTRIBUTES[name].least), float(high)
 
     def draw(
-        self, noise: Floats, labels: NDArray[np.int64], asked: Floats | None = None, truncation: float = 1.0
+        self, draws: Floats, labels: NDArray[np.int64], asked: Floats | None = None, truncation: float = 1.0
     ) -> Floats:
-        """Return scores (N, A) of pictures of classes (N,) from standard normal noise (N, A).
+        """Return scores (N, A) of pictures of classes (N,): each picture has those of the example that `draws` names.
 
-        `asked` holds values (N, A) to keep, NaN where none is asked for; beyond the table they count as its last ones.
-        The other attributes then have their distribution given those, and asking for what would have been drawn changes
-        nothing (Matheron's rule). The noise is scaled by `truncation`, what is asked is not. Results are multiples of
-        2^-12, so that other implementations agree to the last bit.
+        `draws` (N,) lies in [0, 1). The scores are scaled by `truncation`, but not what is asked for. `asked` holds
+        values (N, A) to keep, NaN where none is asked for; beyond the table they count as its last ones. The other
+        attributes then change by as much as they differ, in the mean, between examples that are like what is asked for
+        and those that are like what was drawn. So asking for what would have been drawn changes nothing. Results are
+        multiples of 2^-12, so that other implementations agree to the last bit.
         """
-        covariance = self.correlation[labels]  # (N, A, A)
-        factors = np.linalg.cholesky(self.correlation)[labels]
-        scores: Floats = (factors * (truncation * noise)[:, None, :]).sum(2)
-        wanted = np.full_like(scores, np.nan) if asked is None else self.to_scores(asked, labels)
-        for column in range(len(self.names)):
-            rows = np.flatnonzero(~np.isnan(wanted[:, column]))
-            # After each condition, scores and covariance are those given all conditions so far.
-            own = covariance[rows, :, column]  # (n, A)
-            gain = own / own[:, column, None]
-            scores[rows] += gain * (wanted[rows, column] - scores[rows, column])[:, None]
-            covariance[rows] -= gain[:, :, None] * own[:, None, :]
+        drawn = truncation * self.examples[labels, np.floor(draws * self.examples.shape[1]).astype(np.int64)]
+        scores = drawn if asked is None else self._following(drawn, self.to_scores(asked, labels), labels)
         return np.round(scores * 4096) / 4096
+
+    def _following(self, drawn: Floats, wanted: Floats, labels: NDArray[np.int64]) -> Floats:
+        """Return scores (N, A) that are `wanted` where it is not NaN, and elsewhere `drawn` and moved to fit."""
+        scores = drawn.copy()
+        is_asked = ~np.isnan(wanted)
+        for row in np.flatnonzero(is_asked.any(1)):
+            known, examples = is_asked[row], self.examples[labels[row]]
+            move = _typical(examples, known, wanted[row]) - _typical(examples, known, drawn[row])
+            scores[row] = np.where(known, wanted[row], drawn[row] + move)
+        return scores
 
     def to_json(self) -> str:
         """Return one line of JSON with every field."""
-        fields = {name: getattr(self, name) for name in ("knots", "values", "correlation")}
-        return json.dumps({"names": list(self.names)} | {name: array.tolist() for name, array in fields.items()})
+        units = np.round(self.examples / EXAMPLE_UNIT).astype(np.int64)
+        fields = {"names": list(self.names), "knots": self.knots.tolist(), "values": self.values.tolist()}
+        return json.dumps(fields | {"examples": units.tolist()}, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str) -> Self:
@@ -219,19 +227,18 @@ class AttributeTable:
         try:
             fields: dict[str, Any] = json.loads(text)
             names = tuple(fields["names"])
-            knots, values, correlation = (
-                np.array(fields[name], np.float64) for name in ("knots", "values", "correlation")
-            )
+            knots, values, units = (np.array(fields[name], np.float64) for name in ("knots", "values", "examples"))
             classes, count = len(values), len(names)
-            shapes = (values.shape, correlation.shape)
-            if shapes != ((classes, count, len(knots)), (classes, count, count)) or set(names) - set(ATTRIBUTES):
+            shapes = (values.shape, (*units.shape[:1], *units.shape[2:]))
+            if shapes != ((classes, count, len(knots)), (classes, count)) or set(names) - set(ATTRIBUTES):
                 raise ValueError(f"{count} attributes {', '.join(map(str, names))} do not fit shapes {shapes}")
             if not ((np.diff(knots) > 0).all() and (np.diff(values) > 0).all() and len(knots) > 1):
                 raise ValueError("knots and values must rise")
-            np.linalg.cholesky(correlation)
-        except (KeyError, TypeError, np.linalg.LinAlgError) as error:
+            if not (units.shape[1] and np.isfinite(units).all()):
+                raise ValueError("examples must be numbers")
+        except (KeyError, TypeError) as error:
             raise ValueError(f"not a table of attributes ({error!r})") from error
-        return cls(names=names, knots=knots, values=values, correlation=correlation)
+        return cls(names=names, knots=knots, values=values, examples=units * EXAMPLE_UNIT)
 
     def _mapped(
         self, numbers: Floats, labels: NDArray[np.int64], ends: Callable[[Floats], tuple[Floats, Floats]]
@@ -252,3 +259,11 @@ def _piecewise(x: Floats, xs: Floats, ys: Floats) -> Floats:
     k = np.clip(np.searchsorted(xs, x, "right") - 1, 0, len(xs) - 2)
     t = (x - xs[k]) / (xs[k + 1] - xs[k])
     return ys[k] + t * (ys[k + 1] - ys[k])
+
+
+def _typical(examples: Floats, known: NDArray[np.bool_], scores: Floats) -> Floats:
+    """Return the mean (A,) of examples (E, A), weighted by how near they are to `scores` (A,) where it is `known`."""
+    squares = ((examples - scores)[:, known] ** 2).sum(1)
+    weights = 1 / (1 + squares / NEAR**2) ** 3
+    mean: Floats = weights @ examples / weights.sum()
+    return mean

@@ -47,8 +47,8 @@ class LoadedGenerator:
         asked: NDArray[np.float64] | None = None,
     ) -> Tensor:
         """Return the class rows (N, K + A) of N labels and N seeds; see `sampling.class_rows`."""
-        noise = sampling.attribute_noise(seeds, self.config)
-        return sampling.class_rows(labels, noise, self.config, self.table, truncation, asked)
+        draws = sampling.attribute_draws(seeds, self.config)
+        return sampling.class_rows(labels, draws, self.config, self.table, truncation, asked)
 
 
 def generator_bytes(

@@ -13,18 +13,7 @@ from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from models.generator_file import LoadedGenerator
-from models.sampling import (
-    attribute_noise,
-    class_rows,
-    draw,
-    image_grid,
-    latent,
-    latents,
-    lerp,
-    plane,
-    slerp,
-    truncate,
-)
+from models.sampling import corner_weights, draw, image_grid, latent, latents, lerp, plane, slerp, truncate
 from models.views import PX_LENGTH, DrawingView, ExploreView, GenerateView, InterpolateView
 
 Pixels = NDArray[np.uint8]
@@ -68,12 +57,13 @@ def _grid(loaded: LoadedGenerator, view: GenerateView) -> Pixels:
 
 
 def _hero(loaded: LoadedGenerator, view: ExploreView) -> Pixels:
-    config, corners = loaded.config, view.corners or ()
-    # The numbers of the attributes lie in the plane, too.
-    both = torch.cat([latents(corners, config).double(), attribute_noise(corners, config)], 1)
-    z, noise = plane(both, view.x, view.y).split([config.z_dim, len(config.attributes)])
-    c = class_rows([view.digit or 0], noise[None], config, loaded.table, view.truncation, _asked(loaded, view, 1))
-    return draw(loaded.generator, truncate(z, view.truncation)[None], c)
+    """Class rows are mixed linearly, so attributes that are not asked for change steadily between the corners."""
+    corners = view.corners or ()
+    z = truncate(plane(latents(corners, loaded.config).double(), view.x, view.y), view.truncation)
+    labels = [view.digit or 0] * len(corners)
+    rows = loaded.class_rows(labels, corners, view.truncation, _asked(loaded, view, len(corners)))
+    c = corner_weights(view.x, view.y) @ rows.double()
+    return draw(loaded.generator, z[None], c[None])
 
 
 def _asked(loaded: LoadedGenerator, view: DrawingView, number: int) -> NDArray[np.float64]:

@@ -37,13 +37,9 @@ def latent(seed: int, config: ModelConfig) -> Tensor:
     return torch.from_numpy(_rounded(z).astype(np.float32))  # exact in float32, too
 
 
-def attribute_noise(seeds: Sequence[int], config: ModelConfig) -> Tensor:
-    """Return the standard normal numbers (N, A) that stand for the attributes of N seeds: those after the latent's."""
-    rows = []
-    for seed in seeds:
-        numbers = _numbers(seed, config)[1]
-        rows.append(_rounded(numbers.standard_normal(len(config.attributes))))
-    return torch.from_numpy(np.array(rows).reshape(len(rows), len(config.attributes)))
+def attribute_draws(seeds: Sequence[int], config: ModelConfig) -> NDArray[np.float64]:
+    """Return the numbers (N,) in [0, 1) that determine the attributes of N seeds: those after the latent's."""
+    return np.array([_numbers(seed, config)[1].random_sample() for seed in seeds])
 
 
 def _numbers(seed: int, config: ModelConfig) -> tuple[NDArray[np.float64], np.random.RandomState]:
@@ -97,13 +93,18 @@ def slerp(a: Tensor, b: Tensor, t: float) -> Tensor:
     return point
 
 
+def corner_weights(x: float, y: float) -> Tensor:
+    """Return the weights (4,) of the corners at (0, 0), (1, 0), (0, 1) and (1, 1) at a point (x, y) of [0, 1]^2."""
+    return torch.tensor([(1 - x) * (1 - y), x * (1 - y), (1 - x) * y, x * y], dtype=torch.float64)
+
+
 def plane(corners: Tensor, x: float, y: float) -> Tensor:
     """Return the point (D,) at (x, y) in [0, 1]^2 between corners (4, D) at (0, 0), (1, 0), (0, 1) and (1, 1).
 
     It is the weighted mean of the corners, scaled to the weighted mean of their lengths for the reason given in
     `slerp`. If the mean is 0, the result is 0.
     """
-    weights = torch.tensor([(1 - x) * (1 - y), x * (1 - y), (1 - x) * y, x * y], dtype=corners.dtype)
+    weights = corner_weights(x, y).to(corners)
     mean: Tensor = (weights[:, None] * corners).sum(0)
     length = mean.norm()
     return mean * ((weights * corners.norm(dim=1)).sum() / length) if length > 0 else mean
@@ -124,7 +125,7 @@ def one_hot(labels: Sequence[int], num_classes: int) -> Tensor:
 
 def class_rows(
     labels: Sequence[int],
-    noise: Tensor,
+    draws: NDArray[np.float64],
     config: ModelConfig,
     table: AttributeTable | None,
     truncation: float = 1.0,
@@ -132,12 +133,12 @@ def class_rows(
 ) -> Tensor:
     """Return class rows (N, K + A) of N labels: one-hot, and the scores of the attributes if the networks have any.
 
-    The scores come from `noise` (N, A) of `attribute_noise`; for `asked` and `truncation` see `AttributeTable.draw`.
+    The scores come from `draws` (N,) of `attribute_draws`; for `asked` and `truncation` see `AttributeTable.draw`.
     """
     rows = one_hot(labels, config.num_classes)
     if table is None:
         return rows
-    scores = table.draw(noise.double().numpy(), np.array(labels, np.int64), asked, truncation)
+    scores = table.draw(draws, np.array(labels, np.int64), asked, truncation)
     return torch.cat([rows, torch.from_numpy(scores).float()], 1)  # multiples of 2^-12 are exact in float32
 
 
@@ -210,5 +211,5 @@ def sample_grid(generator: nn.Module, config: ModelConfig, table: AttributeTable
     classes = max(config.num_classes, 1)
     seeds = list(range(GRID_SEEDS)) * classes if config.num_classes else list(range(GRID_SEEDS**2))
     labels = [label for label in range(classes) for _ in range(len(seeds) // classes)]
-    z, c = latents(seeds, config), class_rows(labels, attribute_noise(seeds, config), config, table)
+    z, c = latents(seeds, config), class_rows(labels, attribute_draws(seeds, config), config, table)
     return to_png(image_grid(draw(generator, z, c), GRID_SEEDS))

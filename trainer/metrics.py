@@ -568,7 +568,7 @@ class EpochJudge:
         self.labels = torch.tensor(labels) if config.num_classes else None
         seeds = range(self.count)
         self.z = sampling.latents(seeds, config)
-        self.c = sampling.class_rows(labels, sampling.attribute_noise(seeds, config), config, table)
+        self.c = sampling.class_rows(labels, sampling.attribute_draws(seeds, config), config, table)
 
     @property
     def floor(self) -> dict[str, float]:

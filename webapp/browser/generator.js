@@ -2,8 +2,8 @@
 // same pixels as the server to the last bit.
 
 import { AttributeTable } from "./attributes.js"
-import { latentAndNoise, roundHalfEven } from "./random.js"
-import { lerp, oneHot, plane, slerp, truncate } from "./latents.js"
+import { latentAndDraw, roundHalfEven } from "./random.js"
+import { cornerWeights, lerp, mix, oneHot, plane, slerp, truncate } from "./latents.js"
 import { batchNorm, classLayerNorm, conv, convTranspose, dense, leakyRelu, relu, scaled, tanh, wideSigmoid } from "./layers.js"
 
 const FORMAT = "digitforge-generator-1"
@@ -26,22 +26,21 @@ export class Generator {
     this.bytes = size * size * channels
   }
 
-  // Return the latent z of a seed and the noise of its attributes.
+  // Return the latent z of a seed, and the number in [0, 1) that determines its attributes.
   numbers(seed) {
     let found = this.known.get(seed)
     if (!found) {
       if (this.known.size >= MAX_LATENTS) this.known.clear()
-      const { z_dim: length, z_distribution: distribution, attributes } = this.config
-      found = latentAndNoise(seed, length, distribution, attributes.length)
+      found = latentAndDraw(seed, this.config.z_dim, this.config.z_distribution)
       this.known.set(seed, found)
     }
     return found
   }
 
-  // Return the class row of a digit: one-hot, and the scores of the attributes. See `class_rows` in models/sampling.py.
-  row(digit, noise, asked = {}, truncation = 1) {
+  // Return the class row of a digit and a seed: one-hot, and the scores of the attributes. See `class_rows` in models/sampling.py.
+  row({ digit, seed }, asked = {}, truncation = 1) {
     const row = oneHot(digit, this.config.num_classes)
-    if (this.table) return Float64Array.of(...row, ...this.table.draw(noise, digit, asked, truncation))
+    if (this.table) return Float64Array.of(...row, ...this.table.draw(this.numbers(seed).draw, digit, asked, truncation))
     const [unknown] = Object.keys(asked)
     if (unknown) throw new Error(`this generator draws without ${unknown}`)
     return row
@@ -67,17 +66,17 @@ export class Generator {
   plan(job) {
     const { truncation, asked } = job
     const at = (inputs, k) => (pixels) => this.draw(...inputs(), pixels, k * this.bytes)
-    const drawn = ({ z, noise }, digit) => [truncate(z, truncation), this.row(digit, noise, asked, truncation)]
-    if (job.pictures) {
-      return job.pictures.map(({ digit, seed }, k) => at(() => drawn(this.numbers(seed), digit), k))
-    }
+    const latent = ({ seed }) => truncate(this.numbers(seed).z, truncation)
+    const row = (picture) => this.row(picture, asked, truncation)
+    if (job.pictures) return job.pictures.map((picture, k) => at(() => [latent(picture), row(picture)], k))
     if (job.plane) {
       const { digit, corners, x, y } = job.plane
-      return [at(() => drawn(this.between(corners, x, y), digit), 0)]
+      const rows = () => corners.map((seed) => row({ digit, seed }))
+      const z = () => truncate(plane(corners.map((seed) => this.numbers(seed).z), x, y), truncation)
+      return [at(() => [z(), mix(rows(), cornerWeights(x, y))], 0)]
     }
     const { stops, kind, frames } = job.path
     const between = kind === "slerp" ? slerp : lerp
-    const row = ({ digit, seed }) => this.row(digit, this.numbers(seed).noise, asked)
     const steps = [at(() => [this.numbers(stops[0].seed).z, row(stops[0])], 0)]
     for (let leg = 0; leg + 1 < stops.length; leg++) {
       const [from, to] = [stops[leg], stops[leg + 1]]
@@ -88,16 +87,6 @@ export class Generator {
       }
     }
     return steps
-  }
-
-  // Return latent and noise of a point of the plane between four seeds, in which both lie together.
-  between(corners, x, y) {
-    const length = this.config.z_dim
-    const both = plane(corners.map((seed) => {
-      const { z, noise } = this.numbers(seed)
-      return noise.length ? Float64Array.of(...z, ...noise) : z
-    }), x, y)
-    return { z: both.slice(0, length), noise: both.slice(length) }
   }
 }
 

@@ -27,12 +27,22 @@ export function slerp(a, b, t) {
 
 // Return the point at (x, y) between corners at (0, 0), (1, 0), (0, 1) and (1, 1). See `plane` in models/sampling.py.
 export function plane(corners, x, y) {
-  const weights = [(1 - x) * (1 - y), x * (1 - y), (1 - x) * y, x * y]
-  const mean = corners[0].map((_, k) => weights.reduce((sum, weight, c) => sum + weight * corners[c][k], 0))
+  const weights = cornerWeights(x, y)
+  const mean = mix(corners, weights)
   const length = norm(mean)
   if (!(length > 0)) return mean
   const wanted = weights.reduce((sum, weight, c) => sum + weight * norm(corners[c]), 0)
   return mean.map((value) => value * (wanted / length))
+}
+
+// Return the weights of the corners at (0, 0), (1, 0), (0, 1) and (1, 1) at a point (x, y).
+export function cornerWeights(x, y) {
+  return [(1 - x) * (1 - y), x * (1 - y), (1 - x) * y, x * y]
+}
+
+// Return the sum of rows, each times its weight.
+export function mix(rows, weights) {
+  return rows[0].map((_, k) => weights.reduce((sum, weight, n) => sum + weight * rows[n][k], 0))
 }
 
 // Return the class row of a digit; `digit` is null for a generator without classes.

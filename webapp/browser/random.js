@@ -73,11 +73,11 @@ export function roundHalfEven(value) {
 // Return the latent of a seed: `length` numbers, normal or uniform in [-1, 1], in multiples of 2^-12. The rounding hides
 // differences in the last bits between logarithms.
 export function latent(seed, length, distribution) {
-  return latentAndNoise(seed, length, distribution, 0).z
+  return latentAndDraw(seed, length, distribution).z
 }
 
-// Return the latent of a seed, and from the numbers after it the noise of its attributes: normal numbers, rounded, too.
-export function latentAndNoise(seed, length, distribution, attributes) {
+// Return the latent of a seed, and the number after it, in [0, 1), which determines its attributes.
+export function latentAndDraw(seed, length, distribution) {
   if (!Number.isInteger(seed) || seed < 0 || seed > MAX_SEED) {
     throw new Error(`seed must be between 0 and ${MAX_SEED}: got ${seed}`)
   }
@@ -87,6 +87,5 @@ export function latentAndNoise(seed, length, distribution, attributes) {
     const value = distribution === "normal" ? random.normal() : -1 + 2 * random.uniform()
     z[k] = roundHalfEven(value * 4096) / 4096
   }
-  const noise = new Float64Array(attributes).map(() => roundHalfEven(random.normal() * 4096) / 4096)
-  return { z, noise }
+  return { z, draw: random.uniform() }
 }
