@@ -17,7 +17,7 @@ from PIL import Image
 from playwright.sync_api import BrowserContext, Page, expect
 
 ROOT = Path(__file__).resolve().parent.parent
-FORGE = "run=pretrained/forge&step=9370&g=800356e6bdf1"
+FORGE = "run=pretrained/forge&step=15000&g=66aa0cbdc22a"
 """The shipped generator forge in a permalink."""
 
 

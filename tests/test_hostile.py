@@ -34,7 +34,7 @@ VALUES = (
     *(SCRIPT, '"><img src=x onerror=alert(1)>', "javascript:alert(1)", "[x](https://evil.example)", "$x$ :red[*] <b>"),
     *("../../etc/passwd", "runs/../../etc", "runs/none", "pretrained/forge", "pretrained/gan", "/etc/passwd", "C:\\"),
     *("\x00", "\r\nSet-Cookie: a=b", "\ud7ff\U0001f600", "\u202e", "%00", "%2e%2e%2f", "{{7*7}}", "${x}", "' OR 1=1--"),
-    *("None", "true", "[]", "{}", "0123456789ab", "800356e6bdf1", "0" * 16, "slerp", "loop", "12", "7", "3-5"),
+    *("None", "true", "[]", "{}", "0123456789ab", "66aa0cbdc22a", "0" * 16, "slerp", "loop", "12", "7", "3-5"),
 )
 GOOD = {
     "generate": f"v=1&kind=generate&{FORGE}&digits=7&count=1&seed=5&truncation=1",
@@ -74,7 +74,7 @@ def query(choose: random.Random, kind: str) -> str:
     """Return a hostile query string; most are good ones of a page in which one or two values are hostile."""
     if choose.random() < 0.05:
         return choose.choice(RAW)
-    good = dict(parse_qsl(GOOD.get(kind, "run=pretrained/forge&step=9370&epoch=1")))
+    good = dict(parse_qsl(GOOD.get(kind, "run=pretrained/forge&step=15000&epoch=1")))
     items = good if choose.random() < 0.9 else {}
     for _ in range(choose.choice((*[1] * 8, *[2] * 4, 60))):
         items[choose.choice(NAMES if choose.random() < 0.2 else list(good))] = choose.choice(VALUES)

@@ -27,9 +27,11 @@ from webapp.rendering import MAX_PER_MINUTE, ClientLimit
 pytestmark = pytest.mark.slow
 
 WAY = f"v=1&kind=interpolate&{FORGE}&from_digit=3&from_seed=1&to_digit=8&to_seed=2&path=slerp&frames=24"
-WAY_PX = "50654c3db48b7c17"
+WAY_PX = "6e9f1af7997aa440"
 ONE = f"v=1&kind=generate&{FORGE}&digits=7&count=1&seed=5&truncation=1"
-HERO = f"v=1&kind=explore&{FORGE}&digits=0-9&count=10&seed=58&truncation=1&digit=7&corners=58.59.60.61&x=0.5&y=0.25"
+HERO = (
+    f"v=1&kind=explore&{FORGE}&digits=0-9&count=10&seed=772&truncation=1&digit=7&corners=772.773.774.775&x=0.5&y=0.25"
+)
 
 
 @pytest.fixture
@@ -115,9 +117,9 @@ def test_a_link_that_was_not_reproduced_says_so(client: Client) -> None:
 
 
 def test_what_is_not_pinned_is_not_kept_for_long(client: Client) -> None:
-    answer = client.get("/s/image.png?v=1&kind=generate&run=pretrained/forge&step=9370&digits=7&count=1&seed=5")
+    answer = client.get("/s/image.png?v=1&kind=generate&run=pretrained/forge&step=15000&digits=7&count=1&seed=5")
     assert answer.headers["Cache-Control"] == "public, max-age=60"
-    assert "g=800356e6bdf1" in read_note(answer.content)
+    assert "g=66aa0cbdc22a" in read_note(answer.content)
     same = client.get(f"/s/image.png?{ONE}", If_None_Match=answer.headers["ETag"])
     assert (same.status, same.content) == (304, b"")
 
@@ -198,7 +200,7 @@ def test_a_closer_look_reads_the_digit_and_finds_its_neighbours(client: Client) 
     assert "without their discriminators" in judged["verdict"]
 
 
-EXPLORE = "v=1&kind=explore&run=pretrained/forge&step=9370&count=10"
+EXPLORE = "v=1&kind=explore&run=pretrained/forge&step=15000&count=10"
 
 
 def test_a_prompt_is_read_for_the_generator_of_a_view(client: Client) -> None:
@@ -220,10 +222,10 @@ def test_a_prompt_is_read_for_the_generator_of_a_view(client: Client) -> None:
     [
         (EXPLORE, "a thikc seven", "'thikc' is not known; the nearest word is 'thick'"),
         (EXPLORE, "", "the prompt asks for nothing"),
-        (EXPLORE, "a thick seven", "'thick': this generator does not take a thickness"),
+        (EXPLORE.replace("forge&step=15000", "mlp-cgan"), "a thick seven", "'thick': this generator does not take a thickness"),
         (EXPLORE, "seed 4294967295", "seed: must be between 0 and 4294967286"),
         (EXPLORE, "x" * 300, "a prompt has at most 200 characters"),
-        (EXPLORE.replace("forge&step=9370", "gan"), "a seven", "'seven': this generator draws without classes"),
+        (EXPLORE.replace("forge&step=15000", "gan"), "a seven", "'seven': this generator draws without classes"),
         (ONE, "a seven", "A prompt changes a view of Explore only."),
     ],
 )
@@ -234,7 +236,7 @@ def test_a_prompt_that_cannot_be_used_is_one_error(client: Client, view: str, wo
 
 
 def test_weights_and_scripts_are_immutable_and_looked_up(client: Client) -> None:
-    sha256 = "800356e6bdf1ee7b7c98ca95f8ddc08ab7b038e610741c26103d8e86ab74f9a7"
+    sha256 = "66aa0cbdc22ac156c666ad52894011dd13afc863e5a69333c6dc32746e536fcc"
     answer = client.get(f"/api/v1/generators/{sha256}.safetensors", Accept_Encoding="br, zstd, gzip")
     assert answer.content == shipped_generators()["forge"].read_bytes()
     assert "immutable" in answer.headers["Cache-Control"]

@@ -17,6 +17,10 @@ from models.views import DrawingView, ExploreView, GenerateView, InterpolateView
 PRETRAINED = Path(__file__).resolve().parents[2] / "pretrained"
 
 
+AROUND = {"slant": (-30, 40), "thickness": (2, 5), "width": (8, 18)}
+"""Attribute -> values that views ask for."""
+
+
 def random_view(choose: random.Random, classes: int) -> DrawingView:
     """Return a random view of a few pictures."""
     digit = (lambda: choose.randrange(classes)) if classes else (lambda: None)
@@ -59,7 +63,12 @@ def main(number: int) -> None:
         loaded = load_generator(path)
         g = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
         run = f"pretrained/{path.parent.parent.name}"
-        view = random_view(choose, loaded.config.num_classes).explicit(loaded.config.num_classes)
+        view = random_view(choose, loaded.config.num_classes)
+        for name in loaded.config.attributes:
+            if choose.random() < 0.4:
+                low, high = AROUND[name]
+                view = replace(view, **{name: choose.randrange(10 * low, 10 * high) / 10})
+        view = view.explicit(loaded.config.num_classes, loaded.config.attributes)
         view = replace(view, run=run, step=loaded.provenance["step"], g=g)
         print(Permalink(view, pictures.digest(pictures.frames(loaded, view))).text)
 

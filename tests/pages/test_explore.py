@@ -24,7 +24,7 @@ def test_explore_starts_with_a_good_seed_and_writes_its_address() -> None:
         "seed": str(explore.GOOD_SEED),
         "truncation": "1",
         "digit": "7",
-        "corners": "58.59.60.61",
+        "corners": "772.773.774.775",
         "x": "0",
         "y": "0",
     }

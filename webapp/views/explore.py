@@ -11,9 +11,9 @@ from webapp.components.explore import explore
 from webapp.page import DrawingScene
 
 KEY = "explore.page"
-GOOD_SEED = 58
-"""Seed of the first visit. The digit reader reads each of the shipped `forge`'s hundred pictures with the seeds 58 to
-67, ten of each digit, as its digit, with a probability of at least .998 (`python -m benchmarks.good_seed`)."""
+GOOD_SEED = 772
+"""Seed of the first visit. The digit reader reads each of the shipped `forge`'s hundred pictures with the seeds 772 to
+781, ten of each digit, as its digit, with a probability of at least .998 (`python -m benchmarks.good_seed`)."""
 START = ExploreView(seed=GOOD_SEED, digit=7, x=0.0, y=0.0)
 """What a visitor sees first."""
 
