@@ -295,4 +295,8 @@ def known_writers(dataset: Dataset, count: int) -> Writers:
         raise ValueError("model.writers needs MNIST: only its writers are known; omit --dataset")
     if len(writers.numbers) != count:
         raise ValueError(f"{WRITERS} has {len(writers.numbers)} writers, but model.writers is {count}")
+    if len(writers.indices) < len(dataset.images):
+        raise ValueError(
+            f"{WRITERS} says who wrote {len(writers.indices)} of {len(dataset.images)} images: fetch it again"
+        )
     return writers
