@@ -422,6 +422,53 @@ def test_a_generator_file_carries_the_numbers_of_its_writers(writers_file: Path)
             read_generator(content.replace(kept, damaged, 1), "a file")
 
 
+def test_a_writer_changes_the_pictures_of_a_view_and_of_words(writers_file: Path) -> None:
+    anyone = images_of(writers_file, "--digit", "6", "--count", "4", "--seed", "3")["images"]
+    written = images_of(writers_file, "--digit", "6", "--count", "4", "--seed", "3", "--writer", "300")["images"]
+    others = images_of(writers_file, "--digit", "6", "--count", "4", "--seed", "3", "--writer", "12")["images"]
+    assert (anyone != written).any((1, 2)).all()
+    assert (others != written).any((1, 2)).all()
+    words = ["--prompt", "a six in the hand of writer 300, seed 3", "--count", "4"]
+    assert (images_of(writers_file, *words)["images"] == written).all()
+    loaded = load_generator(writers_file)
+    assert (frames(loaded, GenerateView(digits=(6,), count=4, seed=3, writer=300)) == written).all()
+    hero = ExploreView(digits=(6,), digit=6, count=1, corners=(3, 4, 5, 6), x=1.0, writer=300)
+    assert (frames(loaded, hero)[0] == written[1]).all()
+    way = InterpolateView(from_digit=6, from_seed=3, to_digit=6, to_seed=5, frames=3, writer=300)
+    assert (frames(loaded, way)[[0, 2]] == written[[0, 2]]).all()
+
+
+def test_a_file_of_writers_gives_one_picture_a_row(writers_file: Path, tmp_path: Path) -> None:
+    np.savez(tmp_path / "asked.npz", labels=np.array([6, 6, 1]), writer=np.array([300, np.nan, 12]))
+    found = images_of(writers_file, "--attributes", str(tmp_path / "asked.npz"), "--seed", "3")
+    for row, arguments in enumerate((["6", "--writer", "300"], ["6"], ["1", "--writer", "12"])):
+        alone = images_of(writers_file, "--digit", *arguments, "--count", "1", "--seed", str(3 + row))
+        assert (alone["images"][0] == found["images"][row]).all()
+
+
+def test_a_writer_whom_a_generator_does_not_know_gets_one_line(
+    writers_file: Path, styled: Path, generator_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = str(tmp_path / "asked.npz")
+    np.savez(rows, labels=np.array([6, 6]), writer=np.array([300, 5]))
+    known = "--writer: this generator knows 3 writers, with numbers from 12 to 2154, but not 5"
+    for path, arguments, message in (
+        (writers_file, ["--writer", "5"], known),
+        (writers_file, ["--prompt", "a seven by writer 5"], "--prompt: 'by writer 5': this generator does not know"),
+        (writers_file, ["--prompt", "a seven by writer 12", "--writer", "12"], "both set the writer"),
+        (writers_file, ["--attributes", rows], "this generator knows 3 writers, but not writer 5"),
+        (writers_file, ["--attributes", rows, "--writer", "12"], "--attributes says what to draw"),
+        (writers_file, ["--slant", "20"], "--slant: this generator knows no attributes; omit the option"),
+        (styled, ["--writer", "12"], "--writer: this generator knows no writers; omit the option"),
+        (styled, ["--attributes", rows], "has 'writer'; this generator takes labels, slant, thickness, width"),
+        (generator_file, ["--writer", "12"], "--writer: this generator knows no writers; omit the option"),
+    ):
+        assert run(path, *arguments, "--out", str(tmp_path / "x.npz")) == 2
+        error = capsys.readouterr().err
+        assert message in error
+        assert error.count("\n") == 1, error
+
+
 @pytest.fixture
 def store(tmp_path: Path, generator_file: Path) -> Path:
     """Return a store with the generator of step 7 of a run `runs/mine`."""

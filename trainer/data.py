@@ -270,6 +270,11 @@ class Writers:
 
 def load_writers(folder: Path) -> Writers:
     """Load what `python -m trainer fetch writers` has written; raise `DatasetError`."""
+    if not folder.is_dir():
+        raise DatasetError(
+            f"model.writers needs {folder}, which is missing: download qmnist-train-labels-idx2-int.gz from "
+            "github.com/facebookresearch/qmnist, then run `python -m trainer fetch writers FILE`"
+        )
     indices, sha256 = read_idx(folder / WRITER_INDICES)
     lines = _read_lines(folder / WRITER_NUMBERS)
     if indices.ndim != 1 or not all(line.isdecimal() for line in lines):
@@ -285,11 +290,6 @@ def known_writers(dataset: Dataset, count: int) -> Writers:
 
     Raises `ValueError` with what to do if the files are missing or are not of this dataset.
     """
-    if not WRITERS.is_dir():
-        raise ValueError(
-            f"model.writers needs {WRITERS}, which is missing: download qmnist-train-labels-idx2-int.gz from "
-            "github.com/facebookresearch/qmnist, then run `python -m trainer fetch writers FILE`"
-        )
     writers = load_writers(WRITERS)
     if not dataset.sha256.items() <= MNIST_SHA256.items():
         raise ValueError("model.writers needs MNIST: only its writers are known; omit --dataset")
