@@ -259,7 +259,8 @@ def main(arguments: list[str] | None = None) -> int:
         "--attributes",
         type=Path,
         metavar="FILE",
-        help="a .npz with `labels`, and slant, thickness and width or writer, NaN = not asked for: draw one picture a row",
+        help="a .npz with `labels`, and any of slant, thickness and width, or writer, NaN = not asked for: draw a "
+        "picture for each row",
     )
     parser.add_argument(
         "--out",

@@ -106,6 +106,25 @@ def test_the_digest_is_that_of_the_command_line_and_of_each_file(client: Client,
         assert answer.headers["Content-Disposition"] == f'attachment; filename="interpolation-3-to-8.{kind}"'
 
 
+def test_a_link_carries_a_writer_or_names_one_who_is_not_known(client: Client, served_runs: Path) -> None:
+    run = write_run(served_runs, "hands", checkpoints=False)
+    config = replace(model_config(), writers=3)
+    write_checkpoint(run, 3, config)
+    loaded = read_generator(generator_file(run, 3, config), "a file")
+    query = "v=1&kind=explore&run=runs/hands&digits=7&count=1&seed=5&digit=7&corners=5.6.7.8&x=0&y=0"
+    permalink = link_of(client, f"{query}&writer=103")
+    view = read_link(permalink["url"]).view
+    assert view.asked == {"writer": 103}
+    assert digest(frames(loaded, view)) == permalink["px"] != link_of(client, query)["px"]
+    refused = client.get(f"/s/link?{query}&writer=7")
+    assert refused.status == 400
+    assert "writer: cannot be chosen: this generator does not know writer 7" in refused.text
+    answer = client.get(f"/api/v1/prompt?{query}&{urlencode({'words': 'by writer 106'})}")
+    assert json.loads(answer.content)["values"] == {"writer": 106}
+    answer = client.get(f"/api/v1/prompt?{query}&{urlencode({'words': 'by writer 7'})}")
+    assert (answer.status, "does not know that writer" in answer.text) == (400, True)
+
+
 def test_a_link_that_was_not_reproduced_says_so(client: Client) -> None:
     answer = client.get(f"/s?{ONE}&px={'0' * 16}")
     assert answer.status == 200
