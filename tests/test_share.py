@@ -6,6 +6,7 @@ import re
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import urlencode, urlsplit
@@ -15,11 +16,12 @@ import pytest
 from PIL import Image
 
 from models.generate import main
-from models.pictures import read_note
+from models.generator_file import read_generator
+from models.pictures import digest, frames, read_note
 from models.views import InterpolateView, read_link
 from tests.browser import FORGE, serve
 from tests.golden import shipped_generators
-from tests.sample_run import write_run
+from tests.sample_run import generator_file, model_config, write_checkpoint, write_run
 from tests.test_webapp_routes import Client
 from webapp.card import FOOT, MARGIN, WIDTH, card
 from webapp.rendering import MAX_PER_MINUTE, ClientLimit
