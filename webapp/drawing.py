@@ -97,6 +97,11 @@ def fitting(scene: DrawingScene[V]) -> V:
     return replace(view, **unknown)
 
 
+def explicit(scene: DrawingScene[V], view: V) -> V:
+    """Return a view with each digit named. Raises `ViewError` for what the generator of a scene cannot draw."""
+    return pictures.explicit(inference.load(scene.generator), view)
+
+
 @functools.cache
 def multiply_accumulates(config: ModelConfig) -> int:
     """Return the multiply-accumulates of one picture."""
@@ -116,7 +121,7 @@ def reported(scene: DrawingScene[V], report: object) -> V | None:
         return None
     try:
         view = from_pairs(type(scene.view), parse_qsl(text, keep_blank_values=True, max_num_fields=50))
-        view = pictures.explicit(inference.load(scene.generator), view)
+        view = explicit(scene, view)
     except ValueError:
         return None
     return replace(view, run=scene.view.run, step=scene.view.step, g=scene.view.g)

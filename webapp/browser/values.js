@@ -54,7 +54,7 @@ export function another(known, shown) {
 // Say which writers are known.
 export function writersHelp(known) {
   const [first, last] = [Math.min(...known), Math.max(...known)]
-  return `One of the ${known.length} people whose digits were learned from, by number, from ${first} to ${last}; an empty field is anyone.`
+  return `The number of one of the ${known.length} people who wrote the training digits, from ${first} to ${last}. An empty field is anyone.`
 }
 
 // Return four seeds that follow each other, the last seed being followed by 0.

@@ -4,9 +4,8 @@ import dataclasses
 
 import streamlit as st
 
-from models import pictures
 from models.views import ExploreView
-from webapp import address, drawing, inference, notices
+from webapp import address, drawing, notices
 from webapp.classes import Classes, plain
 from webapp.components.explore import explore
 from webapp.page import DrawingScene
@@ -28,7 +27,7 @@ def show(scene: DrawingScene[ExploreView]) -> None:
         "A neural network, the forger, turns random numbers into a picture. Drag the large picture: each place between "
         "the four corners is another mix of their random numbers."
     )
-    first = pictures.explicit(inference.load(scene.generator), _fitting(drawing.fitting(scene), scene.classes))
+    first = drawing.explicit(scene, _fitting(drawing.fitting(scene), scene.classes))
     state = st.session_state.get(KEY)
     known = drawing.reported(scene, state.get("view") if state else None)
     data = drawing.scene_data(scene, first if known is None else known, with_pictures=known is None)
