@@ -26,26 +26,25 @@ RATES = "learning rates"
 
 def record(s: TrainState, draws: Draws, rates: tuple[float, float], total_steps: int) -> Record:
     """Return what the next step will read; `rates` are its learning rates of G and of D."""
-    attributes = {"attributes": hashlib.sha256(draws.table.to_json().encode()).hexdigest()} if draws.table else {}
-    writers = {"writers": draws.writers.sha256} if draws.writers else {}
-    return (
-        attributes
-        | writers
-        | {
-            "batch": hashlib.sha256(draws.indices(s.step).astype("<i8").tobytes()).hexdigest(),
-            SCHEDULE: total_steps,
-            RATES: [float(f"{rate:.12g}") for rate in rates],
-            "random streams": draws.first_values(s.step),
-            "weights": _digest([*s.G.state_dict().values(), *s.D.state_dict().values()]),
-            "average of G": _digest(s.G_ema.state_dict().values()),
-            "optimizers": _digest(
-                tensor
-                for optimizer in (s.g_optimizer, s.d_optimizer)
-                for tensors in optimizer.state_of().values()
-                for tensor in tensors.values()
-            ),
-        }
-    )
+    conditions: Record = {}
+    if draws.table:
+        conditions["attributes"] = hashlib.sha256(draws.table.to_json().encode()).hexdigest()
+    if draws.writers:
+        conditions["writers"] = draws.writers.sha256
+    return conditions | {
+        "batch": hashlib.sha256(draws.indices(s.step).astype("<i8").tobytes()).hexdigest(),
+        SCHEDULE: total_steps,
+        RATES: [float(f"{rate:.12g}") for rate in rates],
+        "random streams": draws.first_values(s.step),
+        "weights": _digest([*s.G.state_dict().values(), *s.D.state_dict().values()]),
+        "average of G": _digest(s.G_ema.state_dict().values()),
+        "optimizers": _digest(
+            tensor
+            for optimizer in (s.g_optimizer, s.d_optimizer)
+            for tensors in optimizer.state_of().values()
+            for tensor in tensors.values()
+        ),
+    }
 
 
 def compare(step: int, recorded: Record, found: Record) -> str:
