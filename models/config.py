@@ -12,7 +12,7 @@ from models.attributes import ATTRIBUTES
 if TYPE_CHECKING:
     from models.families import Family
 
-FAMILY_OPTIONS = ("g_gain", "d_kernel", "dropout", "classifier", "attributes")
+FAMILY_OPTIONS = ("g_gain", "d_kernel", "dropout", "classifier", "attributes", "writers")
 """Fields that not every family supports; see `Family.options`."""
 
 
@@ -30,6 +30,8 @@ class ModelConfig:
     """Number of classes to condition on; 0 = unconditional."""
     attributes: tuple[str, ...] = ()
     """Attributes to condition on beside the class, such as slant: names in `models.attributes.ATTRIBUTES`."""
+    writers: int = 0
+    """Number of writers to condition on beside the class. A picture has one of them, or none."""
     img_size: int = 28
     """Height and width of an image in pixels."""
     img_channels: int = 1
@@ -69,7 +71,11 @@ class ModelConfig:
             raise ValueError(f"model.dropout must be in [0, 1): got {self.dropout}")
         if self.d_kernel not in (3, 4):
             raise ValueError(f"model.d_kernel must be 3 or 4: got {self.d_kernel}")
-        for option in ("classifier", "attributes"):
+        if self.writers < 0:
+            raise ValueError(f"model.writers must not be negative: got {self.writers}")
+        if self.writers and self.attributes:
+            raise ValueError(f"model.writers and model.attributes exclude each other: got {self.attributes}")
+        for option in ("classifier", "attributes", "writers"):
             if getattr(self, option) and not self.num_classes:
                 raise ValueError(f"model.{option} needs classes: got model.num_classes 0")
         if len(set(self.attributes)) < len(self.attributes) or set(self.attributes) - set(ATTRIBUTES):
@@ -111,8 +117,13 @@ class ModelConfig:
 
     @property
     def condition_width(self) -> int:
-        """Number of columns of a class row c: a one-hot class, and a score of each attribute."""
-        return self.num_classes + len(self.attributes)
+        """Number of columns of a class row c: a one-hot class, and scores of attributes or a one-hot writer."""
+        return self.num_classes + len(self.attributes) + self.writers
+
+    @property
+    def asks(self) -> tuple[str, ...]:
+        """Names of what can be asked for beside the class: the attributes, or a writer."""
+        return ("writer",) if self.writers else self.attributes
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

@@ -74,7 +74,7 @@ FAMILIES = {
         g_widths=(2, 3),
         d_widths=(3,),
         size_divisor=4,
-        options=("g_gain", "d_kernel", "classifier", "attributes"),
+        options=("g_gain", "d_kernel", "classifier", "attributes", "writers"),
     ),
 }
 """`ModelConfig.architecture` -> its family."""

@@ -17,24 +17,49 @@ from models.config import ModelConfig
 
 FEATURES = 64
 """Length of the feature vector that D projects onto the class."""
+HAND = 32
+"""Length of the vector that stands for a writer."""
+HAND_STD = 0.3
+"""Standard deviation of its first values, which tells writers apart from the start."""
 
 
 class ClassLayerNorm(nn.Module):
     """Layer normalization of each image over (C, H, W), with a gain and a bias per class and channel.
 
-    Each unit of an attribute adds to them.
+    Each unit of a further column of c adds to them.
     """
 
-    def __init__(self, channels: int, num_classes: int, attributes: int = 0) -> None:
+    def __init__(self, channels: int, num_classes: int, further: int = 0) -> None:
         super().__init__()
         rows = max(num_classes, 1)
-        self.gain = nn.Parameter(torch.cat([torch.ones(rows, channels), torch.zeros(attributes, channels)]))
-        self.bias = nn.Parameter(torch.zeros(rows + attributes, channels))
+        self.gain = nn.Parameter(torch.cat([torch.ones(rows, channels), torch.zeros(further, channels)]))
+        self.bias = nn.Parameter(torch.zeros(rows + further, channels))
 
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
         """x (B, C, H, W), c (B, rows of the gain) -> (B, C, H, W)."""
         gain, bias = c @ self.gain, c @ self.bias  # (B, C)
         return torch.addcmul(bias[..., None, None], F.layer_norm(x, x.shape[1:]), gain[..., None, None])
+
+
+class Hands(nn.Linear):
+    """Columns of a class row for each writer, `HAND` of them, in the place of a column a writer.
+
+    Without a writer, all are 0.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config.writers, HAND, bias=False)
+        self.others = config.condition_width - config.writers
+        nn.init.normal_(self.weight, std=HAND_STD)
+
+    def forward(self, c: Tensor) -> Tensor:
+        """c (B, K + writers) -> (B, K + HAND)."""
+        return torch.cat([c[:, : self.others], F.linear(c[:, self.others :], self.weight)], 1)
+
+
+def embedded_width(config: ModelConfig) -> int:
+    """Return the number of columns of a class row in which a writer has `HAND` columns."""
+    return config.condition_width + (HAND - config.writers if config.writers else 0)
 
 
 class Generator(nn.Module):
@@ -48,18 +73,20 @@ class Generator(nn.Module):
         self.config = config
         wide, narrow, *fine = config.g_widths
         self.base = config.img_size // 4
-        classes, attributes = config.num_classes, len(config.attributes)
-        self.embed = nn.Linear(config.condition_width, config.z_dim, bias=False) if classes else None
+        classes = config.num_classes
+        further = embedded_width(config) - classes
+        self.hands = Hands(config) if config.writers else None
+        self.embed = nn.Linear(classes + further, config.z_dim, bias=False) if classes else None
         self.fc = nn.Linear(config.z_dim * (2 if classes else 1), wide * self.base**2)
-        self.norm1 = ClassLayerNorm(wide, classes, attributes)
+        self.norm1 = ClassLayerNorm(wide, classes, further)
         self.conv1 = nn.Conv2d(wide, wide, 3, padding=1)
-        self.norm2 = ClassLayerNorm(wide, classes, attributes)
+        self.norm2 = ClassLayerNorm(wide, classes, further)
         self.up1 = nn.ConvTranspose2d(wide, narrow, 4, 2, 1)
-        self.norm3 = ClassLayerNorm(narrow, classes, attributes)
+        self.norm3 = ClassLayerNorm(narrow, classes, further)
         self.conv2 = nn.Conv2d(narrow, narrow, 3, padding=1)
-        self.norm4 = ClassLayerNorm(narrow, classes, attributes)
+        self.norm4 = ClassLayerNorm(narrow, classes, further)
         self.up2 = nn.ConvTranspose2d(narrow, fine[0] if fine else config.img_channels, 4, 2, 1)
-        self.norm5 = ClassLayerNorm(fine[0], classes, attributes) if fine else None
+        self.norm5 = ClassLayerNorm(fine[0], classes, further) if fine else None
         self.conv3 = nn.Conv2d(fine[0], config.img_channels, 3, padding=1) if fine else None
         # At full scale the last layer saturates tanh from the start: images are black and there is no gradient for
         # minutes.
@@ -69,6 +96,8 @@ class Generator(nn.Module):
 
     def forward(self, z: Tensor, c: Tensor) -> Tensor:
         """z (B, z_dim), c (B, condition_width) -> (B, img_channels, img_size, img_size) in [-1, 1]."""
+        if self.hands is not None:
+            c = self.hands(c)
         if self.embed is None:
             c = z.new_ones(len(z), 1)
         else:
@@ -98,7 +127,8 @@ class Discriminator(discriminator.Discriminator):
         spread = third if config.std_group else 0
         self.fc = nn.Linear(third * final**2 + spread, FEATURES)
         self.out = nn.Linear(FEATURES, 1)
-        self.projection = nn.Linear(config.condition_width, FEATURES, bias=False) if config.num_classes else None
+        self.hands = Hands(config) if config.writers else None
+        self.projection = nn.Linear(embedded_width(config), FEATURES, bias=False) if config.num_classes else None
         self.classifier = nn.Linear(FEATURES, config.condition_width) if config.classifier else None
 
     @property
@@ -113,8 +143,8 @@ class Discriminator(discriminator.Discriminator):
     def read(self, images: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         """images (B, img_channels, img_size, img_size), c (B, condition_width) -> logits (B,), class logits (B, K).
 
-        K is condition_width: after the logits of the classes come the predicted scores of the attributes. They do not
-        depend on c. Raises `RuntimeError` without a classifier.
+        K is condition_width: after the logits of the classes come the predicted scores of the attributes, or logits of
+        the writers. They do not depend on c. Raises `RuntimeError` without a classifier.
         """
         if self.classifier is None:
             return super().read(images, c)
@@ -135,7 +165,8 @@ class Discriminator(discriminator.Discriminator):
         """features (B, FEATURES), c (B, condition_width) -> logits (B,): a linear term and the projection on c."""
         logits: Tensor = self.out(features)[:, 0]
         if self.projection is not None:
-            logits = logits + (features * self.projection(c)).sum(1)
+            columns = c if self.hands is None else self.hands(c)
+            logits = logits + (features * self.projection(columns)).sum(1)
         return logits
 
     def _spread(self, x: Tensor) -> Tensor:

@@ -72,17 +72,26 @@ def generate(
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Return pictures (N, H, W[, 3]) and their classes (N,): `count` of each class, with seeds seed, seed + 1, ...
 
-    `asked` has the attributes, by name, that are asked for in each class; empty = none. For an unconditional generator
-    `classes` is empty, `count` is the number of pictures, and their classes are -1.
+    `asked` has what is asked for in each class: attributes or a writer, by name; empty = nothing. For an unconditional
+    generator `classes` is empty, `count` is the number of pictures, and their classes are -1.
     """
     seeds = list(range(seed, seed + count))
     labels = [label for label in classes for _ in seeds] or [-1] * count
     z = sampling.truncate(sampling.latents(seeds, loaded.config).double(), truncation).repeat(max(len(classes), 1), 1)
     each = asked or [{}] * max(len(classes), 1)
-    rows = [[own.get(name, np.nan) for name in loaded.config.attributes] for own in each]
+    rows = [[own.get(name, np.nan) for name in loaded.config.asks] for own in each]
     wanted = np.repeat(np.array(rows, np.float64), count, 0)
     c = loaded.class_rows(labels, seeds * max(len(classes), 1), truncation, wanted)
     return sampling.draw(loaded.generator, z, c), np.array(labels, np.int64)
+
+
+def check_writer(loaded: LoadedGenerator, number: int) -> None:
+    """Raise `ValueError` for a writer whom a generator does not know."""
+    if not loaded.writers:
+        raise ValueError("--writer: this generator knows no writers; omit the option")
+    if number not in loaded.writers:
+        known = f"{len(loaded.writers)} writers, with numbers from {min(loaded.writers)} to {max(loaded.writers)}"
+        raise ValueError(f"--writer: this generator knows {known}, but not {number}")
 
 
 def check_attributes(loaded: LoadedGenerator, classes: list[int], asked: Mapping[str, float]) -> None:
@@ -102,16 +111,16 @@ def check_attributes(loaded: LoadedGenerator, classes: list[int], asked: Mapping
 
 
 def read_rows(path: Path, loaded: LoadedGenerator) -> dict[str, NDArray[Any]]:
-    """Return the arrays of a .npz file with a picture a row: `labels` (N,), and attributes (N,), NaN = not asked for.
+    """Return the arrays of a .npz file with a picture a row: `labels` (N,), and any of `config.asks` (N,).
 
-    Raises `ValueError` for a file that cannot be used.
+    NaN = not asked for. Raises `ValueError` for a file that cannot be used.
     """
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
     except (OSError, ValueError, zipfile.BadZipFile) as error:
         raise ValueError(f"--attributes: {path} cannot be read as .npz ({error})") from error
-    names = loaded.config.attributes
+    names = loaded.config.asks
     if unknown := sorted(set(arrays) - {"labels", *names}):
         raise ValueError(
             f"--attributes: {path} has {unknown[0]!r}; this generator takes {', '.join(('labels', *names))}"
@@ -144,7 +153,7 @@ def generate_rows(
     labels = rows["labels"].astype(np.int64)
     seeds = range(seed, seed + len(labels))
     missing = np.full(len(labels), np.nan)
-    asked = np.array([rows.get(name, missing) for name in loaded.config.attributes], np.float64)
+    asked = np.array([rows.get(name, missing) for name in loaded.config.asks], np.float64)
     z = sampling.truncate(sampling.latents(seeds, loaded.config).double(), truncation)
     c = loaded.class_rows(labels.tolist(), seeds, truncation, asked.reshape(-1, len(labels)).T)
     return sampling.draw(loaded.generator, z, c)
@@ -173,7 +182,7 @@ def draw_link(text: str, generator: Path | None, places: list[str], out: Path) -
             raise NotFoundError(f"{generator} is not the generator {link.view.g} that the link names")
     else:
         loaded, sha256 = find(link.view, places)
-    view = replace(link.view.explicit(loaded.config.num_classes, loaded.config.attributes), g=sha256[:G_LENGTH])
+    view = replace(pictures.explicit(loaded, link.view), g=sha256[:G_LENGTH])
     pixels = pictures.frames(loaded, view)
     px = pictures.digest(pixels)
     content = pictures.file_of(view, pixels, out.suffix[1:], Permalink(view, px).text)
@@ -241,10 +250,17 @@ def main(arguments: list[str] | None = None) -> int:
             help=f"{name} of all pictures, for a generator that knows it (default: as the seeds have it)",
         )
     parser.add_argument(
+        "--writer",
+        type=int,
+        metavar="NUMBER",
+        help="who writes all pictures, for a generator that knows writers (default: anyone)",
+    )
+    parser.add_argument(
         "--attributes",
         type=Path,
         metavar="FILE",
-        help="a .npz with `labels` and any of slant, thickness and width, NaN = not asked for: draw one picture a row",
+        help="a .npz with `labels`, and any of slant, thickness and width, or writer, NaN = not asked for: draw a "
+        "picture for each row",
     )
     parser.add_argument(
         "--out",
@@ -285,14 +301,18 @@ def main(arguments: list[str] | None = None) -> int:
         wanted = {name: getattr(options, name) for name in ATTRIBUTES if getattr(options, name) is not None}
         if options.attributes is None:
             check_attributes(loaded, classes, wanted)
-            for said in prompt.asked:
-                _once(said.attribute, wanted.get(said.attribute), said.value, 0.0)
+            if options.writer is not None:
+                check_writer(loaded, options.writer)
+                wanted["writer"] = options.writer
+            for name in [said.attribute for said in prompt.asked] + ["writer"] * (prompt.writer is not None):
+                _once(name, wanted.get(name), 0.0, 0.0)
             asked = [wanted | prompt.values(loaded.table, label) for label in classes]
             images, labels = generate(loaded, classes, count, seed, truncation, asked)
             write_pictures(options.out, images, {"labels": labels}, count if len(classes) > 1 else 0)
-        elif options.digit is not None or options.prompt is not None or wanted:
+        elif options.digit is not None or options.prompt is not None or options.writer is not None or wanted:
             raise ValueError(
-                "--attributes says what to draw in each row; omit --digit, --prompt, --slant, --thickness and --width"
+                "--attributes says what to draw in each row; omit --digit, --prompt, --slant, --thickness, --width and "
+                "--writer"
             )
         else:
             images = draw_rows(loaded, options.attributes, seed, truncation, options.out)

@@ -1,6 +1,7 @@
 """The generator file: weights and ModelConfig in one safetensors file, which is all that a consumer needs."""
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +39,8 @@ class LoadedGenerator:
     """Names of class 0, 1, ... of its training data; empty = classes have only numbers."""
     table: AttributeTable | None = None
     """The attributes of its training data; None = it has no attributes."""
+    writers: tuple[int, ...] = ()
+    """The numbers of the writers in its training data; empty = it knows no writers."""
 
     def class_rows(
         self,
@@ -46,9 +49,28 @@ class LoadedGenerator:
         truncation: float = 1.0,
         asked: NDArray[np.float64] | None = None,
     ) -> Tensor:
-        """Return the class rows (N, K + A) of N labels and N seeds; see `sampling.class_rows`."""
+        """Return the class rows (N, condition_width) of N labels and N seeds; see `sampling.class_rows`.
+
+        A generator that knows writers has their columns instead of the attributes'; `asked` (N, 1) has their numbers.
+        """
+        if self.writers:
+            classes = sampling.one_hot(labels, self.config.num_classes)
+            return torch.cat([classes, self._writer_columns(labels, asked)], 1)
         draws = sampling.attribute_draws(seeds, self.config)
         return sampling.class_rows(labels, draws, self.config, self.table, truncation, asked)
+
+    def _writer_columns(self, labels: Sequence[int], asked: NDArray[np.float64] | None) -> Tensor:
+        """Return the writers' columns (N, writers) for the numbers that are asked for, (N, 1); NaN = no writer.
+
+        Raises `ValueError` for a number that is not among `writers`.
+        """
+        columns = torch.zeros(len(labels), len(self.writers))
+        for row, (number,) in enumerate(() if asked is None else asked.tolist()):
+            if not math.isnan(number):
+                if number not in self.writers:
+                    raise ValueError(f"this generator knows {len(self.writers)} writers, but not writer {number:g}")
+                columns[row, self.writers.index(int(number))] = 1
+        return columns
 
 
 def generator_bytes(
@@ -57,6 +79,7 @@ def generator_bytes(
     provenance: dict[str, Any],
     class_names: Sequence[str] = (),
     table: AttributeTable | None = None,
+    writers: Sequence[int] = (),
 ) -> bytes:
     """Return the content of a generator file. The same arguments give the same bytes."""
     weights = {name: value.detach().cpu().contiguous() for name, value in generator.state_dict().items()}
@@ -65,6 +88,8 @@ def generator_bytes(
         metadata["class_names"] = json.dumps(list(class_names))
     if table:
         metadata["attributes"] = table.to_json()
+    if writers:
+        metadata["writers"] = json.dumps(list(writers))
     return _with_sorted_metadata(safetensors.torch.save(weights, metadata))
 
 
@@ -102,7 +127,7 @@ def read_generator(content: bytes, name: str) -> LoadedGenerator:
     try:
         config = ModelConfig.from_dict(json.loads(metadata["model"]))
         provenance = json.loads(metadata["provenance"])
-        table = _table(metadata, config)
+        table, writers = _table(metadata, config), _writers(metadata, config)
         with torch.device("meta"):
             generator = build_generator(config)
         generator.load_state_dict(weights, assign=True)
@@ -113,7 +138,8 @@ def read_generator(content: bytes, name: str) -> LoadedGenerator:
         names = usable_class_names(json.loads(metadata.get("class_names", "[]")), config.num_classes)
     except ValueError:  # the generator is usable without names
         names = ()
-    return LoadedGenerator(generator.double().eval().requires_grad_(False), config, provenance, names, table)
+    generator.double().eval().requires_grad_(False)
+    return LoadedGenerator(generator, config, provenance, names, table, writers)
 
 
 def _table(metadata: dict[str, str], config: ModelConfig) -> AttributeTable | None:
@@ -124,6 +150,18 @@ def _table(metadata: dict[str, str], config: ModelConfig) -> AttributeTable | No
     if table.names != config.attributes or len(table.values) != config.num_classes:
         raise ValueError(f"the table of attributes is of {len(table.values)} classes and {', '.join(table.names)}")
     return table
+
+
+def _writers(metadata: dict[str, str], config: ModelConfig) -> tuple[int, ...]:
+    """Return the numbers of the writers of a config with writers. Raises `KeyError` or `ValueError` without them."""
+    if not config.writers:
+        return ()
+    numbers = json.loads(metadata["writers"])
+    if not isinstance(numbers, list) or not all(isinstance(number, int) for number in numbers):
+        raise ValueError("the numbers of the writers are not a list of whole numbers")
+    if len(set(numbers)) != len(numbers) or len(numbers) != config.writers:
+        raise ValueError(f"there are {len(set(numbers))} different writers, not {config.writers}")
+    return tuple(numbers)
 
 
 def load_generator(path: Path) -> LoadedGenerator:

@@ -3,7 +3,7 @@
 import hashlib
 import io
 from fractions import Fraction
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from models.generator_file import LoadedGenerator
 from models.sampling import corner_weights, draw, image_grid, latent, latents, lerp, plane, slerp, truncate
 from models.views import PX_LENGTH, DrawingView, ExploreView, GenerateView, InterpolateView
 
+V = TypeVar("V", bound=DrawingView)
 Pixels = NDArray[np.uint8]
 """Pictures: (N, H, W), or (N, H, W, 3)."""
 
@@ -31,9 +32,9 @@ def frames(loaded: LoadedGenerator, view: DrawingView) -> Pixels:
     """Draw a view; return uint8 (N, H, W[, 3]).
 
     Of a grid, the pictures row by row; of an Explore view, the hero before them; of an interpolation, the frames from
-    its start to its end. Raises `ViewError` for digits and attributes that the generator cannot draw.
+    its start to its end. Raises `ViewError` for what the generator cannot draw.
     """
-    view = view.explicit(loaded.config.num_classes, loaded.config.attributes)
+    view = explicit(loaded, view)
     if isinstance(view, ExploreView):
         return np.concatenate([_hero(loaded, view), _grid(loaded, view)])
     if isinstance(view, GenerateView):
@@ -41,6 +42,11 @@ def frames(loaded: LoadedGenerator, view: DrawingView) -> Pixels:
     if isinstance(view, InterpolateView):
         return _way(loaded, view)
     raise TypeError(f"views of kind {view.kind} cannot be drawn")
+
+
+def explicit(loaded: LoadedGenerator, view: V) -> V:
+    """Return the view with each digit named. Raises `ViewError` for what the generator cannot draw."""
+    return view.explicit(loaded.config.num_classes, loaded.config.asks, loaded.writers)
 
 
 def digest(pictures: Pixels) -> str:
@@ -67,8 +73,8 @@ def _hero(loaded: LoadedGenerator, view: ExploreView) -> Pixels:
 
 
 def _asked(loaded: LoadedGenerator, view: DrawingView, number: int) -> NDArray[np.float64]:
-    """Return the values (number, A) that a view asks for, as for `AttributeTable.draw`."""
-    row = [view.asked.get(name, np.nan) for name in loaded.config.attributes]
+    """Return the values (number, A) that a view asks for, as for `LoadedGenerator.class_rows`."""
+    row = [view.asked.get(name, np.nan) for name in loaded.config.asks]
     return np.tile(np.array(row, np.float64), (number, 1))
 
 

@@ -111,11 +111,12 @@ class Abilities:
     attributes: tuple[str, ...] = ()
     """Some of `models.attributes.ATTRIBUTES`."""
     writers: Collection[int] = ()
+    """Numbers of the writers."""
 
     @classmethod
     def of(cls, loaded: LoadedGenerator) -> Self:
         """Return what a generator can be asked for."""
-        return cls(loaded.config.num_classes, loaded.class_names, loaded.config.attributes)
+        return cls(loaded.config.num_classes, loaded.class_names, loaded.config.attributes, loaded.writers)
 
 
 @dataclass(frozen=True)
@@ -177,8 +178,12 @@ class Prompt:
     """Each part of the prompt that sets something, in order."""
 
     def values(self, table: AttributeTable | None, label: int) -> dict[str, float]:
-        """Return the attributes in degrees and pixels for a class. Raises `ValueError` for what it does not reach."""
-        return {asked.attribute: asked.of(table, label) for asked in self.asked} if table else {}
+        """Return the attributes in degrees and pixels for a class, and the writer, by name.
+
+        Raises `ValueError` for attributes that the class does not reach.
+        """
+        attributes = {asked.attribute: asked.of(table, label) for asked in self.asked} if table else {}
+        return attributes if self.writer is None else attributes | {"writer": self.writer}
 
 
 def read_prompt(text: str, abilities: Abilities) -> Prompt:

@@ -133,9 +133,10 @@ def class_rows(
 ) -> Tensor:
     """Return class rows (N, K + A) of N labels: one-hot, and the scores of the attributes if the networks have any.
 
-    The scores come from `draws` (N,) of `attribute_draws`; for `asked` and `truncation` see `AttributeTable.draw`.
+    Columns of writers are 0, which is none of them. The scores come from `draws` (N,) of `attribute_draws`; for `asked`
+    and `truncation` see `AttributeTable.draw`.
     """
-    rows = one_hot(labels, config.num_classes)
+    rows = F.pad(one_hot(labels, config.num_classes), (0, config.writers))
     if table is None:
         return rows
     scores = table.draw(draws, np.array(labels, np.int64), asked, truncation)

@@ -165,7 +165,7 @@ class _Watch(TorchFunctionMode):
     def count(self, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         """Add the multiply-accumulates of a layer, or of a module within one (forward hook)."""
         if isinstance(layer, nn.Linear):
-            self.multiply_accumulates += output.numel() * layer.in_features
+            self.multiply_accumulates += output.shape[:-1].numel() * layer.weight.numel()
         elif isinstance(layer, nn.Conv2d):  # each output sums over a window of all input channels
             self.multiply_accumulates += output.numel() * layer.weight[0].numel()
         elif isinstance(layer, nn.ConvTranspose2d):  # each input is added to a window of all output channels

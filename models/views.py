@@ -7,7 +7,7 @@ A view names every value of its pictures, so that together with a generator it d
 import dataclasses
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Self
 from urllib.parse import parse_qsl, urlencode, urlsplit
@@ -28,6 +28,7 @@ MIN_FRAMES, MAX_FRAMES = 2, 64
 MAX_ALL_FRAMES = 192
 """Limit of the frames of an interpolation."""
 MAX_FPS = 30
+MAX_WRITER = 10**6
 PATHS = ("slerp", "lerp")
 """Ways between two latents: along the arc, or along the straight line. Functions of `models.sampling`."""
 PLAYS = ("", "loop", "once")
@@ -44,29 +45,37 @@ class DrawingView(View, ABC):
     """Thickness of all strokes in pixels; None: as the seeds have it."""
     width: float | None = None
     """Width of all pictures in pixels; None: as the seeds have it."""
+    writer: int | None = None
+    """Number of the writer of all pictures; None: anyone."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.writer is not None:
+            check_range("writer", self.writer, 0, MAX_WRITER)
         for name, value in self.asked.items():
+            if name == "writer":
+                continue
             check_range(name, value, ATTRIBUTES[name].least, ATTRIBUTES[name].most)
             if round(value, 2) != value:
                 raise ViewError(name, f"must have at most two decimals: got {value}")
 
     @property
     def asked(self) -> dict[str, float]:
-        """Attributes that are asked for, by name."""
-        values = {name: getattr(self, name) for name in ATTRIBUTES}
+        """Attributes and the writer that are asked for, by name."""
+        values = {name: getattr(self, name) for name in (*ATTRIBUTES, "writer")}
         return {name: value for name, value in values.items() if value is not None}
 
-    def explicit(self, num_classes: int, attributes: Sequence[str] = ()) -> Self:
+    def explicit(self, num_classes: int, asks: Sequence[str] = (), writers: Collection[int] = ()) -> Self:
         """Return the view with each digit named, for a generator of `num_classes` classes (0: without classes).
 
-        Raises `ViewError` for a digit that the generator cannot draw, and for an attribute that is not among its
-        `attributes`.
+        Raises `ViewError` for a digit that the generator cannot draw, for an attribute that is not in `asks`, and for a
+        writer who is not in `writers`.
         """
         for name in self.asked:
-            if name not in attributes:
+            if name not in asks:
                 raise ViewError(name, "cannot be chosen: this generator draws without it")
+        if self.writer is not None and self.writer not in writers:
+            raise ViewError("writer", f"cannot be chosen: this generator does not know writer {self.writer}")
         return self._explicit(num_classes)
 
     @abstractmethod

@@ -62,6 +62,15 @@ def own_main_module() -> Iterator[None]:
     sys.modules["__main__"] = main
 
 
+@pytest.fixture
+def writers() -> Iterator[Path]:
+    """The folder of as many made-up writers as the recipe `writers` knows, where `trainer.data` finds them."""
+    from tests.training import made_up_writers  # late: it imports torch
+
+    with made_up_writers() as folder:
+        yield folder
+
+
 @pytest.fixture(scope="module")
 def s3_uri() -> Iterator[str]:
     """The URI of a bucket on a local S3 server, with `{prefix}` to fill in."""

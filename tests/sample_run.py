@@ -133,7 +133,9 @@ def generator_file(run: Run, epoch: int, config: ModelConfig, seed: int = 0, ste
     """Return the content of the generator file of an epoch; `step` is its last step unless it is given."""
     step = epoch * STEPS_PER_EPOCH if step is None else step
     provenance = {"run": run.name, "recipe": "quick", "step": step, "epoch": epoch, "nimg": step * BATCH_SIZE}
-    return generator_bytes(generator(epoch, config, seed), config, provenance, table=attribute_table(config))
+    writers = range(100, 100 + 3 * config.writers, 3)
+    table = attribute_table(config)
+    return generator_bytes(generator(epoch, config, seed), config, provenance, table=table, writers=writers)
 
 
 def attribute_table(config: ModelConfig) -> AttributeTable | None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import recipes, scaling, scaling_model, speedrun, throughput, timed_runs
+from benchmarks import recipes, scaling, scaling_model, speedrun, throughput, timed_runs, writers
 from benchmarks.scaling_model import Costs, Link
 from tests.sample_run import manifest, run_record
 from trainer.run_store import GENERATOR_FILE, Progress, Run, open_store
@@ -288,3 +288,19 @@ def test_a_training_that_fails_is_reported(tmp_path: Path) -> None:
     trainings = scaling.Trainings([[str(scaling.CHILD), "no-recipe", "3", str(tmp_path)]], [str(tmp_path)])
     with pytest.raises(RuntimeError, match=r"(?s)no-recipe.* failed:.*KeyError"):
         scaling.watch(trainings)
+
+
+def test_a_reader_of_writers_learns_from_the_first_five_sixths_of_each_writers_digits() -> None:
+    by = np.array([0] * 6 + [1, 2] * 7)
+    learned = writers.is_learned(by)
+    assert [int(learned[by == writer].sum()) for writer in range(3)] == [5, 5, 5]
+    assert not learned[[5, 16, 17, 18, 19]].any()  # the last of each
+
+
+def test_r2_is_1_for_the_means_themselves_and_0_for_the_mean_of_all() -> None:
+    scores, by = np.array([[1.0, 0], [3, 2], [4, 4], [8, 8]]), np.array([0, 0, 2, 2])
+    means = writers.means(scores, by, np.array([0, 2]))
+    assert means.tolist() == [[2, 1], [6, 6]]
+    assert writers.r2(means, means).tolist() == [1, 1]
+    assert writers.r2(np.tile(means.mean(0), (2, 1)), means).tolist() == [0, 0]
+    assert writers.r2(means + 1, means).tolist() == pytest.approx([1 - 2 / 8, 1 - 2 / 12.5])

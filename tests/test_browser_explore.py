@@ -280,6 +280,62 @@ def test_sliders_of_attributes_ask_for_them_and_leave_them_to_the_seeds(page: Pa
         expect(page.get_by_text("This generator draws without slant")).to_be_visible()
 
 
+def test_a_hand_is_chosen_by_number_at_random_or_in_words(page: Page, tmp_path: Path) -> None:
+    config = replace(model_config(), writers=3)
+    run = write_run(tmp_path, "hands", checkpoints=False)
+    write_checkpoint(run, 3, config)
+    loaded = read_generator(generator_file(run, 3, config), "a file")
+    assert loaded.writers == (100, 103, 106)
+
+    def seen() -> ExploreView:
+        page.wait_for_timeout(1000)
+        settle(page)
+        view = view_of(address(page))
+        expected = frames(loaded, view)
+        assert np.array_equal(np.stack(images(page)), expected[1:])
+        assert np.array_equal(canvases(page, ".hero")[0], expected[0])
+        return view
+
+    with serve(tmp_path) as site:
+        page.goto(f"{site}/?run=runs/hands&digits=3&count=2&seed=5&writer=103")
+        hand = page.get_by_label("Hand", exact=True)
+        expect(hand).to_have_value("103")
+        first = seen()
+        assert first.writer == 103
+        wake(page)
+        page.get_by_role("button", name="Anyone").click()
+        expect(hand).to_have_value("")
+        assert seen().writer is None
+        hand.fill("106")
+        assert seen().writer == 106
+        hand.fill("107")
+        expect(page.get_by_role("alert")).to_have_text("No writer has this number. Still shown: writer 106.")
+        page.get_by_role("button", name="New hand").click()
+        expect(page.get_by_role("alert")).to_have_count(0)
+        assert seen().writer in (100, 103)
+        field = page.get_by_label("Write in words")
+        field.fill("a three in the hand of writer 106")
+        field.press("Enter")
+        expect(hand).to_have_value("106")
+        written = seen()
+        assert (written.writer, written.digit) == (106, 3)
+        assert not np.array_equal(frames(loaded, written)[1:], frames(loaded, first)[1:])
+
+        page.goto(f"{site}/interpolate?run=runs/hands&writer=103&from_digit=1&to_digit=4&frames=4")
+        wake(page)
+        expect(page.get_by_label("Hand", exact=True)).to_have_value("103")
+        page.get_by_label("Hand", exact=True).fill("100")
+        page.wait_for_timeout(1000)
+        settle(page)
+        way = view_of(address(page))
+        assert way.writer == 100
+        assert np.array_equal(np.stack(canvases(page, ".strip canvas")), frames(loaded, way))
+        page.goto(f"{site}/?run=runs/hands&writer=7")
+        expect(page.get_by_text("Writer 7 cannot be chosen")).to_be_visible()
+        page.goto(f"{site}/?writer=100")
+        expect(page.get_by_text("This generator draws without writer")).to_be_visible()
+
+
 def test_a_sample_opens_large_and_leads_on(page: Page, site: str) -> None:
     page.goto(site)
     images(page)

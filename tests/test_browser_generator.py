@@ -173,6 +173,40 @@ def test_networks_of_other_shapes_draw_the_same_pixels(page: Page, site: str, fi
     assert differences(page, loaded, [({"pictures": shown, "truncation": 0.85}, pictures.frames(loaded, view))]) == 0
 
 
+def test_a_writer_is_drawn_as_on_the_server(page: Page, site: str) -> None:
+    config = ModelConfig(architecture="forge", z_dim=9, g_widths=(8, 6), d_widths=(4, 8, 8), writers=5)
+    torch.manual_seed(0)
+    generator = build_generator(config)
+    for k in range(1, 5):
+        torch.nn.init.normal_(generator.get_parameter(f"norm{k}.gain"), 1, 0.5)
+    content = generator_bytes(generator, config, {"run": "test"}, writers=(2154, 0, 7, 300, 12))
+    loaded = read_generator(content, "a file")
+    start_with(page, site, content)
+    asks: list[dict[str, Any]] = [{}, {"writer": 2154}, {"writer": 0}, {"writer": 12}]
+    jobs: list[tuple[dict[str, Any], Any]] = []
+    for asked in asks:
+        view = GenerateView(digits=tuple(range(10)), count=3, seed=5, truncation=0.85, **asked)
+        shown = [stop(digit, 5 + k) for digit in range(10) for k in range(3)]
+        jobs.append(({"pictures": shown, "truncation": 0.85, "asked": asked}, pictures.frames(loaded, view)))
+        hero = ExploreView(digits=(7,), count=1, digit=7, corners=(1, 2, 3, 4), x=0.3, y=0.6, **asked)
+        plane = {"digit": 7, "corners": [1, 2, 3, 4], "x": 0.3, "y": 0.6}
+        jobs.append(({"plane": plane, "truncation": 1, "asked": asked}, pictures.frames(loaded, hero)[0]))
+        way = InterpolateView(from_digit=3, from_seed=1, to_digit=8, to_seed=2, frames=7, **asked)
+        job = {"path": {"stops": [stop(3, 1), stop(8, 2)], "kind": "slerp", "frames": 7}, "asked": asked}
+        jobs.append((job, pictures.frames(loaded, way)))
+    assert len({pixels.tobytes() for _, pixels in jobs}) == len(jobs)
+    assert differences(page, loaded, jobs) == 0
+    for wrong, message in (({"writer": 5}, "does not know writer 5"), ({"slant": 20}, "draws without slant")):
+        with pytest.raises(Exception, match=message):
+            draw(page, {"pictures": [stop(7, 5)], "truncation": 1, "asked": wrong})
+    damaged = content.replace(b'"writers":"[2154, 0, 7, 300, 12]"', b'"writers":"[2154, 0, 7, 300]"    ', 1)
+    with pytest.raises(Exception, match="the file does not name its writers"):
+        start_with(page, site, damaged)
+    start_shipped(page, site, "forge")
+    with pytest.raises(Exception, match="this generator draws without writer"):
+        draw(page, {"pictures": [stop(7, 5)], "truncation": 1, "asked": {"writer": 5}})
+
+
 def test_attributes_are_drawn_from_seeds_and_as_asked_for(page: Page, site: str) -> None:
     """Also beyond the table, and with every set of attributes that is asked for."""
     names = ("slant", "thickness", "width")

@@ -1,6 +1,7 @@
 """The draws of a step: functions of (seed, step) for the whole batch, of which each worker takes its rows."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,19 @@ from hypothesis import strategies as st
 
 from models.attributes import measure
 from models.sampling import to_uint8
-from tests.training import DROPOUT, MLP, attributes_config, dropout_config, forge_config, mlp_config, rmsprop_config
+from tests.training import (
+    DROPOUT,
+    MLP,
+    WRITERS,
+    attributes_config,
+    dropout_config,
+    forge_config,
+    made_up_writers,
+    mlp_config,
+    rmsprop_config,
+    writers_config,
+)
+from trainer import data
 from trainer.config import TrainConfig
 from trainer.draws import Draws, batch_of_step, counter_normal, counter_words, epoch_order, load_images
 from trainer.workers import Workers
@@ -74,6 +87,7 @@ CPU = torch.device("cpu")
     [
         forge_config(),
         attributes_config(),
+        writers_config(),
         mlp_config(),
         dropout_config(),
         rmsprop_config(),
@@ -81,7 +95,8 @@ CPU = torch.device("cpu")
     ],
 )
 def test_workers_together_draw_what_one_draws_alone(config: TrainConfig) -> None:
-    dataset = load_images(config)
+    with made_up_writers():
+        dataset = load_images(config)
     alone = Draws(config, dataset, CPU, Workers())
     together = [Draws(config, dataset, CPU, Workers(rank, 3)) for rank in range(3)]
     for step in (0, 1, 40):
@@ -159,6 +174,49 @@ def test_real_images_carry_their_own_attributes() -> None:
 def test_attributes_need_the_classes_of_real_images_for_fakes() -> None:
     with pytest.raises(ValueError, match=r"model.attributes need g_labels and d_fakes_labels 'real'"):
         attributes_config(loss="bce", g_labels="uniform")
+
+
+def test_writers_need_the_classes_of_real_images_for_fakes() -> None:
+    with pytest.raises(ValueError, match=r"model.writers need g_labels and d_fakes_labels 'real'"):
+        writers_config(loss="bce", g_labels="uniform")
+
+
+def test_half_of_the_real_images_name_their_own_writer() -> None:
+    config = writers_config(limit_images=0)
+    with made_up_writers():
+        dataset = load_images(config)
+    draws = Draws(config, dataset, CPU, Workers())
+    rows = torch.cat([draws.real(step).c[:, 10:] for step in range(40)])
+    own = np.concatenate([draws.indices(step) for step in range(40)]) * 5 % WRITERS
+    named = rows.sum(1) == 1
+    assert torch.equal(rows[named].argmax(1), torch.from_numpy(own)[named])
+    assert rows[~named].abs().sum() == 0
+    assert 0.45 < named.float().mean() < 0.55
+    again, other = draws.real(39).c, Draws(replace(config, seed=1), dataset, CPU, Workers()).real(39).c
+    assert torch.equal(again[:, 10:], rows[-config.batch_size :])
+    assert not torch.equal(other[:, 10:].sum(1), again[:, 10:].sum(1))
+    for inputs in (draws.d_inputs, draws.g_inputs):
+        assert torch.equal(inputs(39, again)[1], again)
+
+
+def test_writers_that_are_missing_or_of_other_data_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(data, "WRITERS", tmp_path / "writers")
+    with pytest.raises(
+        ValueError, match=r"writers, which is missing: download .*`python -m trainer fetch writers FILE`"
+    ):
+        load_images(writers_config())
+    dataset = data.load_dataset()
+    with made_up_writers(4) as folder:
+        with pytest.raises(ValueError, match=r"has 4 writers, but model.writers is 539"):
+            load_images(writers_config())
+        with pytest.raises(ValueError, match=r"model.writers needs MNIST: only its writers are known; omit --dataset"):
+            data.known_writers(replace(dataset, sha256={"train-images-idx3-ubyte": "other"}), 4)
+        path = folder / data.WRITER_INDICES
+        content = path.read_bytes()
+        path.write_bytes(content[:4] + (9).to_bytes(4, "big") + content[8:26])
+        with pytest.raises(ValueError, match=r"says who wrote 9 of 60000 images: fetch it again"):
+            data.known_writers(dataset, 4)
+        assert data.known_writers(dataset.head(9), 4).indices.tolist() == [0, 1, 2, 3, 0, 1, 2, 3, 0]
 
 
 def test_counters_give_no_uniform_latents() -> None:

@@ -232,14 +232,14 @@ def table() -> AttributeTable:
 
 
 @pytest.fixture
-def writer(tmp_path: Path, table: AttributeTable) -> Path:
+def styled(tmp_path: Path, table: AttributeTable) -> Path:
     """A generator file with attributes, whose weights for them are random."""
     config = ModelConfig(**FIELDS, attributes=NAMES)
     torch.manual_seed(0)
     generator = build_generator(config)
     for name in ("norm1", "norm2", "norm3", "norm4"):
         torch.nn.init.normal_(generator.get_parameter(f"{name}.gain"), 1, 0.5)
-    path = tmp_path / "writer.safetensors"
+    path = tmp_path / "styled.safetensors"
     path.write_bytes(generator_bytes(generator, config, {"run": "test"}, table=table))
     return path
 
@@ -251,8 +251,8 @@ def images_of(path: Path, *arguments: str) -> dict[str, np.ndarray]:
         return dict(file)
 
 
-def test_a_generator_file_carries_the_table_of_its_attributes(writer: Path, table: AttributeTable) -> None:
-    loaded = load_generator(writer)
+def test_a_generator_file_carries_the_table_of_its_attributes(styled: Path, table: AttributeTable) -> None:
+    loaded = load_generator(styled)
     assert loaded.table
     assert loaded.table.to_json() == table.to_json()
     c = loaded.class_rows([3, 7], [5, 6])
@@ -261,7 +261,7 @@ def test_a_generator_file_carries_the_table_of_its_attributes(writer: Path, tabl
     wanted = table.draw(draws, np.array([3, 7]))
     assert c[:, :10].tolist() == one_hot([3, 7], 10).tolist()
     assert c[:, 10:].double().numpy().tolist() == wanted.tolist()
-    content = writer.read_bytes()
+    content = styled.read_bytes()
     for old, new in (
         (b'\\"slant\\",\\"thickness\\"', b'\\"thickness\\",\\"slant\\"'),
         (b'"attributes":', b'"attribute_":'),
@@ -271,14 +271,14 @@ def test_a_generator_file_carries_the_table_of_its_attributes(writer: Path, tabl
             read_generator(content.replace(old, new, 1), "a file")
 
 
-def test_attributes_that_are_asked_for_change_the_pictures_and_others_come_from_the_seed(writer: Path) -> None:
-    free = images_of(writer, "--digit", "6", "--count", "4", "--seed", "3")
-    asked = images_of(writer, "--digit", "6", "--count", "4", "--seed", "3", "--slant", "20")
+def test_attributes_that_are_asked_for_change_the_pictures_and_others_come_from_the_seed(styled: Path) -> None:
+    free = images_of(styled, "--digit", "6", "--count", "4", "--seed", "3")
+    asked = images_of(styled, "--digit", "6", "--count", "4", "--seed", "3", "--slant", "20")
     assert (free["images"] != asked["images"]).any((1, 2)).all()
     assert len(np.unique(asked["images"], axis=0)) == 4
-    again = images_of(writer, "--digit", "6", "--count", "1", "--seed", "5", "--slant", "20")
+    again = images_of(styled, "--digit", "6", "--count", "1", "--seed", "5", "--slant", "20")
     assert (again["images"][0] == asked["images"][2]).all()
-    loaded = load_generator(writer)
+    loaded = load_generator(styled)
     view = GenerateView(digits=(6,), count=4, seed=3, slant=20.0)
     assert (frames(loaded, view) == asked["images"]).all()
     hero = ExploreView(digits=(6,), digit=6, count=1, corners=(3, 4, 5, 6), x=1.0, slant=20.0)
@@ -287,39 +287,39 @@ def test_attributes_that_are_asked_for_change_the_pictures_and_others_come_from_
     assert (frames(loaded, way)[[0, 2]] == asked["images"][[0, 2]]).all()
 
 
-def test_a_prompt_asks_for_attributes_in_units_of_each_class(writer: Path, table: AttributeTable) -> None:
+def test_a_prompt_asks_for_attributes_in_units_of_each_class(styled: Path, table: AttributeTable) -> None:
     def thick(label: int) -> str:
         value = float(table.to_values(np.full((1, 3), 1.5), np.array([label]))[0, 1])
         return f"{value:.2f}"
 
     prompt = ["--prompt", "a thick seven, slanted 20 degrees, seed 3", "--count", "2"]
-    said = images_of(writer, *prompt)
+    said = images_of(styled, *prompt)
     options = ["--digit", "7", "--count", "2", "--seed", "3", "--slant", "20", "--thickness", thick(7)]
-    assert (said["images"] == images_of(writer, *options)["images"]).all()
-    all_classes = images_of(writer, "--prompt", "thick digits, seed 3")
+    assert (said["images"] == images_of(styled, *options)["images"]).all()
+    all_classes = images_of(styled, "--prompt", "thick digits, seed 3")
     assert thick(0) != thick(1)
     for label in (0, 1, 9):
-        own = images_of(writer, "--digit", str(label), "--count", "1", "--seed", "3", "--thickness", thick(label))
+        own = images_of(styled, "--digit", str(label), "--count", "1", "--seed", "3", "--thickness", thick(label))
         assert (all_classes["images"][label] == own["images"][0]).all()
-    wide = images_of(writer, "--prompt", "thick 0, seed 3", "--width", "18")
-    both = images_of(writer, "--digit", "0", "--count", "1", "--seed", "3", "--thickness", thick(0), "--width", "18")
+    wide = images_of(styled, "--prompt", "thick 0, seed 3", "--width", "18")
+    both = images_of(styled, "--digit", "0", "--count", "1", "--seed", "3", "--thickness", thick(0), "--width", "18")
     assert (wide["images"] == both["images"]).all()
 
 
-def test_a_file_of_attributes_gives_one_picture_a_row_and_is_repeated(writer: Path, tmp_path: Path) -> None:
+def test_a_file_of_attributes_gives_one_picture_a_row_and_is_repeated(styled: Path, tmp_path: Path) -> None:
     rows = {
         "labels": np.array([6, 6, 1, 0], np.uint8),
         "slant": np.array([20, np.nan, -70.5, 3]),
         "thickness": np.array([np.nan, np.nan, 2.5, 3], np.float32),
     }
     np.savez(tmp_path / "asked.npz", **rows)
-    found = images_of(writer, "--attributes", str(tmp_path / "asked.npz"), "--seed", "3")
+    found = images_of(styled, "--attributes", str(tmp_path / "asked.npz"), "--seed", "3")
     assert found["images"].shape == (4, 28, 28)
     assert found.keys() == {"images", *rows}
     for name, values in rows.items():
         np.testing.assert_array_equal(found[name], values)
     for row, arguments in enumerate((["--digit", "6", "--slant", "20"], ["--digit", "6"])):
-        alone = images_of(writer, *arguments, "--count", "1", "--seed", str(3 + row))
+        alone = images_of(styled, *arguments, "--count", "1", "--seed", str(3 + row))
         assert (alone["images"][0] == found["images"][row]).all()
 
 
@@ -335,39 +335,138 @@ def test_a_file_of_attributes_gives_one_picture_a_row_and_is_repeated(writer: Pa
     ],
 )
 def test_a_bad_file_of_attributes_gets_one_line(
-    writer: Path, tmp_path: Path, rows: dict[str, list[float]], message: str, capsys: pytest.CaptureFixture[str]
+    styled: Path,
+    tmp_path: Path,
+    rows: dict[str, list[float]],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     np.savez(tmp_path / "asked.npz", **{name: np.array(values) for name, values in rows.items()})
-    assert run(writer, "--attributes", str(tmp_path / "asked.npz"), "--out", str(tmp_path / "x.npz")) == 2
+    assert run(styled, "--attributes", str(tmp_path / "asked.npz"), "--out", str(tmp_path / "x.npz")) == 2
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
 
 
 def test_attributes_out_of_reach_or_unknown_get_one_line(
-    writer: Path, generator_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    styled: Path, generator_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = ["--out", str(tmp_path / "x.npz")]
     (tmp_path / "asked.npz").write_bytes(b"PK no file")
     for path, arguments, message in (
-        (writer, ["--digit", "6", "--slant", "80"], "--slant must be between -"),
-        (writer, ["--digit", "6", "--slant", "nan"], "--slant must be between -"),
-        (writer, ["--attributes", str(tmp_path / "asked.npz")], "cannot be read as .npz"),
-        (writer, ["--attributes", str(tmp_path / "none.npz")], "cannot be read as .npz"),
-        (writer, ["--attributes", str(tmp_path / "asked.npz"), "--width", "14"], "--attributes says what to draw"),
+        (styled, ["--digit", "6", "--slant", "80"], "--slant must be between -"),
+        (styled, ["--digit", "6", "--slant", "nan"], "--slant must be between -"),
+        (styled, ["--attributes", str(tmp_path / "asked.npz")], "cannot be read as .npz"),
+        (styled, ["--attributes", str(tmp_path / "none.npz")], "cannot be read as .npz"),
         (
-            writer,
+            styled,
+            ["--attributes", str(tmp_path / "asked.npz"), "--width", "14"],
+            "--attributes says what to draw",
+        ),
+        (
+            styled,
             ["--attributes", str(tmp_path / "asked.npz"), "--prompt", "a seven"],
             "--attributes says what to draw",
         ),
-        (writer, ["--prompt", "a seven with a slant of 80"], "slant must be between -"),
-        (writer, ["--prompt", "a thick seven", "--thickness", "3"], "--thickness and --prompt both set the thickness"),
+        (styled, ["--prompt", "a seven with a slant of 80"], "slant must be between -"),
+        (
+            styled,
+            ["--prompt", "a thick seven", "--thickness", "3"],
+            "--thickness and --prompt both set the thickness",
+        ),
         (generator_file, ["--slant", "20"], "--slant: this generator knows no attributes; omit the option"),
     ):
         assert run(path, *arguments, *out) == 2
         error = capsys.readouterr().err
         assert message in error
         assert error.count("\n") == 1
+
+
+WRITERS = (2154, 12, 300)
+
+
+@pytest.fixture
+def writers_file(tmp_path: Path) -> Path:
+    """A generator file that knows three writers, whose weights for them are random."""
+    config = ModelConfig(**FIELDS, writers=3)
+    torch.manual_seed(0)
+    generator = build_generator(config)
+    for name in ("norm1", "norm2", "norm3", "norm4"):
+        torch.nn.init.normal_(generator.get_parameter(f"{name}.gain"), 1, 0.5)
+    path = tmp_path / "writers.safetensors"
+    path.write_bytes(generator_bytes(generator, config, {"run": "test"}, writers=WRITERS))
+    return path
+
+
+def test_a_generator_file_carries_the_numbers_of_its_writers(writers_file: Path) -> None:
+    loaded = load_generator(writers_file)
+    assert loaded.writers == WRITERS
+    c = loaded.class_rows([3, 7, 7], [5, 6, 7], asked=np.array([[300.0], [np.nan], [2154.0]]))
+    assert c[:, :10].tolist() == one_hot([3, 7, 7], 10).tolist()
+    assert c[:, 10:].tolist() == [[0, 0, 1], [0, 0, 0], [1, 0, 0]]
+    assert not loaded.class_rows([3], [5])[:, 10:].any()
+    for number in (301, 300.5):
+        with pytest.raises(ValueError, match=f"this generator knows 3 writers, but not writer {number:g}"):
+            loaded.class_rows([3], [5], asked=np.array([[number]]))
+    content = writers_file.read_bytes()
+    kept = b'"writers":"[2154, 12, 300]"'
+    for damaged in (
+        b'"writers":"[2154, 12,  12]"',
+        b'"writers":"[2154,   12300]"',
+        b'"writers":"[2154, 12, 3.5]"',
+        b'"writers":"{2154, 12, 300]"',
+        b'"writer_":"[2154, 12, 300]"',
+    ):
+        assert kept in content
+        with pytest.raises(GeneratorFileError, match="do not fit together"):
+            read_generator(content.replace(kept, damaged, 1), "a file")
+
+
+def test_a_writer_changes_the_pictures_of_a_view_and_of_words(writers_file: Path) -> None:
+    anyone = images_of(writers_file, "--digit", "6", "--count", "4", "--seed", "3")["images"]
+    written = images_of(writers_file, "--digit", "6", "--count", "4", "--seed", "3", "--writer", "300")["images"]
+    others = images_of(writers_file, "--digit", "6", "--count", "4", "--seed", "3", "--writer", "12")["images"]
+    assert (anyone != written).any((1, 2)).all()
+    assert (others != written).any((1, 2)).all()
+    words = ["--prompt", "a six in the hand of writer 300, seed 3", "--count", "4"]
+    assert (images_of(writers_file, *words)["images"] == written).all()
+    loaded = load_generator(writers_file)
+    assert (frames(loaded, GenerateView(digits=(6,), count=4, seed=3, writer=300)) == written).all()
+    hero = ExploreView(digits=(6,), digit=6, count=1, corners=(3, 4, 5, 6), x=1.0, writer=300)
+    assert (frames(loaded, hero)[0] == written[1]).all()
+    way = InterpolateView(from_digit=6, from_seed=3, to_digit=6, to_seed=5, frames=3, writer=300)
+    assert (frames(loaded, way)[[0, 2]] == written[[0, 2]]).all()
+
+
+def test_a_file_of_writers_gives_one_picture_a_row(writers_file: Path, tmp_path: Path) -> None:
+    np.savez(tmp_path / "asked.npz", labels=np.array([6, 6, 1]), writer=np.array([300, np.nan, 12]))
+    found = images_of(writers_file, "--attributes", str(tmp_path / "asked.npz"), "--seed", "3")
+    for row, arguments in enumerate((["6", "--writer", "300"], ["6"], ["1", "--writer", "12"])):
+        alone = images_of(writers_file, "--digit", *arguments, "--count", "1", "--seed", str(3 + row))
+        assert (alone["images"][0] == found["images"][row]).all()
+
+
+def test_a_writer_whom_a_generator_does_not_know_gets_one_line(
+    writers_file: Path, styled: Path, generator_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = str(tmp_path / "asked.npz")
+    np.savez(rows, labels=np.array([6, 6]), writer=np.array([300, 5]))
+    known = "--writer: this generator knows 3 writers, with numbers from 12 to 2154, but not 5"
+    for path, arguments, message in (
+        (writers_file, ["--writer", "5"], known),
+        (writers_file, ["--prompt", "a seven by writer 5"], "--prompt: 'by writer 5': this generator does not know"),
+        (writers_file, ["--prompt", "a seven by writer 12", "--writer", "12"], "both set the writer"),
+        (writers_file, ["--attributes", rows], "this generator knows 3 writers, but not writer 5"),
+        (writers_file, ["--attributes", rows, "--writer", "12"], "--attributes says what to draw"),
+        (writers_file, ["--slant", "20"], "--slant: this generator knows no attributes; omit the option"),
+        (styled, ["--writer", "12"], "--writer: this generator knows no writers; omit the option"),
+        (styled, ["--attributes", rows], "has 'writer'; this generator takes labels, slant, thickness, width"),
+        (generator_file, ["--writer", "12"], "--writer: this generator knows no writers; omit the option"),
+    ):
+        assert run(path, *arguments, "--out", str(tmp_path / "x.npz")) == 2
+        error = capsys.readouterr().err
+        assert message in error
+        assert error.count("\n") == 1, error
 
 
 @pytest.fixture

@@ -31,6 +31,7 @@ def assert_same_weights(
         assert found[name] == pytest.approx(numbers, rel=0, abs=tolerance * scale), name
 
 
+@pytest.mark.usefixtures("writers")
 @pytest.mark.parametrize("recipe", [*RECIPES, *golden.EARLIER])
 def test_a_recipe_trains_as_it_always_did(recipe: str) -> None:
     expected: dict[str, Any] = json.loads((golden.CURVES / f"{recipe}.json").read_text())

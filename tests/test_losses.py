@@ -1,10 +1,12 @@
 """Losses against values worked out by hand."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
+from tests.training import FORGE
 from trainer import losses
 
 REAL, FAKE = torch.tensor([2.0, -1.0, 0.0]), torch.tensor([1.0, 1.0, -3.0])
@@ -65,8 +67,17 @@ def test_class_cross_entropy_is_the_log_of_what_the_right_class_got() -> None:
 
 def test_class_loss_adds_the_squared_error_of_attributes() -> None:
     class_logits, c = torch.tensor([[1.0, 1.0, 0.5, -1.0]]), torch.tensor([[1.0, 0.0, 1.5, -9.0]])
-    assert losses.class_loss(class_logits, c, 2).tolist() == pytest.approx([math.log(2) + (1 + 4) / 2])
-    assert losses.class_loss(class_logits[:, :2], c[:, :2], 2).tolist() == pytest.approx([math.log(2)])
+    model = replace(FORGE, num_classes=2, attributes=("slant", "width"))
+    assert losses.class_loss(class_logits, c, model).tolist() == pytest.approx([math.log(2) + (1 + 4) / 2])
+    model = replace(model, attributes=())
+    assert losses.class_loss(class_logits[:, :2], c[:, :2], model).tolist() == pytest.approx([math.log(2)])
+
+
+def test_class_loss_adds_a_tenth_of_the_cross_entropy_of_a_writer_who_is_named() -> None:
+    class_logits = torch.tensor([[1.0, 1.0, 0.0, math.log(2), 0.0]]).repeat(2, 1)
+    c = torch.tensor([[1.0, 0.0, 0.0, 1.0, 0.0], [1.0, 0.0, 0.0, 0.0, 0.0]])
+    found = losses.class_loss(class_logits, c, replace(FORGE, num_classes=2, writers=3)).tolist()
+    assert found == pytest.approx([math.log(2) + 0.1 * math.log(2), math.log(2)])
 
 
 def test_accuracy_counts_logits_on_the_right_side() -> None:

@@ -29,6 +29,7 @@ def count_parameters(network: nn.Module) -> int:
         ModelConfig(architecture="forge", num_classes=0, **SMALL),
         ModelConfig(architecture="forge", g_gain=1.1, **SMALL | {"g_widths": (8, 4, 3)}),
         ModelConfig(architecture="forge", attributes=("slant", "width"), classifier=True, **SMALL),
+        ModelConfig(architecture="forge", writers=3, **SMALL),
         ModelConfig(architecture="mlp", num_classes=0, **SMALL),
         ModelConfig(architecture="mlp", img_size=16, num_classes=3, **SMALL),
         ModelConfig(architecture="conv_cgan", num_classes=0, **SMALL | {"g_widths": (8,) * 4, "d_widths": (4,) * 4}),
@@ -42,8 +43,7 @@ def count_parameters(network: nn.Module) -> int:
 def test_networks_draw_and_judge_images_of_their_config(config: ModelConfig) -> None:
     generator, discriminator = build_generator(config), build_discriminator(config)
     c = one_hot([k % max(config.num_classes, 1) for k in range(8)], config.num_classes)
-    c = torch.cat([c, torch.randn(8, len(config.attributes))], 1)
-    assert c.shape[1] == config.condition_width
+    c = torch.cat([c, torch.randn(8, config.condition_width - config.num_classes)], 1)
     images = generator(torch.randn(8, config.z_dim), c)
     assert images.shape == (8, *config.image_shape)
     assert images.abs().max() <= 1
@@ -56,6 +56,18 @@ def test_networks_draw_and_judge_images_of_their_config(config: ModelConfig) -> 
     logits.sum().backward()
     for network in (generator, discriminator):
         assert all(parameter.grad is not None for parameter in network.parameters())
+
+
+def test_a_writer_changes_the_picture_and_the_judgement_and_nobody_is_all_zeros() -> None:
+    config = ModelConfig(architecture="forge", writers=3, **SMALL)
+    generator, discriminator = build_generator(config), build_discriminator(config)
+    z, c = torch.randn(1, 6).repeat(4, 1), torch.cat([one_hot([3] * 4, 10), torch.eye(4)[:, 1:]], 1)
+    with torch.no_grad():
+        images = generator(z, c)
+        logits = discriminator(images[:1].repeat(4, 1, 1, 1), c)
+        assert len(images.unique(dim=0)) == len(logits.unique()) == 4
+        generator.hands.weight.zero_()  # 32 numbers a writer: without them, every hand is anyone's
+        assert torch.equal(generator(z, c)[1:], images[:1].repeat(3, 1, 1, 1))
 
 
 def test_mlp_has_the_parameters_of_its_source() -> None:
@@ -132,8 +144,8 @@ def test_the_class_changes_the_picture_and_the_judgement() -> None:
             continue
         generator, discriminator = build_generator(model).eval(), build_discriminator(model)
         z = torch.randn(4, model.z_dim)
-        scores = torch.zeros(4, len(model.attributes))
-        threes, eights = (torch.cat([one_hot([label] * 4, 10), scores], 1) for label in (3, 8))
+        others = torch.zeros(4, model.condition_width - model.num_classes)
+        threes, eights = (torch.cat([one_hot([label] * 4, 10), others], 1) for label in (3, 8))
         images = generator(z, threes)
         assert not torch.allclose(images, generator(z, eights))
         assert not torch.allclose(discriminator(images, threes), discriminator(images, eights))
@@ -161,6 +173,10 @@ def test_the_class_changes_the_picture_and_the_judgement() -> None:
         ({"attributes": ("slant", "slant")}, "model.attributes must be different ones of slant, thickness, width"),
         ({"attributes": ("weight",)}, "model.attributes must be different ones of slant, thickness, width"),
         ({"architecture": "mlp", "attributes": ("slant",)}, r"model.attributes must be \(\) for mlp"),
+        ({"writers": -1}, "model.writers must not be negative: got -1"),
+        ({"writers": 3, "num_classes": 0}, "model.writers needs classes: got model.num_classes 0"),
+        ({"writers": 3, "attributes": ("slant",)}, "model.writers and model.attributes exclude each other"),
+        ({"writers": 3, "architecture": "mlp"}, "model.writers must be 0 for mlp: got 3"),
         ({"classifier": True, "num_classes": 0}, "model.classifier needs classes: got model.num_classes 0"),
         ({"classifier": True, "architecture": "mlp"}, "model.classifier must be False for mlp: got True"),
     ],

@@ -207,12 +207,13 @@ def test_a_recipe_overfits_a_tiny_batch(recipe: str) -> None:
     s = state.new_state(config, 1, torch.device("cpu"))
     loss = losses.LOSSES[config.loss]
     z, c = torch.randn(8, 8, generator=torch.Generator().manual_seed(2)), one_hot([3] * 4 + [8] * 4, 10)
-    c = torch.cat([c[:, : config.model.num_classes], torch.zeros(8, len(config.model.attributes))], 1)
+    classes = config.model.num_classes
+    c = torch.cat([c[:, :classes], torch.zeros(8, config.model.condition_width - classes)], 1)
     real_images, fake_images = a_few_images(config.model), s.G(z, c).detach()
     for _ in range(60):
         d_loss, class_loss = loss.d(s.D(real_images, c), s.D(fake_images, c)), torch.zeros(8)
         if config.d_class_weight:
-            class_loss = losses.class_loss(s.D.read(real_images, c)[1], c, config.model.num_classes)
+            class_loss = losses.class_loss(s.D.read(real_images, c)[1], c, config.model)
         follow(d_loss + class_loss, s.d_optimizer)
     assert d_loss.mean() < 0.05
     assert class_loss.mean() < 0.05
@@ -224,6 +225,7 @@ def test_a_recipe_overfits_a_tiny_batch(recipe: str) -> None:
     assert loss.g(real_logits, s.D(s.G(z, c), c)).mean() < before / 4
 
 
+@pytest.mark.usefixtures("writers")
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_a_step_changes_only_the_network_that_it_should(
     recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -333,7 +335,8 @@ def test_lengths_are_those_of_the_sources() -> None:
 def test_our_own_recipes_differ_in_schedule_and_generator_only() -> None:
     schedule = {"recipe", "epochs", "steps_per_epoch", "lr_warmup", "lr_decay", "ema", "gamma_end"}
     generator = {"model.attributes", "model.g_widths", "model.g_gain"}
-    for name, fields in (("quick", schedule), ("forge-best", schedule | generator)):
+    others = {"forge-best": schedule | generator, "writers": schedule | generator | {"model.writers"}}
+    for name, fields in (others | {"quick": schedule}).items():
         assert {line.split(":")[0] for line in RECIPES["forge"].config.differences(RECIPES[name].config)} <= fields
     lengths = [train_loop.plan(RECIPES[name].config, 60_000)[1] for name in ("quick", "forge", "forge-best")]
     assert lengths == sorted(lengths)

@@ -6,6 +6,7 @@ import re
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import urlencode, urlsplit
@@ -15,11 +16,12 @@ import pytest
 from PIL import Image
 
 from models.generate import main
-from models.pictures import read_note
+from models.generator_file import read_generator
+from models.pictures import digest, frames, read_note
 from models.views import InterpolateView, read_link
 from tests.browser import FORGE, serve
 from tests.golden import shipped_generators
-from tests.sample_run import write_run
+from tests.sample_run import generator_file, model_config, write_checkpoint, write_run
 from tests.test_webapp_routes import Client
 from webapp.card import FOOT, MARGIN, WIDTH, card
 from webapp.rendering import MAX_PER_MINUTE, ClientLimit
@@ -106,6 +108,25 @@ def test_the_digest_is_that_of_the_command_line_and_of_each_file(client: Client,
         answer = client.get(f"/s/animation.{kind}?{WAY}&download=1")
         assert read_link(read_note(answer.content)).px == WAY_PX
         assert answer.headers["Content-Disposition"] == f'attachment; filename="interpolation-3-to-8.{kind}"'
+
+
+def test_a_link_carries_a_writer_or_names_one_who_is_not_known(client: Client, served_runs: Path) -> None:
+    run = write_run(served_runs, "hands", checkpoints=False)
+    config = replace(model_config(), writers=3)
+    write_checkpoint(run, 3, config)
+    loaded = read_generator(generator_file(run, 3, config), "a file")
+    query = "v=1&kind=explore&run=runs/hands&digits=7&count=1&seed=5&digit=7&corners=5.6.7.8&x=0&y=0"
+    permalink = link_of(client, f"{query}&writer=103")
+    view = read_link(permalink["url"]).view
+    assert view.asked == {"writer": 103}
+    assert digest(frames(loaded, view)) == permalink["px"] != link_of(client, query)["px"]
+    refused = client.get(f"/s/link?{query}&writer=7")
+    assert refused.status == 400
+    assert "writer: cannot be chosen: this generator does not know writer 7" in refused.text
+    answer = client.get(f"/api/v1/prompt?{query}&{urlencode({'words': 'by writer 106'})}")
+    assert json.loads(answer.content)["values"] == {"writer": 106}
+    answer = client.get(f"/api/v1/prompt?{query}&{urlencode({'words': 'by writer 7'})}")
+    assert (answer.status, "does not know that writer" in answer.text) == (400, True)
 
 
 def test_a_link_that_was_not_reproduced_says_so(client: Client) -> None:
@@ -200,6 +221,7 @@ def test_a_closer_look_reads_the_digit_and_finds_its_neighbours(client: Client) 
     assert "without their discriminators" in judged["verdict"]
 
 
+MLP_CGAN = "v=1&kind=explore&run=pretrained/mlp-cgan&count=10"
 EXPLORE = "v=1&kind=explore&run=pretrained/forge&step=15000&count=10"
 
 
@@ -222,7 +244,7 @@ def test_a_prompt_is_read_for_the_generator_of_a_view(client: Client) -> None:
     [
         (EXPLORE, "a thikc seven", "'thikc' is not known; the nearest word is 'thick'"),
         (EXPLORE, "", "the prompt asks for nothing"),
-        (EXPLORE.replace("forge&step=15000", "mlp-cgan"), "a thick seven", "'thick': this generator does not take a thickness"),
+        (MLP_CGAN, "a thick seven", "'thick': this generator does not take a thickness"),
         (EXPLORE, "seed 4294967295", "seed: must be between 0 and 4294967286"),
         (EXPLORE, "x" * 300, "a prompt has at most 200 characters"),
         (EXPLORE.replace("forge&step=15000", "gan"), "a seven", "'seven': this generator draws without classes"),

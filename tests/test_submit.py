@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from trainer import submit
+from trainer import data, submit
 from trainer.__main__ import main
-from trainer.submit import ADDRESS, IGNORE_GITIGNORE, check_size, files_with_dataset
+from trainer.data import WRITER_INDICES, WRITER_NUMBERS
+from trainer.submit import ADDRESS, IGNORE_GITIGNORE, check_size, files_with_data
 
 ROOT = Path(__file__).resolve().parent.parent
 DRY = ["--runs", "s3://bucket/runs", "--address", "http://127.0.0.1:8265", "--dry-run"]
@@ -104,15 +105,34 @@ def test_a_mistake_is_reported_in_one_line_before_anything_is_sent(
 
 
 def test_fetched_data_travel_when_they_are_trained_on(copy: Path) -> None:
-    assert files_with_dataset("") == ({"data/mnist/train-images-idx3-ubyte": 5}, False)
-    files, ignores_gitignore = files_with_dataset("data/fashion")
+    assert files_with_data("") == ({"data/mnist/train-images-idx3-ubyte": 5}, False)
+    files, ignores_gitignore = files_with_data("data/fashion")
     assert "data/fashion/train-images-idx3-ubyte" in files
     assert ignores_gitignore
     with pytest.raises(ValueError, match=r"--dataset: data/stripes does not travel with a job: name it in \.rayignore"):
-        files_with_dataset("data/stripes")
+        files_with_data("data/stripes")
     with (copy / ".rayignore").open("a") as file:
         file.write("!/data/stripes\n")
-    assert "data/stripes/train-images-idx3-ubyte" in files_with_dataset("data/stripes")[0]
+    assert "data/stripes/train-images-idx3-ubyte" in files_with_data("data/stripes")[0]
+
+
+def test_the_writers_travel_when_a_recipe_needs_them(copy: Path) -> None:
+    files = {f"data/writers/{name}": 5 for name in (WRITER_INDICES, WRITER_NUMBERS)}
+    (copy / "data" / "writers").mkdir()
+    for name in files:
+        (copy / name).write_bytes(b"12345")
+    assert files_with_data("") == ({"data/mnist/train-images-idx3-ubyte": 5}, False)
+    packed, ignores_gitignore = files_with_data("", has_writers=True)
+    assert files.items() <= packed.items()
+    assert ignores_gitignore
+
+
+def test_the_writers_must_be_here(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(data, "WRITERS", tmp_path / "writers")
+    assert main(["submit", "writers", *DRY]) == 2
+    assert "writers, which is missing: download" in capsys.readouterr().err
 
 
 def test_a_large_package_is_announced_and_one_that_no_dashboard_accepts_is_refused(

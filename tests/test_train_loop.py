@@ -29,6 +29,7 @@ from tests.training import (
     tensors_of,
     train_here,
     train_on,
+    writers_config,
 )
 from trainer import metrics, state
 from trainer.bookkeeping import NotFiniteError
@@ -101,17 +102,19 @@ def test_the_number_of_workers_does_not_change_dropout_or_the_average_of_batchno
     torch.testing.assert_close(*statistics)  # equal shares: means of means
 
 
+@pytest.mark.usefixtures("writers")
 @pytest.mark.parametrize(
     "config",
     [
         forge_config(),
         attributes_config(),
+        writers_config(),
         mlp_config(),
         pytest.param(dropout_config(), marks=pytest.mark.slow),
         pytest.param(rmsprop_config(), marks=pytest.mark.slow),
         pytest.param(rmsprop_config(model=DROPOUT), marks=pytest.mark.slow),
     ],
-    ids=["forge", "attributes", "mlp", "dropout", "batchnorm-rmsprop", "dropout-rmsprop"],
+    ids=["forge", "attributes", "writers", "mlp", "dropout", "batchnorm-rmsprop", "dropout-rmsprop"],
 )
 def test_a_killed_and_resumed_run_ends_as_if_it_had_not_been_killed(tmp_path: Path, config: TrainConfig) -> None:
     (whole,) = train_on(1, (config, tmp_path / "whole"), upkeep=EVERY_4_STEPS)

@@ -38,6 +38,7 @@ asked = {
     "slant": st.none() | st.integers(-9000, 9000).map(lambda hundredths: hundredths / 100),
     "thickness": lengths,
     "width": lengths,
+    "writer": st.none() | st.integers(0, 10**6),
 }
 classes = st.none() | st.integers(0, 99)
 shares = st.integers(0, 1000).map(lambda share: share / 1000)
@@ -206,6 +207,19 @@ def test_an_explicit_view_names_each_digit() -> None:
     assert slanted.explicit(10, ("slant",)).asked == {"slant": 20}
     with pytest.raises(ViewError, match=r"slant: cannot be chosen: this generator draws without it"):
         slanted.explicit(10, ("width",))
+
+
+def test_a_writer_is_one_whom_the_generator_knows() -> None:
+    view = GenerateView(writer=2154)
+    assert encode(view) == "generate?writer=2154&count=10&seed=0&truncation=1"
+    assert view.explicit(10, ("writer",), (12, 2154)).asked == {"writer": 2154}
+    with pytest.raises(ViewError, match=r"writer: cannot be chosen: this generator draws without it"):
+        view.explicit(10, ("slant",))
+    with pytest.raises(ViewError, match=r"writer: cannot be chosen: this generator does not know writer 2154"):
+        view.explicit(10, ("writer",), (12, 215))
+    for text in ("-1", "2.5", "x", "1000001"):
+        with pytest.raises(ViewError, match="writer: must be"):
+            from_pairs(GenerateView, [("writer", text)])
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,15 @@
 """Short trainings for tests: tiny configs, and runs in this process or in several processes connected by gloo."""
 
 import math
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
+import numpy as np
 import safetensors.torch
 import torch
 import torch.distributed as dist
@@ -12,6 +17,7 @@ import torch.multiprocessing as mp
 
 from models.config import ModelConfig
 from tests.sample_run import run_record
+from trainer import data
 from trainer.config import TrainConfig, Upkeep
 from trainer.draws import load_images
 from trainer.recipes import RECIPES
@@ -25,6 +31,8 @@ CONV = ModelConfig(architecture="conv_cgan", z_dim=8, g_widths=(4, 8, 4, 4), d_w
 DROPOUT = ModelConfig(
     architecture="dropout_gan", z_dim=8, num_classes=0, g_widths=(8, 8, 4), d_widths=(8, 8), dropout=0.4
 )
+
+WRITERS = RECIPES["writers"].config.model.writers
 
 
 def forge_config(**fields: Any) -> TrainConfig:
@@ -53,6 +61,22 @@ def attributes_config(**fields: Any) -> TrainConfig:
     """Return a forge config with attributes."""
     model = replace(FORGE, attributes=("slant", "thickness", "width"))
     return forge_config(**({"model": model} | fields))
+
+
+def writers_config(**fields: Any) -> TrainConfig:
+    """Return a forge config with the writers of `made_up_writers`."""
+    return forge_config(**({"model": replace(FORGE, writers=WRITERS)} | fields))
+
+
+@contextmanager
+def made_up_writers(count: int = WRITERS) -> Iterator[Path]:
+    """Let `trainer.data` find writers 100, 103, ...; image k is by the one at 5k modulo `count`. Yield the folder."""
+    with tempfile.TemporaryDirectory() as folder, patch.object(data, "WRITERS", Path(folder)):
+        indices = np.arange(60_000) * 5 % count
+        header = bytes([0, 0, 11, 1]) + len(indices).to_bytes(4, "big")
+        Path(folder, data.WRITER_INDICES).write_bytes(header + indices.astype(">i2").tobytes())
+        Path(folder, data.WRITER_NUMBERS).write_text("".join(f"{100 + 3 * index}\n" for index in range(count)))
+        yield Path(folder)
 
 
 def mlp_config(**fields: Any) -> TrainConfig:

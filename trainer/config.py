@@ -205,10 +205,10 @@ class TrainConfig:
             raise ValueError(
                 f"d_update 'separate' needs a loss without pairs or penalties: got {self.loss}, gamma {self.gamma}"
             )
-        if self.model.attributes and "uniform" in (self.g_labels, self.d_fakes_labels):
+        if self.model.asks and "uniform" in (self.g_labels, self.d_fakes_labels):
             raise ValueError(
-                "model.attributes need g_labels and d_fakes_labels 'real': got "
-                f"{self.g_labels!r} and {self.d_fakes_labels!r}"
+                f"model.{'writers' if self.model.writers else 'attributes'} need g_labels and d_fakes_labels 'real': "
+                f"got {self.g_labels!r} and {self.d_fakes_labels!r}"
             )
         if pairs and "uniform" in (self.g_labels, self.d_fakes_labels):
             raise ValueError(

@@ -50,6 +50,8 @@ CLASSES = "classes.txt"
 MAX_NAME_LENGTH = 40
 """In characters, for the name of a class."""
 
+WRITERS = ROOT / "data" / "writers"
+"""Folder of the writers of MNIST's training digits."""
 WRITER_INDICES, WRITER_NUMBERS = "train-writers-idx1-short", "writers.txt"
 """The files that `python -m trainer fetch writers` writes."""
 
@@ -71,6 +73,8 @@ class Dataset:
     """The attributes of the images, if a training uses any; `trainer.draws.load_images` measures them."""
     scores: NDArray[np.float64] | None = None
     """Scores of the attributes of each image (N, A)."""
+    writers: "Writers | None" = None
+    """Who wrote the images, if a training uses it; `trainer.draws.load_images` adds them."""
     folder: Path | None = None
     """Where the files are."""
 
@@ -266,6 +270,11 @@ class Writers:
 
 def load_writers(folder: Path) -> Writers:
     """Load what `python -m trainer fetch writers` has written; raise `DatasetError`."""
+    if not folder.is_dir():
+        raise DatasetError(
+            f"model.writers needs {folder}, which is missing: download qmnist-train-labels-idx2-int.gz from "
+            "github.com/facebookresearch/qmnist, then run `python -m trainer fetch writers FILE`"
+        )
     indices, sha256 = read_idx(folder / WRITER_INDICES)
     lines = _read_lines(folder / WRITER_NUMBERS)
     if indices.ndim != 1 or not all(line.isdecimal() for line in lines):
@@ -274,3 +283,20 @@ def load_writers(folder: Path) -> Writers:
         raise DatasetError(f"{folder / WRITER_INDICES}: must name writers 0 to {len(lines) - 1}")
     hashes = {WRITER_INDICES: sha256, WRITER_NUMBERS: hashlib.sha256("\n".join(lines).encode()).hexdigest()}
     return Writers(indices.astype(np.int64), tuple(map(int, lines)), hashes)
+
+
+def known_writers(dataset: Dataset, count: int) -> Writers:
+    """Return who wrote the images of a dataset, for networks that know `count` writers.
+
+    Raises `ValueError` with what to do if the files are missing or are not of this dataset.
+    """
+    writers = load_writers(WRITERS)
+    if not dataset.sha256.items() <= MNIST_SHA256.items():
+        raise ValueError("model.writers needs MNIST: only its writers are known; omit --dataset")
+    if len(writers.numbers) != count:
+        raise ValueError(f"{WRITERS} has {len(writers.numbers)} writers, but model.writers is {count}")
+    if len(writers.indices) < len(dataset.images):
+        raise ValueError(
+            f"{WRITERS} says who wrote {len(writers.indices)} of {len(dataset.images)} images: fetch it again"
+        )
+    return writers

@@ -24,8 +24,10 @@ from trainer import data
 from trainer.config import TrainConfig
 from trainer.workers import Share, Workers
 
-ORDER, D_LATENTS, G_LATENTS, G_LABELS, IMAGES, D_LABELS, D_DROPOUT, G_DROPOUT = range(8)
+ORDER, D_LATENTS, G_LATENTS, G_LABELS, IMAGES, D_LABELS, D_DROPOUT, G_DROPOUT, WRITERS = range(9)
 """Purposes of random streams. Runs depend on these numbers: append new ones at the end, never reorder them."""
+NAMED = 0.5
+"""Share of the images whose writer the networks see. From the others they learn to write as anyone."""
 
 
 class Batch(NamedTuple):
@@ -116,6 +118,8 @@ def load_images(config: TrainConfig) -> data.Dataset:
     dataset = dataset.head(config.limit_images)
     if not len(epoch_order(dataset.labels, model.group_size, config.seed, 0)):
         raise ValueError(f"no class has {model.group_size} images, which the networks compare: raise --limit-images")
+    if model.writers:
+        return dataclasses.replace(dataset, writers=data.known_writers(dataset, model.writers))
     return measured(dataset, model) if model.attributes else dataset
 
 
@@ -133,7 +137,7 @@ class Draws:
     def __init__(self, config: TrainConfig, dataset: data.Dataset, device: torch.device, workers: Workers) -> None:
         self.config, self.labels = config, dataset.labels
         self.device, self.dtype = device, getattr(torch, config.dtype)
-        self.table, self.scores = dataset.table, dataset.scores
+        self.table, self.scores, self.writers = dataset.table, dataset.scores, dataset.writers
         self.images = torch.tensor(dataset.images, device=device)  # all images, as bytes
         self.d_share = workers.share(config.d_batch_size, config.model.group_size)
         """This worker's rows of a batch of D."""
@@ -175,6 +179,8 @@ class Draws:
         indices = self.indices(step)[self.d_share.rows]
         images = sampling.from_uint8(self.images[torch.from_numpy(indices).to(self.device)], self.dtype)
         c = self._class_rows(self.labels[indices])
+        if self.writers:
+            return Batch(images, torch.cat([c, self._writer_columns(step, self.writers.indices[indices])], 1))
         if self.scores is None:
             return Batch(images, c)
         return Batch(images, torch.cat([c, torch.from_numpy(self.scores[indices]).to(c)], 1))
@@ -221,6 +227,12 @@ class Draws:
         count = self.config.model.num_classes
         rows = F.one_hot(torch.from_numpy(labels), count) if count else torch.zeros(len(labels), 0)
         return rows.to(self.device, self.dtype)
+
+    def _writer_columns(self, step: int, writers: NDArray[np.int64]) -> Tensor:
+        """Return one-hot writers (b, writers) of this worker's rows; half of the rows, drawn at random, are 0."""
+        named = random_stream(self.config.seed, WRITERS, step).random(self.config.d_batch_size) < NAMED
+        rows = F.one_hot(torch.from_numpy(writers), self.config.model.writers)
+        return rows.to(self.device, self.dtype) * torch.from_numpy(named[self.d_share.rows]).to(self.device)[:, None]
 
     def _masks(self, purpose: int, step: int, share: Share, passes: int) -> SharedMasks | None:
         if not self.config.model.dropout:

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from models.config import ModelConfig
+
 
 class Loss(NamedTuple):
     """The losses of D and of G, each (real_logits, fake_logits) -> (B,)."""
@@ -85,13 +87,20 @@ SCORE_LIMIT = 3.0
 """Attributes that are further out count as being there, so that no odd image dominates a loss."""
 
 
-def class_loss(class_logits: Tensor, c: Tensor, num_classes: int) -> Tensor:
-    """Return the loss (B,) of class logits (B, K + A) for class rows c (B, K + A), where K is `num_classes`.
+WRITER_WEIGHT = 0.1
+"""Weight of the cross-entropy of writers beside that of classes. There are many more of them, so it is larger."""
 
-    It is the cross-entropy of the classes, plus the mean squared error of the scores of the attributes if there are
-    any.
+
+def class_loss(class_logits: Tensor, c: Tensor, model: ModelConfig) -> Tensor:
+    """Return the loss (B,) of class logits (B, K) for class rows c (B, K), where K is `model.condition_width`.
+
+    It is the cross-entropy of the classes, plus the mean squared error of the scores of the attributes or a tenth of
+    the cross-entropy of the writers, 0 for an image without a writer.
     """
+    num_classes = model.num_classes
     loss = class_cross_entropy(class_logits[:, :num_classes], c[:, :num_classes])
+    if model.writers:
+        return loss + WRITER_WEIGHT * class_cross_entropy(class_logits[:, num_classes:], c[:, num_classes:])
     if c.shape[1] == num_classes:
         return loss
     wanted = c[:, num_classes:].clamp(-SCORE_LIMIT, SCORE_LIMIT)

@@ -120,6 +120,23 @@ _ROWS = (
         ),
     ),
     Recipe(
+        summary="forge with the writer of a digit as a condition",
+        source="`forge-best` with the writers of MNIST's digits (Yadav and Bottou 2019, QMNIST, arXiv 1905.10498)",
+        notes="""
+        960,000 images. Beside the class, the networks know which of 539 people wrote a training digit, in half of the
+        images; from the others, they learn to write as anyone. A writer is a vector of 32 numbers, and D's classifier
+        reads the writer, too. Needs data/writers, which `python -m trainer fetch writers` makes.
+        """,
+        config=replace(
+            FORGE,
+            recipe="writers",
+            steps_per_epoch=1500,
+            lr_warmup=1000,
+            gamma_end=0.1,
+            model=MODELS["writers"],
+        ),
+    ),
+    Recipe(
         summary="the classic dense conditional GAN",
         source="Mirza and Osindero 2014 (arXiv 1411.1784), dense, in Keras' manner",
         notes="""

@@ -203,7 +203,8 @@ def generator_file(state: TrainState, config: TrainConfig, run: str, dataset: Da
         "nimg": state.step * config.batch_size,
         "world_size": world_size,
     }
-    return generator_bytes(state.G_ema, config.model, provenance, dataset.class_names, dataset.table)
+    writers = dataset.writers.numbers if dataset.writers else ()
+    return generator_bytes(state.G_ema, config.model, provenance, dataset.class_names, dataset.table, writers)
 
 
 def checkpoint_files(state: TrainState, generator: bytes, record: dict[str, Any]) -> dict[str, bytes]:

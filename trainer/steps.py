@@ -100,7 +100,7 @@ def g_phase(config: TrainConfig, D: Discriminator, real: Batch, fake: Batch) -> 
         real_logits = _read(config, D, real)[0] if loss.compares_pairs else torch.zeros_like(fake_logits)
     curve = {"g_loss": loss.g(real_logits, fake_logits)}
     if class_logits is not None:
-        curve["g_class_loss"] = config.g_class_weight * class_loss(class_logits, fake.c, config.model.num_classes)
+        curve["g_class_loss"] = config.g_class_weight * class_loss(class_logits, fake.c, config.model)
     return Terms(_sum(curve), curve, {})
 
 
@@ -120,7 +120,7 @@ def _d_terms(
         sides = ((weights.real, real.images, real_logits), (weights.fake, fake.images, fake_logits))
         curve["penalty"] = torch.stack([weight * gradient_penalty(*side) for weight, *side in sides if weight]).sum(0)
     if class_logits is not None:
-        curve["d_class_loss"] = config.d_class_weight * class_loss(class_logits, real.c, config.model.num_classes)
+        curve["d_class_loss"] = config.d_class_weight * class_loss(class_logits, real.c, config.model)
     logits = {
         "real": _counted_logits(config, D, real, real_logits),
         "fake": _counted_logits(config, D, fake, fake_logits),

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from models.command_line import Parser
+from trainer import data
 from trainer.data import ROOT
 from trainer.run_store import check_run_name
 from trainer.train_command import Command, parse, train
@@ -96,6 +97,8 @@ def check_training(arguments: list[str]) -> Command:
         )
     if not (ROOT / command.config.dataset).is_dir():
         raise ValueError(f"--dataset: {command.config.dataset} is not a folder")
+    if command.config.model.writers:
+        data.load_writers(data.WRITERS)
     return command
 
 
@@ -131,16 +134,18 @@ def packed_files(ignores_gitignore: bool) -> dict[str, int]:
             return {file.filename: file.file_size for file in archive.infolist() if not file.is_dir()}
 
 
-def files_with_dataset(dataset: str) -> tuple[dict[str, int], bool]:
-    """Return the files that travel with a job, and whether .gitignore must be ignored for the dataset to be among them.
+def files_with_data(dataset: str, has_writers: bool = False) -> tuple[dict[str, int], bool]:
+    """Return the files that travel with a job, and whether .gitignore must be ignored for the data to be among them.
 
-    Raises `ValueError` if a dataset within the repository cannot travel.
+    The data are the dataset and, with `has_writers`, the writers of MNIST's digits. Raises `ValueError` if a dataset
+    within the repository cannot travel.
     """
-    folder = f"{dataset or 'data/mnist'}/"
+    needed = [dataset or "data/mnist", *(["data/writers"] if has_writers else [])]
+    needed = [f"{folder}/" for folder in needed if not Path(folder).is_absolute()]
     ignores = os.environ.get(IGNORE_GITIGNORE) == "1"
     for attempt in dict.fromkeys((ignores, True)):
         files = packed_files(attempt)
-        if Path(dataset).is_absolute() or any(name.startswith(folder) for name in files):
+        if all(any(name.startswith(folder) for name in files) for folder in needed):
             return files, attempt
     raise ValueError(
         f"--dataset: {dataset} does not travel with a job: name it in .rayignore, beside data/mnist, or put it at the "
@@ -295,7 +300,7 @@ def main(arguments: list[str]) -> int:
     try:
         command = check_training(training)
         address = check_address(options.address or os.environ.get(ADDRESS))
-        files, ignores_gitignore = files_with_dataset(command.config.dataset)
+        files, ignores_gitignore = files_with_data(command.config.dataset, command.config.model.writers > 0)
         submission = Submission(
             address=address,
             identifier=f"{command.name or command.config.recipe}-{time.strftime('%Y%m%d-%H%M%S')}",

@@ -26,8 +26,12 @@ RATES = "learning rates"
 
 def record(s: TrainState, draws: Draws, rates: tuple[float, float], total_steps: int) -> Record:
     """Return what the next step will read; `rates` are its learning rates of G and of D."""
-    attributes = {"attributes": hashlib.sha256(draws.table.to_json().encode()).hexdigest()} if draws.table else {}
-    return attributes | {
+    conditions: Record = {}
+    if draws.table:
+        conditions["attributes"] = hashlib.sha256(draws.table.to_json().encode()).hexdigest()
+    if draws.writers:
+        conditions["writers"] = draws.writers.sha256
+    return conditions | {
         "batch": hashlib.sha256(draws.indices(s.step).astype("<i8").tobytes()).hexdigest(),
         SCHEDULE: total_steps,
         RATES: [float(f"{rate:.12g}") for rate in rates],

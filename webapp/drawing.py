@@ -14,6 +14,7 @@ import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
 
+from models import pictures
 from models.attributes import ATTRIBUTES, AttributeTable
 from models.config import ModelConfig
 from models.trace import sizes
@@ -35,7 +36,7 @@ def scene_data(scene: DrawingScene[V], view: V, *, with_pictures: bool) -> dict[
     `view` must be explicit. `with_pictures` adds the pixels of its pictures, deflated and in base64.
     """
     config, classes = scene.config, scene.classes
-    table = inference.load(scene.generator).table
+    loaded = inference.load(scene.generator)
     channels, height, width = config.image_shape
     return {
         "version": scene.version,
@@ -50,7 +51,8 @@ def scene_data(scene: DrawingScene[V], view: V, *, with_pictures: bool) -> dict[
             for label in classes.labels
         ],
         "picture": classes.picture(None),
-        "attributes": _controls(table) if table else [],
+        "attributes": _controls(loaded.table) if loaded.table else [],
+        "writers": loaded.writers,
         "size": [height, width, channels],
         "view": _values(view),
         "pictures": _packed(inference.frames(scene.generator, view)) if with_pictures else "",
@@ -83,12 +85,21 @@ def drawn_in_browser(config: ModelConfig) -> bool:
     return bool(os.environ.get(ROUTES_VARIABLE)) and multiply_accumulates(config) <= MAX_MMAC * 1e6
 
 
-def fitting(view: V, config: ModelConfig) -> V:
-    """Return a view without attributes that a generator does not know; say what was left out."""
-    unknown: dict[str, Any] = dict.fromkeys(name for name in view.asked if name not in config.attributes)
+def fitting(scene: DrawingScene[V]) -> V:
+    """Return the view without attributes and writers that its generator does not know; say what was left out."""
+    view, writers = scene.view, inference.load(scene.generator).writers
+    unknown: dict[str, Any] = dict.fromkeys(name for name in view.asked if name not in scene.config.asks)
     if unknown:
         st.warning(f"This generator draws without {' and '.join(unknown)}, so they cannot be chosen.")
+    elif view.writer is not None and view.writer not in writers:
+        st.warning(f"Writer {view.writer} cannot be chosen: this generator does not know them. Anyone writes instead.")
+        unknown = {"writer": None}
     return replace(view, **unknown)
+
+
+def explicit(scene: DrawingScene[V], view: V) -> V:
+    """Return a view with each digit named. Raises `ViewError` for what the generator of a scene cannot draw."""
+    return pictures.explicit(inference.load(scene.generator), view)
 
 
 @functools.cache
@@ -110,7 +121,7 @@ def reported(scene: DrawingScene[V], report: object) -> V | None:
         return None
     try:
         view = from_pairs(type(scene.view), parse_qsl(text, keep_blank_values=True, max_num_fields=50))
-        view = view.explicit(scene.config.num_classes, scene.config.attributes)
+        view = explicit(scene, view)
     except ValueError:
         return None
     return replace(view, run=scene.view.run, step=scene.view.step, g=scene.view.g)

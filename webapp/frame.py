@@ -181,7 +181,7 @@ def _drawing_scene(
     notices.origin(link, view)
     if link.px and isinstance(view, DrawingView):
         with suppress(ViewError):  # the page says what it cannot draw
-            drawn = inference.frames(key, view.explicit(loaded.config.num_classes, loaded.config.attributes))
+            drawn = inference.frames(key, pictures.explicit(loaded, view))
             grid = drawn[1:] if isinstance(view, ExploreView) else drawn  # links of a grid open the same page
             meant = grid if pictures.digest(grid) == link.px else drawn
             notices.reproduced(link.px, pictures.digest(meant), meant.size)

@@ -40,7 +40,7 @@ def look(key: inference.GeneratorKey, view: DrawingView) -> dict[str, Any]:
     are the training images at the smallest L2 distance, with black = 0 and white = 1.
     """
     loaded = inference.load(key)
-    view = view.explicit(loaded.config.num_classes, loaded.config.attributes)
+    view = pictures.explicit(loaded, view)
     picture = inference.frames(key, view)[:1]
     label = _label(view)
     answer = {"probabilities": [], "reader": NOT_MNIST, "nearest": [], "nearest_help": ""}
@@ -161,9 +161,9 @@ def _logits(
 
 
 def _rows(loaded: LoadedGenerator, images: Tensor, labels: list[int]) -> Tensor:
-    """Return the class rows (N, K + A) of grey images (N, 1, H, W), with the attributes that they show."""
-    rows = sampling.one_hot(labels, loaded.config.num_classes)
+    """Return the class rows of grey images (N, 1, H, W): with the attributes that they show, by anyone."""
     if loaded.table is None:
-        return rows
+        return loaded.class_rows(labels, [0] * len(labels))
+    rows = sampling.one_hot(labels, loaded.config.num_classes)
     values = measure(images[:, 0].numpy(), loaded.table.names)
     return torch.cat([rows, torch.from_numpy(loaded.table.to_scores(values, np.array(labels))).float()], 1)

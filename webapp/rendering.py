@@ -74,7 +74,7 @@ def find(items: Sequence[tuple[str, str]]) -> Found:
     entry, stored = locate(link.view)
     key = inference.GeneratorKey(entry.key, stored.step, stored.sha256)
     loaded = inference.load(key)
-    view = link.view.explicit(loaded.config.num_classes, loaded.config.attributes)
+    view = pictures.explicit(loaded, link.view)
     number = view.number if isinstance(view, InterpolateView) else _pictures(view)
     limit = int(MAX_WORK // multiply_accumulates(loaded.config))
     if number > limit:

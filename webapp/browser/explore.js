@@ -4,7 +4,7 @@
 import { Actions } from "./actions.js"
 import { Drawer, paint } from "./drawer.js"
 import { Look } from "./look.js"
-import { MAX_SEED, digits as digitsText, following, number, query, randomSeed, seed as readSeed, share } from "./values.js"
+import { MAX_SEED, another, digits as digitsText, following, number, query, randomSeed, seed as readSeed, share, writer as readWriter, writersHelp } from "./values.js"
 
 const STRIP = 10 // styles in the strip
 const REPORT_AFTER = 400 // milliseconds after the last key, before the server hears of it
@@ -97,15 +97,18 @@ export default class Explore {
     }
   }
 
-  // The generator and the attributes that are asked for, as text.
+  // The generator, and the attributes or the writer that are asked for, as text.
   get scope() {
     const texts = Object.entries(this.asked).map(([name, value]) => [name, number(value)])
     return { ...this.data.scope, ...Object.fromEntries(texts) }
   }
 
-  // The attributes that are asked for: numbers by name.
+  // What can be asked for beside the digit: the names of the attributes, or of the writer.
+  get asks() { return this.data.writers.length ? ["writer"] : this.data.attributes.map(({ name }) => name) }
+
+  // The attributes or the writer that are asked for: numbers by name.
   get asked() {
-    const values = this.data.attributes.map(({ name }) => [name, this.state[name]])
+    const values = this.asks.map((name) => [name, this.state[name]])
     return Object.fromEntries(values.filter(([, value]) => value !== null))
   }
 
@@ -137,6 +140,9 @@ export default class Explore {
       this.change({ count, seed: Math.min(this.state.seed, MAX_SEED + 1 - count) }, NEVER)
     }
     this.find(".count").onchange = () => this.commit()
+    this.find(".writer").oninput = (event) => this.typeWriter(event.target.value)
+    this.find(".roll-writer").onclick = () => this.chooseWriter(another(this.data.writers, this.state.writer))
+    this.find(".anyone").onclick = () => this.chooseWriter(null)
     this.find(".roll-corners").onclick = () => {
       this.change({ corners: [0, 1, 2, 3].map(randomSeed), x: 0.5, y: 0.5 })
     }
@@ -206,6 +212,22 @@ export default class Explore {
     if (seed !== this.state.seed) this.change({ seed, corners: following(seed), x: 0, y: 0 }, REPORT_AFTER)
   }
 
+  chooseWriter(writer) {
+    this.find(".writer").value = writer ?? ""
+    this.problem("", "writer")
+    this.change({ writer })
+  }
+
+  typeWriter(text) {
+    const writer = readWriter(text, this.data.writers)
+    if (writer === undefined) {
+      const shown = this.state.writer === null ? "anyone" : `writer ${this.state.writer}`
+      return this.problem(`No writer has this number. Still shown: ${shown}.`, "writer")
+    }
+    this.problem("", "writer")
+    if (writer !== this.state.writer) this.change({ writer }, REPORT_AFTER)
+  }
+
   typeCorner(k, input) {
     const seed = readSeed(input.value)
     input.setAttribute("aria-invalid", String(seed === null))
@@ -232,6 +254,7 @@ export default class Explore {
       const { seed } = answer.values
       const style = seed === undefined ? {} : { corners: following(seed), x: 0, y: 0 }
       if (seed !== undefined) this.problem("")
+      if (answer.values.writer !== undefined) this.problem("", "writer")
       this.change({ ...answer.values, ...style })
       this.find(".moves").replaceChildren(...answer.moves.map((move) => this.effect(move)))
     } catch (error) {
@@ -266,7 +289,7 @@ export default class Explore {
 
   // Draw what depends on the values that changed; all of it without names.
   draw(changed = ["digit", "corners", "truncation", "seed", "digits", "count"]) {
-    const manner = ["truncation", ...this.data.attributes.map(({ name }) => name)]
+    const manner = ["truncation", ...this.asks]
     const has = (...names) => [...manner, ...names].some((name) => changed.includes(name))
     if (has("digit", "corners", "x", "y")) this.drawHero()
     if (has("digit", "corners")) this.drawCorners()
@@ -355,9 +378,12 @@ export default class Explore {
     this.find("#seed-help").textContent = this.data.seed_help
     if (this.data.noun === "digit" && classes.length) {
       const adjectives = this.data.attributes.length ? "a thick, strongly slanted" : "a typical"
-      this.find("#prompt").placeholder = `${adjectives} seven, seed 7`
+      const [writer] = this.data.writers
+      this.find("#prompt").placeholder = writer === undefined ? `${adjectives} seven, seed 7` : `a seven by writer ${writer}, seed 7`
     }
     this.find(".attributes").replaceChildren(...this.data.attributes.map((attribute) => this.knob(attribute)))
+    this.find(".hand").hidden = !this.data.writers.length
+    this.find("#writer-help").textContent = writersHelp(this.data.writers)
     const strip = Array.from({ length: STRIP }, (_, k) => cell(() => this.chooseStyle(this.stripSeed + k)))
     this.find(".strip").replaceChildren(...strip)
   }
@@ -392,6 +418,13 @@ export default class Explore {
     }
   }
 
+  showWriter() {
+    const { writer } = this.state
+    const input = this.find(".writer")
+    if (readWriter(input.value, this.data.writers) !== writer) input.value = writer ?? ""
+    this.find(".anyone").disabled = writer === null
+  }
+
   // Choose a style for the hero: the others of the strip's seeds are the other corners.
   chooseStyle(seed) {
     this.change({ corners: following(seed), x: 0, y: 0 })
@@ -418,6 +451,7 @@ export default class Explore {
     this.find(".count").value = count
     this.find(".count-value").textContent = count
     this.showAttributes()
+    this.showWriter()
     this.root.querySelectorAll(".corner-seeds input").forEach((input, k) => keep(input, corners[k], readSeed))
     this.root.querySelectorAll(".corner").forEach((button, k) => {
       button.setAttribute("aria-label", `Corner: ${this.name(digit)}, seed ${corners[k]}`)

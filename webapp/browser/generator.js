@@ -7,6 +7,7 @@ import { cornerWeights, lerp, mix, oneHot, plane, slerp, truncate } from "./late
 import { batchNorm, classLayerNorm, conv, convTranspose, dense, leakyRelu, relu, scaled, tanh, wideSigmoid } from "./layers.js"
 
 const FORMAT = "digitforge-generator-1"
+const HAND = 32 // numbers that stand for a writer
 const MAX_LATENTS = 4000 // of recent seeds
 
 export class Generator {
@@ -16,7 +17,9 @@ export class Generator {
     if (metadata.format !== FORMAT) throw new Error(`this is no generator file of this version (${metadata.format})`)
     this.config = readConfig(metadata.model)
     this.config.attributes ??= [] // files of earlier versions
+    this.config.writers ??= 0
     this.table = this.config.attributes.length ? readTable(metadata.attributes) : null
+    this.writers = this.config.writers ? readWriters(metadata.writers, this.config.writers) : []
     const build = FAMILIES.get(this.config.architecture)
     if (!build) throw new Error(`networks of the family ${this.config.architecture} are not known here`)
     this.forward = build(this.config, tensor)
@@ -37,12 +40,23 @@ export class Generator {
     return found
   }
 
-  // Return the class row of a digit and a seed: one-hot, and the scores of the attributes. See `class_rows` in models/sampling.py.
+  // Return the class row of a digit and a seed: one-hot, and the scores of the attributes or a one-hot writer. See
+  // `LoadedGenerator.class_rows` in models/generator_file.py.
   row({ digit, seed }, asked = {}, truncation = 1) {
     const row = oneHot(digit, this.config.num_classes)
     if (this.table) return Float64Array.of(...row, ...this.table.draw(this.numbers(seed).draw, digit, asked, truncation))
-    const [unknown] = Object.keys(asked)
+    const { writer, ...others } = asked
+    const [unknown] = Object.keys(this.writers.length ? others : asked)
     if (unknown) throw new Error(`this generator draws without ${unknown}`)
+    return this.writers.length ? Float64Array.of(...row, ...this.writerColumns(writer ?? null)) : row
+  }
+
+  // Return the one-hot row of a writer; all 0 for null, who is anyone.
+  writerColumns(number) {
+    const row = new Float64Array(this.writers.length)
+    const index = this.writers.indexOf(number)
+    if (number !== null && index < 0) throw new Error(`this generator does not know writer ${number}`)
+    if (number !== null) row[index] = 1
     return row
   }
 
@@ -62,7 +76,7 @@ export class Generator {
   // Return functions that each draw one picture of a job into an array. A job is one of
   // { pictures: [{ digit, seed }, ...], truncation }, { plane: { digit, corners, x, y }, truncation } and
   // { path: { stops: [{ digit, seed }, ...], kind, frames } }, where `frames` counts those of one leg. `asked`, if a job
-  // has it, holds values of attributes by name.
+  // has it, holds values of attributes, or the number of a writer, by name.
   plan(job) {
     const { truncation, asked } = job
     const at = (inputs, k) => (pixels) => this.draw(...inputs(), pixels, k * this.bytes)
@@ -100,6 +114,15 @@ function readTable(text) {
   }
 }
 
+function readWriters(text, count) {
+  let writers = null
+  try {
+    writers = JSON.parse(text)
+  } catch { /* as if it were missing */ }
+  if (writers?.length !== count) throw new Error("the file does not name its writers")
+  return writers
+}
+
 // Return the metadata of a safetensors file, and a function from a tensor's name to its numbers as doubles.
 function readSafetensors(content) {
   let header, start
@@ -135,10 +158,11 @@ function readConfig(text) {
 const FAMILIES = new Map(Object.entries({ forge, mlp, dcgan, dropout_gan: dropoutGan, conv_cgan: convCgan }))
 
 function forge(config, w) {
-  const { z_dim: zDim, num_classes: classes, attributes, img_size: size, img_channels: channels } = config
+  const { z_dim: zDim, num_classes: classes, attributes, writers, img_size: size, img_channels: channels } = config
   const { g_widths: [wide, narrow, fine], g_gain: gain = 1 } = config
   const base = size / 4
-  const columns = classes + attributes.length
+  const hands = writers ? dense(w("hands.weight"), null, writers, HAND) : null
+  const columns = classes + attributes.length + (hands ? HAND : 0)
   const embed = classes ? dense(w("embed.weight"), null, columns, zDim) : null
   const inputs = joined(zDim, classes ? zDim : 0)
   const fc = dense(w("fc.weight"), w("fc.bias"), classes ? 2 * zDim : zDim, wide * base ** 2)
@@ -155,6 +179,7 @@ function forge(config, w) {
   const conv3 = fine ? conv(w("conv3.weight"), w("conv3.bias"), fine, channels, size, 3) : null
   const one = new Float64Array([1])
   return (z, c) => {
+    if (hands) c = Float64Array.of(...c.subarray(0, classes), ...hands(c.subarray(classes)))
     const row = classes ? c : one
     let x = relu(norm1(fc(inputs(z, embed?.(c))), row))
     x = relu(norm2(conv1(x), row))

@@ -4,7 +4,7 @@
 import { Actions } from "./actions.js"
 import { Drawer, paint } from "./drawer.js"
 import { standalone } from "./standalone.js"
-import { number, query, randomSeed, seed as readSeed } from "./values.js"
+import { another, number, query, randomSeed, seed as readSeed, writer as readWriter, writersHelp } from "./values.js"
 
 const MAX_STOPS = 8
 const MAX_ALL_FRAMES = 192
@@ -46,8 +46,10 @@ export default class Interpolate {
     if (!isNew) return this.draw()
     this.version = data.version
     clearTimeout(this.timer)
-    const { path, frames, frame, play, fps } = data.view
-    this.state = { stops: data.stops.map((stop) => ({ ...stop })), path, frames, frame, play, fps }
+    const { path, frames, frame, play, fps, writer } = data.view
+    this.state = { stops: data.stops.map((stop) => ({ ...stop })), path, frames, frame, play, fps, writer }
+    this.find(".hand").hidden = !data.writers.length
+    this.find(".hand").title = data.writers.length ? writersHelp(data.writers) : ""
     this.root.classList.toggle("without-classes", !data.classes.length)
     this.makeActions()
     this.show()
@@ -96,15 +98,16 @@ export default class Interpolate {
     }
   }
 
-  // The generator and the attributes that the link asks for, as text.
+  // The generator, and the attributes or the writer that are asked for, as text.
   get scope() {
     const texts = Object.entries(this.asked).map(([name, value]) => [name, number(value)])
     return { ...this.data.scope, ...Object.fromEntries(texts) }
   }
 
-  // The attributes that the link asks for: numbers by name.
+  // The attributes that the link asks for, or the writer: numbers by name.
   get asked() {
     const values = this.data.attributes.map(({ name }) => [name, this.data.view[name]])
+    if (this.data.writers.length) values.push(["writer", this.state.writer])
     return Object.fromEntries(values.filter(([, value]) => value !== null))
   }
 
@@ -138,6 +141,9 @@ export default class Interpolate {
       if (this.isPlaying) this.schedule()
     }
     find(".fps").onchange = () => this.commit()
+    find(".writer").oninput = (event) => this.typeWriter(event.target)
+    find(".roll-writer").onclick = () => this.chooseWriter(another(this.data.writers, this.state.writer))
+    find(".anyone").onclick = () => this.chooseWriter(null)
     find(".hold").onchange = (event) => this.hold(event.target.checked)
     find(".smooth").onchange = (event) => this.root.classList.toggle("is-smooth", event.target.checked)
     find(".previous").onclick = () => this.step(-1)
@@ -389,7 +395,7 @@ export default class Interpolate {
   }
 
   showOptions() {
-    const { stops, path, frames, play, fps } = this.state
+    const { stops, path, frames, play, fps, writer } = this.state
     const { find } = this
     find(".frames").value = frames
     find(".frames").max = Math.min(64, Math.floor((MAX_ALL_FRAMES - 1) / (stops.length - 1)) + 1)
@@ -400,6 +406,8 @@ export default class Interpolate {
     find(".mode").value = play
     find(".fps").value = fps ?? FPS
     find(".fps-value").textContent = `${fps ?? FPS} frames/s`
+    if (readWriter(find(".writer").value, this.data.writers) !== writer) find(".writer").value = writer ?? ""
+    find(".anyone").disabled = writer === null
     find(".hold").checked = stops.every(({ seed }) => seed === stops[0].seed)
   }
 
@@ -476,13 +484,30 @@ export default class Interpolate {
 
   typeSeed(k, name, input) {
     const seed = readSeed(input.value)
-    input.setAttribute("aria-invalid", String(seed === null))
-    const problem = this.find(".problem")
-    problem.hidden = seed !== null
-    problem.textContent = seed === null
-      ? `${name} seed: a seed is a whole number from 0 to 4,294,967,295. Still shown: seed ${this.state.stops[k].seed}.`
-      : ""
+    const text = `${name} seed: a seed is a whole number from 0 to 4,294,967,295. Still shown: seed ${this.state.stops[k].seed}.`
+    this.problem(seed === null ? text : "", input)
     if (seed !== null && seed !== this.state.stops[k].seed) this.changeStop(k, { seed }, REPORT_AFTER)
+  }
+
+  chooseWriter(writer) {
+    const input = this.find(".writer")
+    input.value = writer ?? ""
+    this.problem("", input)
+    this.change({ writer })
+  }
+
+  typeWriter(input) {
+    const writer = readWriter(input.value, this.data.writers)
+    const shown = this.state.writer === null ? "anyone" : `writer ${this.state.writer}`
+    this.problem(writer === undefined ? `No writer has this number. Still shown: ${shown}.` : "", input)
+    if (writer !== undefined && writer !== this.state.writer) this.change({ writer }, REPORT_AFTER)
+  }
+
+  // Show what is wrong with the value of a field; an empty text: nothing.
+  problem(text, input) {
+    input.setAttribute("aria-invalid", String(Boolean(text)))
+    this.find(".problem").hidden = !text
+    this.find(".problem").textContent = text
   }
 
   // Save one HTML file that plays these frames without a network.

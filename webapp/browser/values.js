@@ -38,6 +38,25 @@ export function seed(text, max = MAX_SEED) {
   return value <= max ? value : null
 }
 
+// Return the number of a writer that a text means, null for an empty text, which is anyone, or undefined for another.
+export function writer(text, known) {
+  if (!text.trim()) return null
+  const value = seed(text)
+  return known.includes(value) ? value : undefined
+}
+
+// Return a random one of the known writers, not the one that is shown.
+export function another(known, shown) {
+  const others = known.filter((number) => number !== shown)
+  return others[Math.floor(Math.random() * others.length)] ?? shown
+}
+
+// Say which writers are known.
+export function writersHelp(known) {
+  const [first, last] = [Math.min(...known), Math.max(...known)]
+  return `The number of one of the ${known.length} people who wrote the training digits, from ${first} to ${last}. An empty field is anyone.`
+}
+
 // Return four seeds that follow each other, the last seed being followed by 0.
 export function following(seed) {
   return [0, 1, 2, 3].map((k) => (seed + k) % (MAX_SEED + 1))

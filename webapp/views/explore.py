@@ -27,7 +27,7 @@ def show(scene: DrawingScene[ExploreView]) -> None:
         "A neural network, the forger, turns random numbers into a picture. Drag the large picture: each place between "
         "the four corners is another mix of their random numbers."
     )
-    first = _fitting(drawing.fitting(scene.view, scene.config), scene.classes, scene.config.attributes)
+    first = drawing.explicit(scene, _fitting(drawing.fitting(scene), scene.classes))
     state = st.session_state.get(KEY)
     known = drawing.reported(scene, state.get("view") if state else None)
     data = drawing.scene_data(scene, first if known is None else known, with_pictures=known is None)
@@ -43,16 +43,16 @@ def _seed_help(scene: DrawingScene[ExploreView]) -> str:
     return text
 
 
-def _fitting(view: ExploreView, classes: Classes, attributes: tuple[str, ...]) -> ExploreView:
-    """Return a view that this generator can draw, with each value named; say what was left out."""
+def _fitting(view: ExploreView, classes: Classes) -> ExploreView:
+    """Return a view of classes that this generator can draw; say what was left out."""
     labels = classes.labels
     asked = set(view.digits or ())
     if not labels:
         if asked:
             st.warning(f"This generator draws without classes, so {classes.nouns} cannot be chosen.")
-        return dataclasses.replace(view, digits=None, digit=None).explicit(0)
+        return dataclasses.replace(view, digits=None, digit=None)
     if unknown := sorted(asked - set(labels)):
         st.warning(f"This generator knows only {classes.range}. Left out: {plain(classes.listed(unknown))}.")
     known = tuple(digit for digit in view.digits or labels if digit in labels) or labels
     digit = view.digit if view.digit in labels else None
-    return dataclasses.replace(view, digits=known, digit=digit).explicit(len(labels), attributes)
+    return dataclasses.replace(view, digits=known, digit=digit)

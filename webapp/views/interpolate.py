@@ -23,7 +23,7 @@ def show(scene: DrawingScene[InterpolateView]) -> None:
     """Draw the page; a fragment, so that a change draws nothing else."""
     st.title("From one picture to another")
     st.write("Each stop is a picture of its own. In between, the generator draws what lies on the way.")
-    first = _fitting(drawing.fitting(scene.view, scene.config), scene.classes)
+    first = _fitting(drawing.fitting(scene), scene.classes)
     state = st.session_state.get(KEY)
     known = drawing.reported(scene, state.get("view") if state else None)
     data = drawing.scene_data(scene, first if known is None else known, with_pictures=known is None)
