@@ -22,6 +22,7 @@ from models.views import InterpolateView, read_link
 from tests.browser import FORGE, serve
 from tests.golden import shipped_generators
 from tests.sample_run import generator_file, model_config, write_checkpoint, write_run
+from tests.test_webapp_main import wait_for
 from tests.test_webapp_routes import Client
 from webapp.card import FOOT, MARGIN, WIDTH, card
 from webapp.rendering import MAX_PER_MINUTE, ClientLimit
@@ -116,6 +117,7 @@ def test_a_link_carries_a_writer_or_names_one_who_is_not_known(client: Client, s
     write_checkpoint(run, 3, config)
     loaded = read_generator(generator_file(run, 3, config), "a file")
     query = "v=1&kind=explore&run=runs/hands&digits=7&count=1&seed=5&digit=7&corners=5.6.7.8&x=0&y=0"
+    wait_for(lambda: client.get(f"/s/link?{query}").status != 404)  # the server looks for new runs every two seconds
     permalink = link_of(client, f"{query}&writer=103")
     view = read_link(permalink["url"]).view
     assert view.asked == {"writer": 103}

@@ -40,6 +40,11 @@ def test_a_shipped_run_has_all_but_what_a_resume_needs(tmp_path: Path, capsys: p
     assert all(shipped.read_epoch_generator(epoch) == run.read_epoch_generator(epoch) for epoch in (0, 1, 2))
     assert shipped.generators()[-1].sha256 == original.manifest.files[GENERATOR_FILE].sha256
 
+    assert main([*command[:-1], "small", "--keep-generators", "1"]) == 0
+    small = open_store(tmp_path / "pretrained").run("small")
+    assert [small.read_epoch_generator(epoch) is not None for epoch in small.epochs()] == [False, False, True]
+    assert main([*command[:-1], "none", "--keep-generators", "-1"]) == 2
+
     capsys.readouterr()
     assert main(command) == 2  # a shipped run is not overwritten
     assert capsys.readouterr().err.count("\n") == 1

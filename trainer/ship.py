@@ -16,12 +16,13 @@ DIGITS = 4
 """Significant digits of a shipped curve. They suffice for a chart and need a quarter of the space."""
 
 
-def ship(run: Run, target: Run, replaces: bool = False) -> str:
+def ship(run: Run, target: Run, replaces: bool = False, keep_generators: int = 0) -> str:
     """Copy a run's record, epochs, newest checkpoint with its scores, and reader; return the name of the checkpoint.
 
-    The copied checkpoint has only the generator file, which is enough to show a run. With `replaces`, the copy replaces
-    an existing target, whose generators are archived, so that links to them remain valid. Raises `RunStoreError` if the
-    run has no checkpoint, or if the target exists and `replaces` is False, `ValueError` if its reader is damaged.
+    The generators of the newest `keep_generators` epochs are copied, or of all epochs for 0. The copied checkpoint has
+    only the generator file, which is enough to show a run. With `replaces`, the copy replaces an existing target, whose
+    generators are archived, so that links to them remain valid. Raises `RunStoreError` if the run has no checkpoint, or
+    if the target exists and `replaces` is False, `ValueError` if its reader is damaged.
     """
     checkpoint, record = run.latest_checkpoint(), run.read_run() if run.exists() else None
     if checkpoint is None or record is None:
@@ -36,12 +37,13 @@ def ship(run: Run, target: Run, replaces: bool = False) -> str:
     target.create(record)
     if reader and reader.sha256 != SHA256:
         target.write_reader((reader.folder / READER_FILE).read_bytes())
-    for epoch in run.epochs():
+    epochs = run.epochs()
+    for epoch in epochs:
         summary = run.read_epoch_metrics(epoch)
         target.write_samples(epoch, run.read_samples(epoch))
         if epoch:
             target.write_losses(epoch, _rounded(run.read_losses(epoch)))
-        if content := run.read_epoch_generator(epoch):
+        if epoch in epochs[-keep_generators:] and (content := run.read_epoch_generator(epoch)):
             target.write_generator(epoch, content)
         target.write_epoch_metrics(summary)
     files = {GENERATOR_FILE: checkpoint.read(GENERATOR_FILE)}
@@ -67,11 +69,20 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--to", default="pretrained", help="folder or URI to copy it into (default: pretrained)")
     parser.add_argument("--name", help="name of the copy (default: the same)")
     parser.add_argument("--replace", action="store_true", help="replace the copy if it exists; its generators stay")
+    parser.add_argument(
+        "--keep-generators",
+        type=int,
+        default=0,
+        metavar="N",
+        help="copy the generators of the newest N epochs only (default: of all)",
+    )
     options = parser.parse_args(arguments)
+    if options.keep_generators < 0:
+        return parser.fail(f"--keep-generators must be at least 0: got {options.keep_generators}")
     try:
         run = open_store(options.runs).run(options.run)
         target = open_store(options.to).run(options.name or options.run)
-        checkpoint = ship(run, target, options.replace)
+        checkpoint = ship(run, target, options.replace, options.keep_generators)
     except ValueError as error:
         print(f"trainer ship: {error}", file=sys.stderr)
         return 2

@@ -68,7 +68,9 @@ def main(number: int) -> None:
             if choose.random() < 0.4:
                 low, high = AROUND[name]
                 view = replace(view, **{name: choose.randrange(10 * low, 10 * high) / 10})
-        view = view.explicit(loaded.config.num_classes, loaded.config.attributes)
+        if loaded.writers and choose.random() < 0.7:
+            view = replace(view, writer=choose.choice(loaded.writers))
+        view = pictures.explicit(loaded, view)
         view = replace(view, run=run, step=loaded.provenance["step"], g=g)
         print(Permalink(view, pictures.digest(pictures.frames(loaded, view))).text)
 
