@@ -103,7 +103,7 @@ _ROWS = (
         ),
     ),
     Recipe(
-        summary="a long form of forge, which also takes slant, thickness and width",
+        summary="a long form of forge, with a larger G",
         source="`forge` with a longer schedule and a larger G; attributes after Castro et al. 2019 (arXiv 1809.10780)",
         notes="""
         960,000 images. G has 16 channels at full size before the image, and its output reaches black exactly. Slant,

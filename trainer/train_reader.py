@@ -45,7 +45,7 @@ def check(training: Dataset, test: Dataset) -> None:
 
 def train_reader(training: Dataset, test: Dataset, epochs: int, seed: int) -> bytes:
     """Train a reader of a dataset, and return the content of its file."""
-    images, labels = torch.from_numpy(training.images), torch.from_numpy(training.labels)
+    images, labels = torch.tensor(training.images), torch.tensor(training.labels)
     network = train(images, labels, epochs, seed, title="reader", num_classes=training.num_classes)
     judge = Judge(network, training, test, reader_sha256="")
     name = training.folder.resolve().name if training.folder else ""
