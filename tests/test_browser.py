@@ -264,7 +264,7 @@ def test_wide_screens_are_used(context: BrowserContext, site: str) -> None:
     page.goto(f"{site}/architecture?run=pretrained/forge")
     expect(page.locator("[data-testid=stGraphVizChart] .node").first).to_be_visible()
     settle(page)
-    assert page.evaluate("document.querySelector('[data-testid=stMain]').scrollHeight") < 1950
+    assert page.evaluate("document.querySelector('[data-testid=stMain]').scrollHeight") < 2150
     page.goto(f"{site}/training?run=pretrained/forge")
     expect(page.locator(".js-plotly-plot")).to_have_count(6)
     settle(page)

@@ -243,7 +243,7 @@ def test_attributes_are_drawn_from_seeds_and_as_asked_for(page: Page, site: str)
         jobs.append((job, pictures.frames(loaded, way)))
     assert len({pixels.tobytes() for _, pixels in jobs}) == len(jobs)
     assert differences(page, loaded, jobs) == 0
-    start_shipped(page, site, "forge")
+    start_shipped(page, site, "mlp-cgan")
     with pytest.raises(Exception, match="this generator draws without slant"):
         draw(page, {"pictures": [stop(7, 5)], "truncation": 1, "asked": {"slant": 20}})
 
