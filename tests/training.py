@@ -180,9 +180,8 @@ def train_here(
         train(config, upkeep, run, report, None, torch.device("cpu"), cpu_minutes)
 
 
-def _worker(rank: int, world_size: int, jobs: list[tuple[TrainConfig, Path]], upkeep: Upkeep) -> None:
-    rendezvous = f"file://{jobs[0][1].parent}/rendezvous-{world_size}"
-    dist.init_process_group("gloo", init_method=rendezvous, rank=rank, world_size=world_size)
+def _worker(rank: int, world_size: int, rendezvous: Path, jobs: list[tuple[TrainConfig, Path]], upkeep: Upkeep) -> None:
+    dist.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=world_size)
     try:
         for config, folder in jobs:
             train_here(config, open_store(folder).run("run"), upkeep=upkeep)
@@ -196,7 +195,8 @@ def train_on(world_size: int, *jobs: tuple[TrainConfig, Path], upkeep: Upkeep = 
         for config, folder in jobs:
             train_here(config, open_store(folder).run("run"), upkeep=upkeep)
     else:
-        mp.spawn(_worker, (world_size, list(jobs), upkeep), nprocs=world_size)
+        with tempfile.TemporaryDirectory() as folder:  # a file of an earlier group may name ports that are closed
+            mp.spawn(_worker, (world_size, Path(folder, "rendezvous"), list(jobs), upkeep), nprocs=world_size)
     return [open_store(folder).run("run") for _, folder in jobs]
 
 
