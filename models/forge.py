@@ -42,10 +42,7 @@ class ClassLayerNorm(nn.Module):
 
 
 class Hands(nn.Linear):
-    """Columns of a class row for each writer, `HAND` of them, in the place of a column a writer.
-
-    Without a writer, all are 0.
-    """
+    """A linear map from the one-hot writer in a class row to `HAND` columns; without a writer, they are 0."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config.writers, HAND, bias=False)

@@ -88,7 +88,7 @@ SCORE_LIMIT = 3.0
 
 
 WRITER_WEIGHT = 0.1
-"""Weight of the cross-entropy of writers beside that of classes. There are many more of them, so it is larger."""
+"""Weight of the cross-entropy of writers beside that of classes, which is several times smaller at first."""
 
 
 def class_loss(class_logits: Tensor, c: Tensor, model: ModelConfig) -> Tensor:
