@@ -5,11 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load
 
 from tests.sample_run import evaluation
 from tests.training import mlp_config, train_on
 from trainer.__main__ import main
-from trainer.run_store import GENERATOR_FILE, open_store
+from trainer.run_store import GENERATOR_FILE, NETWORKS_FILE, open_store
 
 
 def test_a_shipped_run_has_all_but_what_a_resume_needs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -44,6 +46,12 @@ def test_a_shipped_run_has_all_but_what_a_resume_needs(tmp_path: Path, capsys: p
     small = open_store(tmp_path / "pretrained").run("small")
     assert [small.read_epoch_generator(epoch) is not None for epoch in small.epochs()] == [False, False, True]
     assert main([*command[:-1], "none", "--keep-generators", "-1"]) == 2
+
+    assert main([*command[:-1], "judged", "--discriminator"]) == 0
+    judged = open_store(tmp_path / "pretrained").run("judged").checkpoints()[-1]
+    shipped_networks, trained = (load(each.read(NETWORKS_FILE)) for each in (judged, original))
+    assert shipped_networks.keys() == {name for name in trained if name.startswith("D.")}
+    assert all(torch.equal(tensor, trained[name]) for name, tensor in shipped_networks.items())
 
     capsys.readouterr()
     assert main(command) == 2  # a shipped run is not overwritten

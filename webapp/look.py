@@ -112,14 +112,15 @@ def _verdict(
     key: inference.GeneratorKey, loaded: LoadedGenerator, picture: NDArray[np.uint8], label: int | None
 ) -> str:
     """Return how real D takes the picture for, compared with real digits."""
-    if key.run.startswith(catalog.SHIPPED):
-        return "The shipped runs come without their discriminators. Train one of your own to ask it."
     dataset = _training_images()
     if not _draws_mnist(loaded) or dataset is None:
         return "The training images are not on this server, so there is nothing to compare with."
     D = _discriminator(key.run, key.step)
     if D is None:
-        return "The discriminator of this checkpoint is not stored; a run keeps those of its newest checkpoints."
+        return (
+            "The discriminator of this checkpoint is not stored. A run keeps those of its newest checkpoints; of the "
+            "shipped runs, only pretrained/forge has one."
+        )
     own, real = _logits(D, loaded, picture, label, dataset)
     lower = int((real < own).sum())
     kind = "real digits" if label is None else f"real {label}s"
