@@ -13,8 +13,9 @@ from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from models.generator_file import LoadedGenerator
+from models.quiz import rounds
 from models.sampling import corner_weights, draw, image_grid, latent, latents, lerp, plane, slerp, truncate
-from models.views import PX_LENGTH, DrawingView, ExploreView, GenerateView, InterpolateView
+from models.views import PX_LENGTH, DrawingView, ExploreView, GenerateView, InterpolateView, QuizView
 
 V = TypeVar("V", bound=DrawingView)
 Pixels = NDArray[np.uint8]
@@ -32,7 +33,8 @@ def frames(loaded: LoadedGenerator, view: DrawingView) -> Pixels:
     """Draw a view; return uint8 (N, H, W[, 3]).
 
     Of a grid, the pictures row by row; of an Explore view, the hero before them; of an interpolation, the frames from
-    its start to its end. Raises `ViewError` for what the generator cannot draw.
+    its start to its end; of a quiz, the generated picture of each round. Raises `ViewError` for what the generator
+    cannot draw.
     """
     view = explicit(loaded, view)
     if isinstance(view, ExploreView):
@@ -41,6 +43,8 @@ def frames(loaded: LoadedGenerator, view: DrawingView) -> Pixels:
         return _grid(loaded, view)
     if isinstance(view, InterpolateView):
         return _way(loaded, view)
+    if isinstance(view, QuizView):
+        return _rounds(loaded, view)
     raise TypeError(f"views of kind {view.kind} cannot be drawn")
 
 
@@ -93,6 +97,12 @@ def _way(loaded: LoadedGenerator, view: InterpolateView) -> Pixels:
             z.append(between(ends[leg], ends[leg + 1], t))
             c.append(lerp(rows[leg], rows[leg + 1], t))
     return draw(loaded.generator, torch.stack(z), torch.stack(c))
+
+
+def _rounds(loaded: LoadedGenerator, view: QuizView) -> Pixels:
+    played = rounds(view.seed, loaded.config.num_classes)
+    digits, seeds = [each.digit or 0 for each in played], [each.seed for each in played]
+    return draw(loaded.generator, latents(seeds, loaded.config).double(), loaded.class_rows(digits, seeds))
 
 
 # --- Files

@@ -13,6 +13,7 @@ from typing import Self
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from models.attributes import ATTRIBUTES
+from models.quiz import ROUNDS
 from models.sampling import MAX_SEED
 from models.view_link import Corners, Stops, View, ViewError, check_range, from_pairs, pairs, quoted
 
@@ -28,6 +29,7 @@ MIN_FRAMES, MAX_FRAMES = 2, 64
 MAX_ALL_FRAMES = 192
 """Limit of the frames of an interpolation."""
 MAX_FPS = 30
+ANSWERS = re.compile(rf"[01]{{{ROUNDS}}}")
 MAX_WRITER = 10**6
 PATHS = ("slerp", "lerp")
 """Ways between two latents: along the arc, or along the straight line. Functions of `models.sampling`."""
@@ -230,6 +232,32 @@ class InterpolateView(DrawingView):
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class QuizView(DrawingView):
+    """A game of Real or fake?, played or not: `models.quiz.rounds` says what its rounds show.
+
+    A generator draws one picture of each round, in order. The real pictures are not part of the view.
+    """
+
+    kind = "quiz"
+
+    seed: int = 0
+    answers: str = ""
+    """The picture that the visitor took for real in each round, 0 = left and 1 = right; empty: not played."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in self.asked:
+            raise ViewError(name, "cannot be chosen in a quiz")
+        check_range("seed", self.seed, 0, MAX_SEED)
+        if self.answers and not ANSWERS.fullmatch(self.answers):
+            raise ViewError("answers", f"must be {ROUNDS} times 0 (left) or 1 (right): got {quoted(self.answers)}")
+
+    def _explicit(self, num_classes: int) -> Self:
+        """See `DrawingView.explicit`; the digits follow from the seed."""
+        return self
+
+
 def check_class(name: str, digit: int, num_classes: int) -> None:
     """Raise `ViewError` unless a generator of `num_classes` classes can draw `digit`."""
     if not num_classes:
@@ -237,7 +265,9 @@ def check_class(name: str, digit: int, num_classes: int) -> None:
     check_range(name, digit, 0, num_classes - 1)
 
 
-DRAWING_VIEWS: dict[str, type[DrawingView]] = {view.kind: view for view in (GenerateView, ExploreView, InterpolateView)}
+DRAWING_VIEWS: dict[str, type[DrawingView]] = {
+    view.kind: view for view in (GenerateView, ExploreView, InterpolateView, QuizView)
+}
 """Kind -> class of each view that draws pictures."""
 
 # --- Permalinks

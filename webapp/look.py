@@ -44,8 +44,8 @@ def look(key: inference.GeneratorKey, view: DrawingView) -> dict[str, Any]:
     picture = inference.frames(key, view)[:1]
     label = _label(view)
     answer = {"probabilities": [], "reader": NOT_MNIST, "nearest": [], "nearest_help": ""}
-    if _draws_mnist(loaded):
-        _, logits = read_digits(_reader(), picture)
+    if draws_mnist(loaded):
+        _, logits = read_digits(reader(), picture)
         answer |= {"probabilities": torch.softmax(logits[0].double(), 0).tolist(), "reader": ""} | _nearest(picture[0])
     return answer | {"verdict": _verdict(key, loaded, picture, label), "px": pictures.digest(picture)}
 
@@ -57,7 +57,8 @@ def _label(view: DrawingView) -> int | None:
     return view.digits[0] if isinstance(view, GenerateView) and view.digits else None
 
 
-def _draws_mnist(loaded: LoadedGenerator) -> bool:
+def draws_mnist(loaded: LoadedGenerator) -> bool:
+    """Return whether a generator learned from MNIST, whose pictures the digit reader reads."""
     files = loaded.provenance.get("data") or {}
     is_mnist = all(data.MNIST_SHA256.get(name) == sha256 for name, sha256 in files.items())
     config = loaded.config
@@ -65,7 +66,8 @@ def _draws_mnist(loaded: LoadedGenerator) -> bool:
 
 
 @st.cache_resource(show_spinner=False)
-def _reader() -> Any:
+def reader() -> Any:
+    """Return the digit reader."""
     return load_digit_reader()
 
 
@@ -113,9 +115,9 @@ def _verdict(
 ) -> str:
     """Return how real D takes the picture for, compared with real digits."""
     dataset = _training_images()
-    if not _draws_mnist(loaded) or dataset is None:
+    if not draws_mnist(loaded) or dataset is None:
         return "The training images are not on this server, so there is nothing to compare with."
-    D = _discriminator(key.run, key.step)
+    D = discriminator(key)
     if D is None:
         return (
             "The discriminator of this checkpoint is not stored. A run keeps those of its newest checkpoints; of the "
@@ -128,12 +130,14 @@ def _verdict(
 
 
 @st.cache_resource(max_entries=4, show_spinner=False)
-def _discriminator(run: str, step: int) -> Discriminator | None:
-    """Return the discriminator of a checkpoint; None if it is not stored."""
+def discriminator(key: inference.GeneratorKey) -> Discriminator | None:
+    """Return the discriminator that trained with a generator, to judge with; None if it is not stored."""
+    if not any((each.step, each.sha256) == (key.step, key.sha256) for each in catalog.generators(key.run)):
+        return None  # an earlier run of this name has had the generator
     with suppress(RunStoreError, ValueError, RuntimeError):
-        checkpoint = next(each for each in catalog.run_of(run).checkpoints() if each.step == step)
+        checkpoint = next(each for each in catalog.run_of(key.run).checkpoints() if each.step == key.step)
         networks = safetensors.torch.load(checkpoint.read(NETWORKS_FILE))
-        D = build_discriminator(ModelConfig.from_dict(dict(catalog.run_record(run).config["model"])))
+        D = build_discriminator(ModelConfig.from_dict(dict(catalog.run_record(key.run).config["model"])))
         D.load_state_dict({name.removeprefix("D."): tensor for name, tensor in networks.items() if name[:2] == "D."})
         return D.float().eval().requires_grad_(False)
     return None
@@ -154,14 +158,14 @@ def _logits(
         loaded.class_rows([label or 0] * (group - 1), range(group - 1)),
     ) if group > 1 else picture[:0]  # fmt: skip
     fakes = torch.from_numpy(np.concatenate([picture, others]))[:, None]
-    own = D(sampling.from_uint8(fakes), _rows(loaded, fakes, [label or 0] * group))[0]
+    own = D(sampling.from_uint8(fakes), condition_rows(loaded, fakes, [label or 0] * group))[0]
     labels = np.asarray(dataset.labels)
     chosen = np.flatnonzero(labels == label if classes else labels >= 0)[: REAL - REAL % group]
     reals = torch.tensor(dataset.images[chosen]).reshape(-1, 1, IMG_SIZE, IMG_SIZE)
-    return float(own), D(sampling.from_uint8(reals), _rows(loaded, reals, labels[chosen].tolist()))
+    return float(own), D(sampling.from_uint8(reals), condition_rows(loaded, reals, labels[chosen].tolist()))
 
 
-def _rows(loaded: LoadedGenerator, images: Tensor, labels: list[int]) -> Tensor:
+def condition_rows(loaded: LoadedGenerator, images: Tensor, labels: list[int]) -> Tensor:
     """Return the class rows of grey images (N, 1, H, W): with the attributes that they show, by anyone."""
     if loaded.table is None:
         return loaded.class_rows(labels, [0] * len(labels))
