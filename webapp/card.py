@@ -1,6 +1,7 @@
 """The card of a link, for previews in chats: its pictures on a dark ground, with a line of text."""
 
 import io
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,9 @@ GROUND = (18, 21, 27)
 TEXT = (231, 234, 240)
 QUIET = (150, 160, 178)
 MARGIN, FOOT = 40, 92
+PAIR, PAIR_COLUMNS, MARK = 112, 4, 28
+"""Size of a picture of a pair, pairs in a row, and height of the mark below a pair."""
+RIGHT, WRONG = (41, 138, 105), (190, 55, 55)
 FILM = 24
 """Limit of the frames of an interpolation on a card."""
 
@@ -33,6 +37,39 @@ def card(view: DrawingView, pixels: NDArray[np.uint8], title: str, subtitle: str
         rows = len(view.digits or (0,)) if isinstance(view, GenerateView) else 1
         columns = len(pixels) // rows if rows > 1 else _columns(len(pixels), room)
         _paste(image, pixels, columns, (MARGIN, MARGIN, *room))
+    return _captioned(image, title, subtitle)
+
+
+def quiz_card(pairs: NDArray[np.uint8], marks: Sequence[bool], title: str, subtitle: str) -> bytes:
+    """Return a PNG of `WIDTH` x `HEIGHT` with pairs of pictures (N, 2, H, W) and a mark below each: right or wrong.
+
+    Without marks, the pairs were not judged yet.
+    """
+    image = Image.new("RGB", SIZE, GROUND)
+    width, height = (WIDTH - 2 * MARGIN) // PAIR_COLUMNS, PAIR + MARK + 24
+    for number, pair in enumerate(pairs):
+        row, column = divmod(number, PAIR_COLUMNS)
+        left, top = MARGIN + column * width, MARGIN // 2 + row * height
+        for side, picture in enumerate(pair):
+            _paste(image, picture[None], 1, (left + side * (PAIR + 4), top, PAIR, PAIR))
+        if marks:
+            _mark(ImageDraw.Draw(image), (left, top + PAIR + 4), marks[number])
+    return _captioned(image, title, subtitle)
+
+
+def _mark(draw: ImageDraw.ImageDraw, corner: tuple[int, int], is_right: bool) -> None:
+    """Draw a bar with a check or a cross below a pair."""
+    left, top = corner
+    middle, width = left + PAIR + 2, 2 * PAIR + 4
+    draw.rounded_rectangle((left, top, left + width - 1, top + MARK), 5, RIGHT if is_right else WRONG)
+    check = [[(-8, 14), (-2, 20), (9, 7)]]
+    cross = [[(-7, 7), (7, 21)], [(-7, 21), (7, 7)]]
+    for line in check if is_right else cross:
+        draw.line([(middle + x, top + y) for x, y in line], (255, 255, 255), 3, joint="curve")
+
+
+def _captioned(image: Image.Image, title: str, subtitle: str) -> bytes:
+    """Return a card as PNG, with two lines of text at its foot."""
     draw = ImageDraw.Draw(image)
     for text, top, colour, size in ((title, 14, TEXT, 30), (subtitle, 54, QUIET, 20)):
         font = ImageFont.load_default(size)

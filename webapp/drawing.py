@@ -55,7 +55,7 @@ def scene_data(scene: DrawingScene[V], view: V, *, with_pictures: bool) -> dict[
         "writers": loaded.writers,
         "size": [height, width, channels],
         "view": _values(view),
-        "pictures": _packed(inference.frames(scene.generator, view)) if with_pictures else "",
+        "pictures": packed(inference.frames(scene.generator, view)) if with_pictures else "",
         "drawn_by": f"drawn by {scene.entry.name} after {wording.count(scene.checkpoint.nimg)} training images.",
     }
 
@@ -72,7 +72,8 @@ def _controls(table: AttributeTable) -> list[dict[str, Any]]:
     return controls
 
 
-def _packed(pixels: NDArray[np.uint8]) -> str:
+def packed(pixels: NDArray[np.uint8]) -> str:
+    """Return pixels deflated and in base64, as `Drawer.unpacked` of webapp/browser/drawer.js reads them."""
     return base64.b64encode(zlib.compress(pixels.tobytes(), 9)).decode("ascii")
 
 

@@ -11,13 +11,13 @@ import streamlit as st
 from models import pictures
 from models.generator_file import GeneratorFileError
 from models.view_link import G_LENGTH, View, ViewError, pairs
-from models.views import DrawingView, ExploreView, InterpolateView
+from models.views import DrawingView, ExploreView, InterpolateView, QuizView
 from trainer.run_store import DamagedError, RunStoreError, StoredGenerator
 from webapp import address, catalog, inference, notices, wording
 from webapp.catalog import Listing, RunEntry
 from webapp.classes import Classes, plain
 from webapp.page import DrawingScene, Page, Scene
-from webapp.views import architecture, explore, gallery, interpolate, training
+from webapp.views import architecture, explore, gallery, interpolate, quiz, training
 
 PAGES = (
     Page(
@@ -37,6 +37,14 @@ PAGES = (
         "How one generated digit turns into another, frame by frame.",
         draws=True,
         start=interpolate.START,
+    ),
+    Page(
+        "Real or fake?",
+        ":material/search:",
+        QuizView,
+        quiz.show,
+        "Two digits, one written by a hand and one drawn by a neural network: which is real? A game of ten rounds.",
+        draws=True,
     ),
     Page(
         "Gallery",

@@ -44,13 +44,19 @@ class Game:
     read: tuple[tuple[float, float], ...]
     """The reader's probabilities that the left and the right picture are of the class; without one, of any digit."""
 
+    @property
+    def others(self) -> list[tuple[str, str]]:
+        """Names and bets of the players besides the visitor."""
+        players = (("Detective", self.detective), ("Reader", self.reader))
+        return [(name, bets) for name, bets in players if bets]
+
     def score(self, bets: str) -> int:
         """Return how many bets are right."""
         return sum(self.is_right(bets))
 
     def is_right(self, bets: str) -> list[bool]:
-        """Return whether each bet is right."""
-        return [bet == side for bet, side in zip(bets, self.real, strict=True)]
+        """Return whether each bet is right; empty for no bets."""
+        return [bet == side for bet, side in zip(bets, self.real, strict=bool(bets))]
 
 
 @st.cache_data(max_entries=256, show_spinner=False)

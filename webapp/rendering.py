@@ -18,13 +18,15 @@ import streamlit as st
 from numpy.typing import NDArray
 
 from models import pictures
+from models.quiz import ROUNDS
 from models.view_link import G_LENGTH, View, ViewError
-from models.views import DrawingView, GenerateView, InterpolateView, Permalink, from_query
+from models.views import DrawingView, GenerateView, InterpolateView, Permalink, QuizView, from_query
 from trainer.run_store import RunStoreError, StoredGenerator
 from webapp import catalog, inference
 from webapp.catalog import RunEntry
 from webapp.classes import Classes
 from webapp.drawing import multiply_accumulates
+from webapp.game import play
 
 SLOTS = 2
 """Requests that draw at the same time."""
@@ -68,7 +70,8 @@ class Found:
 def find(items: Sequence[tuple[str, str]]) -> Found:
     """Return what the query of a permalink names.
 
-    Raises `ViewError` for a bad value or for too much work, `NotHereError`, and other errors of a run store.
+    Raises `ViewError` for a bad value or for too much work, `NoGameError` for a quiz that cannot be played,
+    `NotHereError`, and other errors of a run store.
     """
     link = from_query(items)
     entry, stored = locate(link.view)
@@ -80,12 +83,16 @@ def find(items: Sequence[tuple[str, str]]) -> Found:
     if number > limit:
         name = "frames" if isinstance(view, InterpolateView) else "count"
         raise ViewError(name, f"makes {number} pictures; of this generator, one request draws at most {limit}")
+    if isinstance(view, QuizView):
+        play(key, view.seed)
     view = dataclasses.replace(view, run=entry.key, step=stored.step, g=stored.sha256[:G_LENGTH])
     classes = Classes(loaded.config.num_classes, loaded.class_names)
     return Found(Permalink(view, link.px), bool(link.view.g), entry, stored, key, classes)
 
 
 def _pictures(view: DrawingView) -> int:
+    if isinstance(view, QuizView):
+        return ROUNDS
     return len(view.digits or (0,)) * view.count if isinstance(view, GenerateView) else 1
 
 
@@ -108,13 +115,17 @@ def _file(sha256: str, text: str, kind: str, _found: Found) -> tuple[str, bytes]
     if kind == "frames":
         return px, pixels.tobytes()
     note = Permalink(_found.link.view, px).text
+    view = _found.link.view
+    if isinstance(view, QuizView) and kind == "png":
+        pairs = play(_found.key, view.seed).pairs
+        return px, pictures.sheet(pairs.reshape(-1, *pairs.shape[2:]), ROUNDS, note)
     return px, pictures.file_of(_found.link.view, pixels, kind, note)
 
 
 def file(found: Found, kind: str) -> tuple[str, bytes]:
     """Return the digest of a view's pixels, and its file: png, gif, webp, mp4, or frames, which are the pixels.
 
-    Raises `ValueError` for an animation of what does not move.
+    The PNG of a quiz has all its pairs, five in a row. Raises `ValueError` for an animation of what does not move.
     """
     return _file(found.key.sha256, Permalink(found.link.view).text, kind, found)
 

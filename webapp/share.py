@@ -19,13 +19,14 @@ from starlette.routing import Route
 
 from models.prompt import Abilities, read_prompt
 from models.view_link import ViewError, encode
-from models.views import MAX_LINK, DrawingView, ExploreView, GenerateView, InterpolateView, Permalink
+from models.views import MAX_LINK, DrawingView, ExploreView, GenerateView, InterpolateView, Permalink, QuizView
 from trainer.run_store import RunStoreError
-from webapp import catalog, inference, rendering, share_page, wording
-from webapp.card import HEIGHT, WIDTH, card
+from webapp import catalog, inference, quiz_page, rendering, share_page, wording
+from webapp.card import HEIGHT, WIDTH, card, quiz_card
 from webapp.classes import slug
 from webapp.delivery import IMMUTABLE
 from webapp.environment import PUBLIC_URL_VARIABLE
+from webapp.game import NoGameError, play
 from webapp.look import look
 from webapp.rendering import BusyError, ClientLimit, Found, Limited, NotHereError
 
@@ -225,6 +226,8 @@ class Routes:
             raise RefusalError(400, f"A value in this link cannot be used. {error}.") from None
         except NotHereError as error:
             raise RefusalError(404, f"This picture cannot be drawn here: {error}") from None
+        except NoGameError as error:
+            raise RefusalError(404, f"This game cannot be played here. {error}") from None
         except RunStoreError as error:
             raise RefusalError(503, catalog.without_paths(str(error))) from None
         except ValueError as error:
@@ -254,7 +257,11 @@ def _prompted(found: Found, text: str) -> dict[str, Any]:
 def _card(found: Found) -> tuple[str, bytes]:
     pixels = found.pixels()
     px, _ = rendering.digest(found)
-    return px, card(found.link.view, pixels, share_page.title(found), share_page.origin(found))
+    view = found.link.view
+    if isinstance(view, QuizView):
+        game = play(found.key, view.seed)
+        return px, quiz_card(game.pairs, game.is_right(view.answers), share_page.title(found), quiz_page.words(view))
+    return px, card(view, pixels, share_page.title(found), share_page.origin(found))
 
 
 def file_name(found: Found, kind: str) -> str:
@@ -264,6 +271,8 @@ def file_name(found: Found, kind: str) -> str:
     if isinstance(view, InterpolateView):
         digits = [slug(found.classes.name(digit)) for digit, _ in view.stops if digit is not None]
         return f"interpolation-{'-to-'.join(digits) or view.from_seed}.{suffix}"
+    if isinstance(view, QuizView):
+        return f"real-or-fake-{view.seed}.{suffix}"
     digit = view.digit if isinstance(view, ExploreView) else None
     if isinstance(view, GenerateView) and view.digits and len(view.digits) == 1 and digit in (None, view.digits[0]):
         return f"{found.classes.noun}-{slug(found.classes.name(view.digits[0]))}-seed-{view.seed}.{suffix}"

@@ -2,13 +2,15 @@
 
 import html
 import time
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlencode
 
 from models.scores import SCORES
 from models.view_link import encode
-from models.views import DrawingView, ExploreView, GenerateView, InterpolateView, Permalink
-from webapp import catalog, wording
+from models.views import DrawingView, ExploreView, GenerateView, InterpolateView, Permalink, QuizView
+from webapp import catalog, quiz_page, wording
+from webapp.game import play
 from webapp.rendering import Found
 
 EMBED_WIDTH, EMBED_HEIGHT = 480, 520
@@ -26,6 +28,8 @@ def title(found: Found) -> str:
         names = [classes.one(digit) for digit, _ in view.stops if digit is not None]
         over = f" over {', '.join(names[1:-1])}" if len(names) > 2 else ""
         return f"From {names[0]} to {names[-1]}{over}"
+    if isinstance(view, QuizView):
+        return quiz_page.title(play(found.key, view.seed), view.answers)
     if isinstance(view, ExploreView):
         return f"{classes.picture(view.digit)}, and more that nobody wrote"
     if isinstance(view, GenerateView):
@@ -70,6 +74,8 @@ def _seeds(view: DrawingView, found: Found) -> str:
         ]
         way = "on the arc between the latents" if view.path == "slerp" else "on the straight line between the latents"
         return f"{', then '.join(stops)}; {view.number} frames {way}"
+    if isinstance(view, QuizView):
+        return f"ten test images of MNIST, ten generated pictures, game {view.seed}"
     if not isinstance(view, GenerateView):
         return ""
     last = view.seed + view.count - 1
@@ -85,7 +91,10 @@ def page(found: Found, px: str, number: int, base: str) -> str:
     """Return the page of a permalink. `px` and `number` are the digest and the number of its pixels."""
     link = Permalink(found.link.view, px)
     moves = isinstance(link.view, InterpolateView)
-    heading, text = title(found), f"{origin(found)}. {wording.reproduced(found.link.px, px, number)}"
+    quiz = link.view if isinstance(link.view, QuizView) else None
+    intro = quiz_page.INTRO if quiz else "A neural network drew this from random numbers. Nobody wrote it."
+    verdict = wording.reproduced(found.link.px, px, number)
+    heading, text = title(found), quiz_page.words(quiz) if quiz else f"{origin(found)}. {verdict}"
     url, card = f"{base}{link.text}", f"{base}s/image.png?{link.query}&card=1"
     oembed = f"{base}oembed?{urlencode({'url': url, 'format': 'json'})}"
     meta = [
@@ -109,10 +118,11 @@ def page(found: Found, px: str, number: int, base: str) -> str:
     tags = "\n".join(f'<meta {kind}="{name}" content="{_quoted(value)}">' for kind, name, value in meta)
     mark = "" if not found.link.px else " good" if found.link.px == px else " bad"
     rows = "".join(f"<dt>{name}</dt><dd>{_quoted(value)}</dd>" for name, value in details(found))
-    saved = [("PNG", "s/image.png")] + ([("GIF", "s/animation.gif"), ("WebP", "s/animation.webp")] if moves else [])
+    files = {"PNG": _still(link)}
+    if moves:
+        files |= {name: f"s/animation.{name.lower()}?{link.query}" for name in ("GIF", "WebP")}
     downloads = "".join(
-        f'<li><a href="{_quoted(f"{path}?{link.query}&download=1")}" download>Save {name}</a></li>'
-        for name, path in saved
+        f'<li><a href="{_quoted(f"{path}&download=1")}" download>Save {name}</a></li>' for name, path in files.items()
     )
     fields = "".join(
         f'<label for="{name}">{label}</label><input id="{name}" readonly value="{_quoted(value)}">'
@@ -136,10 +146,10 @@ def page(found: Found, px: str, number: int, base: str) -> str:
 <header><a class="brand" href="./">DigitForge</a></header>
 <main>
 <h1>{_quoted(heading)}</h1>
-<p class="quiet">A neural network drew this from random numbers. Nobody wrote it.</p>
-{_picture(found, link)}
-<p class="quiet{mark}">{_quoted(wording.reproduced(found.link.px, px, number))}</p>
-<ul class="actions"><li><a class="first" href="{_quoted(_interactive(link))}">Open interactive</a></li>{downloads}</ul>
+<p class="quiet">{intro}</p>
+{quiz_page.board(play(found.key, quiz.seed), link, quiz.answers) if quiz else _picture(found, link)}
+<p class="quiet{mark}">{_quoted(verdict)}</p>
+<ul class="actions"><li><a class="first" href="{_quoted(_interactive(link))}">{_action(link)}</a></li>{downloads}</ul>
 <dl>{rows}</dl>
 <details><summary>Share</summary>{fields}</details>
 </main>
@@ -148,12 +158,23 @@ def page(found: Found, px: str, number: int, base: str) -> str:
 
 
 def _interactive(link: Permalink) -> str:
-    return f"{encode(link.view)}&px={link.px}"
+    view = replace(link.view, answers="") if isinstance(link.view, QuizView) else link.view
+    return f"{encode(view)}&px={link.px}"
+
+
+def _action(link: Permalink) -> str:
+    return "Play the same ten" if isinstance(link.view, QuizView) else "Open interactive"
+
+
+def _still(link: Permalink) -> str:
+    """Return the URL of the picture of a link, relative to the app. That of a quiz is its card."""
+    card = "&card=1" if isinstance(link.view, QuizView) else ""
+    return f"s/image.png?{link.query}{card}"
 
 
 def _picture(found: Found, link: Permalink) -> str:
     alt = _quoted(title(found))
-    still = f'<img class="picture" src="{_quoted(f"s/image.png?{link.query}")}" alt="{alt}">'
+    still = f'<img class="picture" src="{_quoted(_still(link))}" alt="{alt}">'
     if not isinstance(link.view, InterpolateView):
         return still
     return (
@@ -180,7 +201,8 @@ def markdown(found: Found, link: Permalink, base: str) -> str:
     """Return a picture that leads to the page, in Markdown."""
     moves = isinstance(link.view, InterpolateView)
     text = title(found).replace("\\", "").replace("[", "(").replace("]", ")")
-    return f"[![{text}]({base}s/{'animation.webp' if moves else 'image.png'}?{link.query})]({base}{link.text})"
+    picture = f"s/animation.webp?{link.query}" if moves else _still(link)
+    return f"[![{text}]({base}{picture})]({base}{link.text})"
 
 
 def embed_code(found: Found, link: Permalink, base: str, width: int = EMBED_WIDTH, height: int = EMBED_HEIGHT) -> str:

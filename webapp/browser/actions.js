@@ -33,9 +33,10 @@ const FIELDS = [["url", "Permalink"], ["markdown", "Markdown"], ["embed", "Embed
 
 export class Actions {
   // `options`: base, the URL of the app; page() -> URL of the page with its values, relative to it; query() -> query of
-  // the permalink; files, a list of { name, path }, or { name, save() } for a file that the browser makes.
+  // the permalink; files, a list of { name, path }, with further `values` for its query if it needs any, or
+  // { name, save() } for a file that the browser makes; thing, the word for what the link shows.
   constructor(element, options) {
-    this.options = options
+    this.options = { thing: "picture", ...options }
     const style = Object.assign(document.createElement("style"), { textContent: STYLE })
     this.bar = Object.assign(document.createElement("div"), { className: "actions-bar" })
     this.shareButton = button("Share", "share", () => this.share())
@@ -90,7 +91,8 @@ export class Actions {
       find(".share-digest").textContent = `The link holds the digest of ${answer.pixels.toLocaleString("en-US")} pixels, ${answer.px}: whoever opens it is told whether theirs are the same.`
       find(".open").href = answer.url
       find(".share-fields").hidden = false
-      find(".share-state").textContent = (await copying) ? "The permalink is copied. It shows exactly this picture." : "The permalink shows exactly this picture."
+      const shows = `shows exactly this ${this.options.thing}.`
+      find(".share-state").textContent = (await copying) ? `The permalink is copied. It ${shows}` : `The permalink ${shows}`
       find("input[data-name=url]").select()
     } catch (error) {
       find(".share-state").textContent = `There is no permalink yet. ${error.message}`
@@ -111,10 +113,10 @@ export class Actions {
     }
   }
 
-  save({ path, save }) {
+  save({ path, save, values = "" }) {
     if (save) return save()
     const link = document.createElement("a")
-    link.href = new URL(`${path}?${this.options.query()}&download=1`, this.options.base).href
+    link.href = new URL(`${path}?${this.options.query()}${values}&download=1`, this.options.base).href
     link.download = ""
     link.click()
   }
