@@ -41,19 +41,24 @@ def card(view: DrawingView, pixels: NDArray[np.uint8], title: str, subtitle: str
 
 
 def quiz_card(pairs: NDArray[np.uint8], marks: Sequence[bool], title: str, subtitle: str) -> bytes:
-    """Return a PNG of `WIDTH` x `HEIGHT` with pairs of pictures (N, 2, H, W) and a mark below each: right or wrong.
+    """Return a PNG of `WIDTH` x `HEIGHT` with pairs of pictures (N, 2, H, W), four in a row, and the score beside them.
 
-    Without marks, the pairs were not judged yet.
+    A mark below each pair says whether it was answered correctly. Without marks, the game was not played.
     """
     image = Image.new("RGB", SIZE, GROUND)
-    width, height = (WIDTH - 2 * MARGIN) // PAIR_COLUMNS, PAIR + MARK + 24
+    draw = ImageDraw.Draw(image)
+    width, height = (WIDTH - 2 * MARGIN - 2 * PAIR - 4) // (PAIR_COLUMNS - 1), PAIR + MARK + 24
     for number, pair in enumerate(pairs):
         row, column = divmod(number, PAIR_COLUMNS)
         left, top = MARGIN + column * width, MARGIN // 2 + row * height
         for side, picture in enumerate(pair):
             _paste(image, picture[None], 1, (left + side * (PAIR + 4), top, PAIR, PAIR))
         if marks:
-            _mark(ImageDraw.Draw(image), (left, top + PAIR + 4), marks[number])
+            _mark(draw, (left, top + PAIR + 4), marks[number])
+    score = f"{sum(marks)} of {len(pairs)}" if marks else "Which is real?"
+    row, column = divmod(len(pairs), PAIR_COLUMNS)  # the first free place
+    place = (MARGIN + column * width, MARGIN // 2 + row * height + PAIR // 2)
+    draw.text(place, score, TEXT, ImageFont.load_default(110 if marks else 70), anchor="lm")
     return _captioned(image, title, subtitle)
 
 

@@ -12,24 +12,26 @@ COLUMNS = ROUNDS
 
 
 def title(game: Game, answers: str) -> str:
-    """Return what was found, such as `7 of 10; the detective 9, the reader 6`."""
+    """Return what was found, such as `Real or fake? 7 of 10; the detective 9, the reader 6`."""
     if not answers:
         return "Real or fake? Ten pairs of digits"
     others = [f"the {name.lower()} {game.score(bets)}" for name, bets in game.others]
-    return f"{game.score(answers)} of {ROUNDS}; {', '.join(others)}"
+    return f"Real or fake? {game.score(answers)} of {ROUNDS}; {', '.join(others)}"
 
 
 def words(view: QuizView) -> str:
-    """Return what the title is about, and what to do."""
-    return f"Real or fake? {INTRO} {'Can you do better?' if view.answers else 'Can you tell which?'}"
+    """Return what the game is, and what to do."""
+    return f"{INTRO} {'Can you do better?' if view.answers else 'Can you tell which?'}"
 
 
-def board(game: Game, link: Permalink, answers: str) -> str:
-    """Return the pairs and the scores as HTML. The answers are behind a click, because one may want to play first."""
+def board(game: Game, link: Permalink, answers: str, actions: str) -> str:
+    """Return scores, `actions` and pairs as HTML. What was real is behind a click: one may want to play first."""
     sheet = html.escape(f"s/image.png?{link.query}")
     items = "".join(_pair(game, number, answers, sheet) for number in range(ROUNDS))
     sides = ", ".join(f"{number} {'right' if side == '1' else 'left'}" for number, side in enumerate(game.real, 1))
-    return f"""{_scores(game, answers) if answers else ""}<ol class="pairs">{items}</ol>
+    return f"""{_scores(game, answers) if answers else ""}
+{actions}
+<ol class="pairs">{items}</ol>
 <details><summary>Which were written by a hand?</summary><p>{sides}</p></details>"""
 
 
@@ -42,7 +44,7 @@ def _pair(game: Game, number: int, answers: str, sheet: str) -> str:
         return f"<li>{text}</li>"
     is_right = answers[number] == game.real[number]
     sign = f'<span aria-hidden="true">{"&#10003;" if is_right else "&#10007;"}</span>'
-    return f'<li class="{"right" if is_right else "wrong"}">{text}{sign} {"Right" if is_right else "Wrong"}</li>'
+    return f'<li class="{"right" if is_right else "wrong"}">{text}{sign} {"Correct" if is_right else "Wrong"}</li>'
 
 
 def _place(number: int, sheet: str) -> str:

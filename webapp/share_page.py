@@ -133,6 +133,13 @@ def page(found: Found, px: str, number: int, base: str) -> str:
             ("command", "Command line", f"python -m models.generate --link '{link.text}' --out picture.png"),
         )
     )
+    first = f'<a class="first" href="{_quoted(_interactive(link))}">{_action(link)}</a>'
+    actions = f'<ul class="actions"><li>{first}</li>{downloads}</ul>'
+    digest = f'<p class="quiet{mark}">{_quoted(verdict)}</p>'
+    if quiz:
+        shown = quiz_page.board(play(found.key, quiz.seed), link, quiz.answers, actions) + digest
+    else:
+        shown = f"{_picture(found, link)}\n{digest}\n{actions}"
     return f"""<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8">
 <title>{_quoted(heading)} - DigitForge</title>
@@ -147,9 +154,7 @@ def page(found: Found, px: str, number: int, base: str) -> str:
 <main>
 <h1>{_quoted(heading)}</h1>
 <p class="quiet">{intro}</p>
-{quiz_page.board(play(found.key, quiz.seed), link, quiz.answers) if quiz else _picture(found, link)}
-<p class="quiet{mark}">{_quoted(verdict)}</p>
-<ul class="actions"><li><a class="first" href="{_quoted(_interactive(link))}">{_action(link)}</a></li>{downloads}</ul>
+{shown}
 <dl>{rows}</dl>
 <details><summary>Share</summary>{fields}</details>
 </main>

@@ -47,6 +47,9 @@ export default class Quiz {
     this.pictures = pictures
     this.isOwn = false // whether the answers were given here
     this.answers = data.answers
+    this.find(".hint").innerHTML = data.detective
+      ? "Two networks bet as well, the <b>detective</b> and the <b>reader</b>. You see their bets after yours."
+      : "A network bets as well, the <b>reader</b>. You see its bet after yours."
     this.find(".note").textContent = data.no_detective
     this.find(".state").textContent = ""
     this.show()
@@ -132,7 +135,7 @@ export default class Quiz {
 
   outcome(round) {
     const { real } = this.data
-    return `${this.isRight(this.answers, round) ? "Right" : "No"}: the ${SIDES[real[round]]} one was written by a hand.`
+    return `${this.isRight(this.answers, round) ? "Correct" : "Wrong"}: the ${SIDES[real[round]]} one was written by a hand.`
   }
 
   detectiveBet(round) {
@@ -145,8 +148,8 @@ export default class Quiz {
     const { reader, read, names } = this.data
     const bet = Number(reader[round])
     const [own, other] = [read[round][bet], read[round][1 - bet]].map(percent)
-    const surely = own === other ? `it reads both as ${names[round][0]} with ${own}` : `it reads it as ${names[round][0]} with ${own}, the other one with ${other}`
-    return `The reader bet on the ${SIDES[bet]} one: ${surely}.`
+    const rest = own === other ? "and as sure of the other one" : `and ${other} sure of the other one`
+    return `The reader bet on the ${SIDES[bet]} one: it is ${own} sure that this is ${names[round][0]}, ${rest}.`
   }
 
   // --- Drawing
@@ -179,6 +182,7 @@ export default class Quiz {
       const chips = players.filter(([, bets]) => bets && Number(bets[round]) === side).map(([name]) => element("span", name, name === "You" ? "chip you" : "chip"))
       choice.querySelector(".chips").replaceChildren(...chips)
     })
+    this.find(".hint").hidden = isKnown
     this.find(".outcome").textContent = isKnown ? this.outcome(round) : ""
     this.find("p.detective").textContent = isKnown ? this.detectiveBet(round) : ""
     this.find("p.reader").textContent = isKnown ? this.readerBet(round) : ""
@@ -200,7 +204,7 @@ export default class Quiz {
     item.classList.add(isRight ? "right" : "wrong")
     const sign = element("span", isRight ? "\u2713 " : "\u2717 ")
     sign.setAttribute("aria-hidden", "true")
-    item.append(sign, element("span", isRight ? "Right" : "Wrong", className))
+    item.append(sign, element("span", isRight ? "Correct" : "Wrong", className))
   }
 
   showResult() {

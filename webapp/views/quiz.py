@@ -7,7 +7,7 @@ import streamlit as st
 
 from models.view_link import View, pairs
 from models.views import QuizView
-from webapp import address, delivery, drawing, game, notices, wording
+from webapp import address, delivery, drawing, game, notices
 from webapp.components.quiz import quiz
 from webapp.page import DrawingScene
 
@@ -60,5 +60,4 @@ def _data(scene: DrawingScene[QuizView], view: QuizView, played: game.Game) -> d
         "reader": played.reader,
         "read": played.read,
         "no_detective": "" if played.detective else game.NO_DETECTIVE,
-        "drawn_by": f"drawn by {scene.entry.name} after {wording.count(scene.checkpoint.nimg)} training images",
     }
