@@ -212,6 +212,7 @@ def test_the_networks_are_drawn_in_the_browser(context: BrowserContext, site: st
         ("", "Explore"),
         ("generate?seed=7&digits=3", "Explore"),
         ("interpolate", "Interpolate"),
+        ("quiz", "Real or fake?"),
         ("gallery", "Gallery"),
         ("training", "Training"),
         ("architecture", "Architecture"),

@@ -16,6 +16,7 @@ PHONE: dict[str, Any] = {"viewport": {"width": 390, "height": 844}, "has_touch":
 PATHS = {
     "generate": "?run=runs/quick-1",
     "interpolate": "interpolate?run=runs/quick-1",
+    "quiz": "quiz?run=runs/quick-1",
     "gallery": "gallery?run=runs/quick-1",
     "training": "training?run=runs/quick-1",
     "architecture": "architecture?run=runs/quick-1",
@@ -23,6 +24,7 @@ PATHS = {
     "invalid": "gallery?run=runs/quick-1&epoch=x",
     "permalink": f"s?v=1&kind=generate&{FORGE}&digits=7&count=1&seed=5",
     "moving permalink": f"s?v=1&kind=interpolate&{FORGE}&from_digit=3&to_digit=8&px={'0' * 16}",
+    "quiz permalink": f"s?v=1&kind=quiz&{FORGE}&seed=5&answers=0101010101",
     "refused permalink": "s?v=1&kind=generate&seed=x",
     "embedded": f"embed?v=1&kind=interpolate&{FORGE}&from_digit=3&to_digit=8",
 }
@@ -30,6 +32,7 @@ PATHS = {
 SIGNS = {
     "generate": ".hero",
     "interpolate": ".stage",
+    "quiz": ".choice",
     "gallery": ".stage",
     "training": ".df-sheet",
     "architecture": "[data-testid=stGraphVizChart] .node",

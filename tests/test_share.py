@@ -186,6 +186,10 @@ def test_another_run_of_the_same_name_is_never_shown(client: Client) -> None:
         ("v=1&kind=generate&run=runs/none", 404, "the run runs/none"),
         ("v=1&kind=generate&run=pretrained/forge&step=1", 404, "step 1"),
         ("v=1&kind=generate&g=000000000000", 404, "000000000000"),
+        ("v=1&kind=quiz&answers=010101010", 400, "answers: must be 10 times 0 (left) or 1 (right)"),
+        ("v=1&kind=quiz&seed=4294967296", 400, "seed: must be between"),
+        ("v=1&kind=quiz&slant=5", 400, "slant: cannot be chosen in a quiz"),
+        ("v=1&kind=quiz&run=pretrained/fashion", 404, "this generator learned from other pictures"),
         (f"v=1&kind=generate&seed={'9' * 5000}", 400, "at most 4000 characters"),
         ("&".join(f"a{k}=1" for k in range(100)), 400, "at most 50 values"),
     ],
@@ -342,6 +346,6 @@ def test_a_permalink_of_the_corpus_is_reproduced(link: str, tmp_path: Path) -> N
 
 def test_the_corpus_holds_every_shipped_run_and_every_kind() -> None:
     views = [read_link(link).view for link in PERMALINKS]
-    assert {view.kind for view in views} == {"generate", "explore", "interpolate"}
+    assert {view.kind for view in views} == {"generate", "explore", "interpolate", "quiz"}
     assert {view.run for view in views} == {f"pretrained/{name}" for name in shipped_generators()}
     assert all(urlsplit(link).path == "s" for link in PERMALINKS)

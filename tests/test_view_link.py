@@ -19,6 +19,7 @@ from models.views import (
     GenerateView,
     InterpolateView,
     Permalink,
+    QuizView,
     read_link,
 )
 from webapp.frame import PAGES
@@ -75,6 +76,7 @@ drawing_views: st.SearchStrategy[DrawingView] = st.one_of(
         play=st.sampled_from(["", "loop", "once"]),
         fps=st.none() | st.integers(1, 30),
     ),
+    st.builds(QuizView, **scope, seed=seeds, answers=st.sampled_from(["", "0101010101", "1111111110"])),
 )
 views = st.one_of(
     drawing_views,
@@ -181,6 +183,9 @@ def test_a_permalink_names_version_kind_values_and_digest() -> None:
         ("s?v=1&kind=interpolate&frames=5&frame=5", "frame"),
         ("s?v=1&kind=interpolate&play=backwards", "play"),
         ("s?v=1&kind=interpolate&fps=31", "fps"),
+        ("s?v=1&kind=quiz&answers=01010101010", "answers"),
+        ("s?v=1&kind=quiz&answers=0101010102", "answers"),
+        ("s?v=1&kind=quiz&writer=5", "writer"),
         ("training?run=runs/quick-1", "link"),
         ("hello", "link"),
         ("generate?" + "a" * 5000, "link"),

@@ -64,9 +64,7 @@ def play(key: inference.GeneratorKey, seed: int) -> Game:
     """Return the game of a seed against a generator. Raises `NoGameError` and what `inference.load` raises."""
     loaded = inference.load(key)
     if not look.draws_mnist(loaded):
-        raise NoGameError(
-            "This generator learned from other pictures than MNIST's digits, which are the real ones here."
-        )
+        raise NoGameError("The real digits of this game are MNIST's, and this generator learned from other pictures.")
     played = rounds(seed, loaded.config.num_classes)
     fakes = inference.frames(key, QuizView(seed=seed))
     reals = np.stack([_real(each) for each in played])

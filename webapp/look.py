@@ -17,7 +17,7 @@ from models.digit_reader import IMG_SIZE, NUM_CLASSES, load_digit_reader, read_d
 from models.discriminator import Discriminator
 from models.generator_file import LoadedGenerator
 from models.networks import build_discriminator
-from models.views import DrawingView, ExploreView, GenerateView
+from models.views import DrawingView, ExploreView, GenerateView, QuizView
 from trainer import data
 from trainer.run_store import RunStoreError
 from webapp import catalog, inference
@@ -37,8 +37,10 @@ def look(key: inference.GeneratorKey, view: DrawingView) -> dict[str, Any]:
     """Judge the first picture of a view; return plain values for JSON.
 
     `probabilities` are those of the ten digits, or [] where the reader cannot read, and `reader` says why; `nearest`
-    are the training images at the smallest L2 distance, with black = 0 and white = 1.
+    are the training images at the smallest L2 distance, with black = 0 and white = 1. Raises `ValueError` for a quiz.
     """
+    if isinstance(view, QuizView):
+        raise ValueError("A quiz has no picture to look at: that would tell which one is generated.")
     loaded = inference.load(key)
     view = pictures.explicit(loaded, view)
     picture = inference.frames(key, view)[:1]

@@ -11,8 +11,9 @@ from pathlib import Path
 
 from models import pictures
 from models.generator_file import load_generator
+from models.quiz import ROUNDS
 from models.sampling import MAX_SEED
-from models.views import DrawingView, ExploreView, GenerateView, InterpolateView, Permalink
+from models.views import DrawingView, ExploreView, GenerateView, InterpolateView, Permalink, QuizView
 
 PRETRAINED = Path(__file__).resolve().parents[2] / "pretrained"
 
@@ -26,7 +27,9 @@ def random_view(choose: random.Random, classes: int) -> DrawingView:
     digit = (lambda: choose.randrange(classes)) if classes else (lambda: None)
     seed, share = (lambda: choose.randrange(MAX_SEED - 20)), (lambda: choose.randrange(101) / 100)
     digits = tuple(sorted(choose.sample(range(classes), choose.randrange(1, 4)))) if classes else None
-    kind = choose.choice([GenerateView, ExploreView, InterpolateView])
+    kind = choose.choice([GenerateView, ExploreView, InterpolateView, QuizView])
+    if kind is QuizView:
+        return QuizView(seed=seed(), answers=f"{choose.randrange(2**ROUNDS):0{ROUNDS}b}")
     if kind is InterpolateView:
         via = tuple((digit(), seed()) for _ in range(choose.choice([0, 0, 1, 2])))
         return InterpolateView(
@@ -64,11 +67,11 @@ def main(number: int) -> None:
         g = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
         run = f"pretrained/{path.parent.parent.name}"
         view = random_view(choose, loaded.config.num_classes)
-        for name in loaded.config.attributes:
+        for name in () if isinstance(view, QuizView) else loaded.config.attributes:
             if choose.random() < 0.4:
                 low, high = AROUND[name]
                 view = replace(view, **{name: choose.randrange(10 * low, 10 * high) / 10})
-        if loaded.writers and choose.random() < 0.7:
+        if loaded.writers and not isinstance(view, QuizView) and choose.random() < 0.7:
             view = replace(view, writer=choose.choice(loaded.writers))
         view = pictures.explicit(loaded, view)
         view = replace(view, run=run, step=loaded.provenance["step"], g=g)
