@@ -163,8 +163,9 @@ def page(found: Found, px: str, number: int, base: str) -> str:
 
 
 def _interactive(link: Permalink) -> str:
-    view = replace(link.view, answers="") if isinstance(link.view, QuizView) else link.view
-    return f"{encode(view)}&px={link.px}"
+    if isinstance(link.view, QuizView):
+        return encode(replace(link.view, answers=""))
+    return f"{encode(link.view)}&px={link.px}"
 
 
 def _action(link: Permalink) -> str:

@@ -42,11 +42,13 @@ export default class Quiz {
   }
 
   async open(data) {
+    const opening = this.opening = {} // another game may come before this one is unpacked
     const pictures = await new Drawer(this.base, data).unpacked(data.pictures, 2 * data.real.length)
-    if (data !== this.data) return
+    if (opening !== this.opening) return
     this.pictures = pictures
-    this.isOwn = false // whether the answers were given here
     this.answers = data.answers
+    this.isOwn = false // whether the answers were given here
+    this.isAnswered = false // whether the round is answered, and the truth shown
     this.find(".hint").innerHTML = data.detective
       ? "Two networks bet as well, the <b>detective</b> and the <b>reader</b>. You see their bets after yours."
       : "A network bets as well, the <b>reader</b>. You see its bet after yours."
@@ -165,8 +167,8 @@ export default class Quiz {
 
   showRound() {
     const { real, detective, reader, names } = this.data
-    const round = this.answers.length - (this.isAnswered ? 1 : 0)
-    const isKnown = Boolean(this.isAnswered)
+    const round = this.answers.length - Number(this.isAnswered)
+    const isKnown = this.isAnswered
     this.find(".progress").textContent = `Round ${round + 1} of ${real.length}`
     this.find(".lead").textContent = `Two ${names[round][1]}: one was written by a hand, the other was drawn by a neural network.`
     this.choices.forEach((choice, side) => {
