@@ -147,11 +147,11 @@ export default class Quiz {
   }
 
   readerBet(round) {
-    const { reader, read, names } = this.data
+    const { reader, read, claims } = this.data
     const bet = Number(reader[round])
     const [own, other] = [read[round][bet], read[round][1 - bet]].map(percent)
     const rest = own === other ? "and as sure of the other one" : `and ${other} sure of the other one`
-    return `The reader bet on the ${SIDES[bet]} one: it is ${own} sure that this is ${names[round][0]}, ${rest}.`
+    return `The reader bet on the ${SIDES[bet]} one: it is ${own} sure ${claims[round]}, ${rest}.`
   }
 
   // --- Drawing
@@ -166,11 +166,11 @@ export default class Quiz {
   }
 
   showRound() {
-    const { real, detective, reader, names } = this.data
+    const { real, detective, reader, things } = this.data
     const round = this.answers.length - Number(this.isAnswered)
     const isKnown = this.isAnswered
     this.find(".progress").textContent = `Round ${round + 1} of ${real.length}`
-    this.find(".lead").textContent = `Two ${names[round][1]}: one was written by a hand, the other was drawn by a neural network.`
+    this.find(".lead").textContent = `Two ${things[round]}: one was written by a hand, the other was drawn by a neural network.`
     this.choices.forEach((choice, side) => {
       paint(choice.querySelector("canvas"), this.pictures, 2 * round + side)
       const isReal = isKnown && Number(real[round]) === side
@@ -235,11 +235,11 @@ export default class Quiz {
 
   // Return the item of a round in the result.
   pair(round) {
-    const { real, names } = this.data
+    const { real, things } = this.data
     const item = element("li", "")
     const two = element("div", "", "two")
     two.setAttribute("role", "img")
-    two.setAttribute("aria-label", `Two ${names[round][1]}`)
+    two.setAttribute("aria-label", `Two ${things[round]}`)
     for (const side of [0, 1]) {
       const canvas = element("canvas", "", Number(real[round]) === side ? "is-real" : "")
       paint(canvas, this.pictures, 2 * round + side)

@@ -44,7 +44,7 @@ def _show(scene: DrawingScene[QuizView]) -> None:
 def _data(scene: DrawingScene[QuizView], view: QuizView, played: game.Game) -> dict[str, Any]:
     """Return a game for the component: see webapp/browser/quiz.js."""
     one, name = scene.classes.one, scene.classes.name
-    names = [("a digit", "digits") if label is None else (one(label), f"{name(label)}s") for label in played.digits]
+    claims = ["which digit this is" if label is None else f"that this is {one(label)}" for label in played.digits]
     return {
         "version": scene.version,
         "scripts": delivery.scripts_url(),
@@ -53,7 +53,8 @@ def _data(scene: DrawingScene[QuizView], view: QuizView, played: game.Game) -> d
         "answers": view.answers,
         "size": [*played.pairs.shape[2:], 1],
         "pictures": drawing.packed(played.pairs),
-        "names": names,
+        "things": ["digits" if label is None else f"{name(label)}s" for label in played.digits],
+        "claims": claims,
         "real": played.real,
         "detective": played.detective,
         "certainty": played.certainty,
