@@ -115,16 +115,16 @@ def glyphs(text: str, digits: Grey) -> list[Grey]:
 def rows(text: str, pictures: Sequence[Grey], spacing: int, width: int) -> list[list[int]]:
     """Return the characters of each line of a text, by their numbers, in lines of at most `width` pixels.
 
-    A line ends after a space where there is one, else before the character that does not fit. Spaces at the end of a
-    line are left out.
+    A line ends after a space or a sign where there is one, else before the character that does not fit. Spaces at the
+    end of a line are left out.
     """
     lines: list[list[int]] = [[]]
     for k in range(len(text)):
         lines[-1].append(k)
         while _width(lines[-1], text, pictures, spacing) > width and len(lines[-1]) > 1:
             full = lines[-1]
-            spaces = [at for at, each in enumerate(full) if text[each] == " " and at < len(full) - 1]
-            end = spaces[-1] + 1 if spaces else len(full) - 1
+            breaks = [at for at, each in enumerate(full[:-1], 1) if text[each] not in DIGITS]
+            end = breaks[-1] if breaks else len(full) - 1
             lines[-1:] = [full[:end], full[end:]]
     return [_without_spaces(line, text) for line in lines]
 

@@ -18,8 +18,8 @@ MARGIN, FOOT = 40, 92
 FILM = 24
 """Limit of the frames of an interpolation on a card."""
 
-MAX_SCALE = 14
-"""Limit of the side of a pixel of a text on a card."""
+LARGE, WRAPPED = 14, 6
+"""Limits of the side of a pixel of a text on a card: in one line, and in several, where one line has smaller ones."""
 
 
 def card(view: DrawingView, pixels: NDArray[np.uint8], title: str, subtitle: str) -> bytes:
@@ -49,13 +49,15 @@ def card(view: DrawingView, pixels: NDArray[np.uint8], title: str, subtitle: str
 
 
 def _write(image: Image.Image, view: WriteView, pixels: NDArray[np.uint8]) -> None:
-    """Write a text on paper that covers the card above its line of text, in as many lines as make it largest."""
+    """Write a text on paper that covers the card above its title."""
     size = WIDTH, HEIGHT - FOOT
-    scale, text = 1, writing.written(view.text, pixels, view.spacing, size[0])
-    for larger in range(2, MAX_SCALE + 1):
+    text = writing.written(view.text, pixels, view.spacing)
+    scale = min(size[0] // text.shape[1], LARGE)
+    for larger in range(scale + 1, WRAPPED + 1):  # a text that is long for one line
         wrapped = writing.written(view.text, pixels, view.spacing, size[0] // larger)
         if max(wrapped.shape[1] / size[0], wrapped.shape[0] / size[1]) * larger <= 1:
             scale, text = larger, wrapped
+    scale = max(scale, 1)
     paper = Image.new("RGB", size, writing.rgb(view.paper))
     ink = Image.fromarray(writing.ramp(view.ink, view.paper)[text])
     ink = ink.resize((ink.width * scale, ink.height * scale), Image.Resampling.NEAREST)

@@ -1,0 +1,44 @@
+"""Write: a number, a date or a time in handwriting."""
+
+from dataclasses import replace
+
+import streamlit as st
+
+from models.views import WriteView
+from models.writing import COLOURS
+from webapp import address, drawing, inference, notices
+from webapp.components.write import write
+from webapp.page import DrawingScene
+from webapp.views.explore import GOOD_SEED
+
+KEY = "write.page"
+START = WriteView(text="2026", seed=GOOD_SEED, thickness=3.0, ink="blue", paper="cream")
+"""What a visitor sees first."""
+INKS = ("black", "blue", "violet", "red", "green", "gold", "white")
+PAPERS = ("white", "cream", "pink", "sky", "mint", "board", "night")
+
+
+@st.fragment
+@notices.guarded
+def show(scene: DrawingScene[WriteView]) -> None:
+    """Draw the page; a fragment, so that a change draws nothing else."""
+    if not inference.load(scene.generator).writes_digits:
+        notices.writes_no_digits(scene.entry)
+        return
+    st.title("Write a number by hand")
+    st.write("Type a number, a date or a time. A neural network writes it, and no person ever wrote these digits.")
+    first = drawing.explicit(scene, drawing.fitting(_started(scene)))
+    state = st.session_state.get(KEY)
+    known = drawing.reported(scene, state.get("view") if state else None)
+    data = drawing.scene_data(scene, first if known is None else known, with_pictures=known is None)
+    data |= {"colours": COLOURS, "inks": INKS, "papers": PAPERS}
+    view = drawing.reported(scene, write(data, key=KEY))
+    address.publish(view or first)
+
+
+def _started(scene: DrawingScene[WriteView]) -> DrawingScene[WriteView]:
+    """Return a scene whose first view asks for no thickness that its generator does not know."""
+    view = scene.view
+    if view == replace(START, run=view.run, step=view.step, g=view.g) and "thickness" not in scene.config.asks:
+        return replace(scene, view=replace(view, thickness=None))
+    return scene
