@@ -25,8 +25,8 @@ def show(scene: DrawingScene[WriteView]) -> None:
     if not inference.load(scene.generator).writes_digits:
         notices.writes_no_digits(scene.entry)
         return
-    st.title("Write a number by hand")
-    st.write("Type a number, a date or a time. A neural network writes it, and no person ever wrote these digits.")
+    st.title("Your number in handwriting")
+    st.write("Type a number, a date or a time. A neural network writes it: no person ever wrote these digits.")
     first = drawing.explicit(scene, drawing.fitting(_started(scene)))
     state = st.session_state.get(KEY)
     known = drawing.reported(scene, state.get("view") if state else None)
