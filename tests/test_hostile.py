@@ -40,7 +40,7 @@ VALUES = (
 GOOD = {
     "generate": f"v=1&kind=generate&{FORGE}&digits=7&count=1&seed=5&truncation=1",
     "interpolate": f"v=1&kind=interpolate&{FORGE}&from_digit=3&from_seed=1&to_digit=8&to_seed=2&path=slerp&frames=9",
-    "write": f"v=1&kind=write&{FORGE}&text=2026-11-24&style=free&seed=5&own=0.7&truncation=1&spacing=3&ink=blue&paper=cream",
+    "write": f"v=1&kind=write&{FORGE}&text=2026-11-24&style=free&seed=5&own=0.7&spacing=3&ink=blue&paper=cream",
     "explore": f"v=1&kind=explore&{FORGE}&digits=0-9&count=9&seed=5&truncation=1&digit=7&corners=5.6.7.8&x=0.5&y=0.25",
 }
 """Kind of picture -> a good permalink."""
@@ -50,17 +50,8 @@ KINDS = ("", "generate", *(page.kind for page in frame.PAGES))
 FIELDS = sorted({field.name for page in frame.PAGES for field in dataclasses.fields(page.view)})
 NAMES = (*FIELDS, "v", "kind", "px", "card", "download", "words", "url", "format", "maxwidth", SCRIPT, "")
 ROUTES = (
-    *(
-        "/s",
-        "/s/link",
-        "/s/image.png",
-        "/s/image.svg",
-        "/s/animation.gif",
-        "/s/animation.webp",
-        "/s/animation.mp4",
-        "/s/frames.bin",
-    ),
-    *("/embed", "/oembed", "/api/v1/look", "/api/v1/prompt", "/api/v1/samples.png"),
+    *("/s", "/s/link", "/s/image.png", "/s/animation.gif", "/s/animation.webp", "/s/animation.mp4", "/s/frames.bin"),
+    *("/s/image.svg", "/embed", "/oembed", "/api/v1/look", "/api/v1/prompt", "/api/v1/samples.png"),
     *("/", "/generate", "/gallery", "/interpolate", "/write"),
 )
 PATHS = (

@@ -29,16 +29,13 @@ TEXT = WriteView(text="24:12 - 3.5", seed=772, thickness=3.0, own=((1, 9),), ink
 
 @given(st.text(max_size=30) | texts)
 def test_a_text_is_of_digits_and_signs(text: str) -> None:
-    is_good = 0 < len(text) <= MAX_TEXT and re.fullmatch(r"[0-9 .,:\-/+]*[0-9][0-9 .,:\-/+]*", text)
-    try:
-        view = WriteView(text=text)
-    except ViewError as error:
-        assert not is_good
-        assert error.parameter == "text"
-        assert str(error).isascii()
-    else:
-        assert is_good
-        assert view.digits == tuple(map(int, re.sub(r"\D", "", text)))
+    if 0 < len(text) <= MAX_TEXT and re.fullmatch(r"[0-9 .,:\-/+]*[0-9][0-9 .,:\-/+]*", text):
+        assert WriteView(text=text).digits == tuple(map(int, re.sub(r"\D", "", text)))
+        return
+    with pytest.raises(ViewError) as caught:
+        WriteView(text=text)
+    assert caught.value.parameter == "text"
+    assert str(caught.value).isascii()
 
 
 @given(written_views)
