@@ -51,9 +51,8 @@ def drawn(view: WriteView) -> list[NDArray[np.uint8]]:
 
 def on_paper(page: Page) -> list[NDArray[np.uint8]]:
     """Return the pixels (H, w, 3) of each digit and sign on the page."""
-    sources = page.locator("button.glyph canvas, .glyph canvas[role=img]").evaluate_all(
-        "all => all.map(canvas => canvas.toDataURL())"
-    )
+    shown = page.locator("button.glyph canvas, .glyph canvas[role=img]")
+    sources = shown.evaluate_all("all => all.map(canvas => canvas.toDataURL())")
     return [pixels(source)[..., :3] for source in sources]
 
 
