@@ -17,7 +17,6 @@ PATHS = {
     "generate": "?run=runs/quick-1",
     "interpolate": "interpolate?run=runs/quick-1",
     "write": "write?run=runs/quick-1&text=24.12.2026&ink=white&paper=board",
-    "unable to write": "write?run=pretrained/gan",
     "gallery": "gallery?run=runs/quick-1",
     "training": "training?run=runs/quick-1",
     "architecture": "architecture?run=runs/quick-1",
@@ -25,7 +24,6 @@ PATHS = {
     "invalid": "gallery?run=runs/quick-1&epoch=x",
     "permalink": f"s?v=1&kind=generate&{FORGE}&digits=7&count=1&seed=5",
     "moving permalink": f"s?v=1&kind=interpolate&{FORGE}&from_digit=3&to_digit=8&px={'0' * 16}",
-    "written permalink": f"s?v=1&kind=write&{FORGE}&text=2026-11-24&seed=772",
     "refused permalink": "s?v=1&kind=generate&seed=x",
     "embedded": f"embed?v=1&kind=interpolate&{FORGE}&from_digit=3&to_digit=8",
 }

@@ -110,7 +110,7 @@ def test_what_is_typed_is_written_and_shared_at_once(page: Page, site: str) -> N
     assert read_link(link).px == digest(frames(LOADED, view))
     expect(page.locator("[data-draws=browser]")).to_have_count(1)
     expect_paper(page, view)
-    expect(page.locator(".hint")).to_contain_text("this page draws the signs : , / + . -")
+    expect(page.locator(".hint")).to_contain_text("This page draws the signs : , / + . - because")
     png = saved(page, "PNG")
     assert view_of(read_note(png)).text == view.text
     shown = np.asarray(Image.open(io.BytesIO(png)))[::8, ::8]
@@ -149,6 +149,8 @@ def test_a_digit_is_rewritten_by_mouse_and_keyboard_and_keeps_its_seed(page: Pag
     field = page.get_by_label("A number, a date or a time")
     field.fill("20260-11-24")  # digits are moved, and the one with a seed of its own moves with them
     assert view_of(shared(page)).own == ((5, seed),)
+    page.get_by_role("button", name="Today").click()
+    expect(field).to_have_value(re.compile(r"\d{4}-\d\d-\d\d"))
     page.get_by_role("button", name="Undo rewritten digits").click()
     page.get_by_role("button", name="One for all").click()
     page.get_by_role("group", name="Ink").get_by_role("button", name="gold").click()

@@ -1,6 +1,7 @@
 """Texts in handwriting: which are allowed, which digits are drawn, how they stand in a line, and their files."""
 
 import dataclasses
+import hashlib
 import io
 import re
 import xml.etree.ElementTree as ET
@@ -97,6 +98,19 @@ def test_lines_hold_every_glyph_once_and_fit(text: str, spacing: int, width: int
     assert whole.shape == (28 + 8, sum(glyph.shape[1] for glyph in glyphs) + spacing * (len(text) - 1) + 8)
     for glyph, end in zip(glyphs, writing.ends(text, digits, spacing), strict=True):
         assert np.array_equal(whole[4:-4, end - glyph.shape[1] : end], glyph)
+
+
+def test_places_strokes_and_colours_stay_as_they_are() -> None:
+    """Links hold the digest of the digits alone, and must show the same text around them for ever."""
+    digits = np.zeros((10, 28, 28), np.uint8)
+    for k in range(10):
+        digits[k, 4:24, 5 + k : 9 + k // 2 + k] = 20 * k + 60
+    text = "0.1,2:3-4/5+6 789"
+    shown = [writing.ramp("blue", "cream")[writing.written(text, digits, 3, width)] for width in (None, 80)]
+    assert [hashlib.sha256(picture.tobytes()).hexdigest()[:16] for picture in shown] == [
+        "d868d45e67c4e1e2",
+        "8d9811bb2b2cb8db",
+    ]
 
 
 def rasterized(svg: bytes) -> np.ndarray:

@@ -375,8 +375,8 @@ export default class Write {
     find(".words").textContent = this.words()
     const signs = [...new Set(text)].filter((character) => SIGNS.has(character))
     const hint = "Choose a digit to write it anew."
-    const drawn = `The network knows only digits: this page draws the sign${signs.length === 1 ? "" : "s"} ${signs.join(" ")}`
-    find(".hint").textContent = signs.length ? `${hint} ${drawn}` : hint
+    const named = `the sign${signs.length === 1 ? "" : "s"} ${signs.join(" ")}`
+    find(".hint").textContent = signs.length ? `${hint} This page draws ${named} because the network knows only digits.` : hint
   }
 
   showWriter() {
