@@ -72,12 +72,12 @@ class Epoch:
 
 
 def evaluation_numbers(evaluation: Evaluation) -> Iterator[Number]:
-    """Yield the scores of an evaluation, and the label accuracy of class k as `evaluation/label_accuracy/k`."""
+    """Yield the scores of an evaluation, and the label accuracy of class k as `evaluation/label_accuracy.k`."""
     for scores, is_real in ((evaluation.generated, False), (evaluation.floor, True)):
         single: dict[str, Any] = {name: value for name, value in scores.items() if not isinstance(value, list)}
         shares = scores.get("label_accuracy_per_digit")
         if isinstance(shares, list):
-            single |= {f"label_accuracy/{index}": share for index, share in enumerate(shares)}
+            single |= {f"label_accuracy.{index}": share for index, share in enumerate(shares)}
         yield from _numbers("evaluation", single, evaluation.step, evaluation.time, is_real)
 
 

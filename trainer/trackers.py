@@ -351,7 +351,7 @@ class MLflow:
 
     def _write_numbers(self, numbers: Iterable[Number]) -> None:
         there = self._metrics or set()
-        named = ((f"{each.name}_real" if each.is_real else each.name, each) for each in numbers)
+        named = ((f"{each.name}.real" if each.is_real else each.name, each) for each in numbers)
         missing = [(name, each) for name, each in named if (name, each.step) not in there]
         for first in range(0, len(missing), BATCH):
             chunk = missing[first : first + BATCH]
