@@ -22,7 +22,7 @@ import pytest
 
 from tests.conftest import found
 from tests.imports import ROOT
-from tests.sample_run import being_trained, evaluation, write_run
+from tests.sample_run import being_trained, evaluation, model_config, write_checkpoint, write_epoch, write_run
 from tests.training import KilledError, mlp_config, train_here
 from tools.programs import MissingProgramError
 from trainer import export
@@ -32,7 +32,7 @@ from trainer.export import follow
 from trainer.measured import EPOCH_FIELDS, Reader
 from trainer.run_store import GENERATOR_FILE, Run, open_store
 from trainer.storage import RunStoreError
-from trainer.trackers import CsvFiles, TensorBoard
+from trainer.trackers import CsvFiles, TensorBoard, Tracker
 
 OLD_RUNS = ROOT / "tests" / "golden" / "runs"
 """Runs that an earlier version has written, without scores."""
@@ -227,10 +227,14 @@ def test_a_training_is_followed_through_a_failure_and_back(tmp_path: Path, monke
     config, upkeep = mlp_config(epochs=4), Upkeep(metrics_every=0, checkpoint_every=5, keep_checkpoints=9)
     with pytest.raises(KilledError):  # the training dies in its third epoch
         train_here(config, run, die_at=25, upkeep=upkeep)
-    reading = Reader(run).read()
-    trackers = [CsvFiles(str(tmp_path / "csv"), reading), TensorBoard(str(tmp_path / "tb"), reading)]
+    trackers: list[Tracker] = [CsvFiles(str(tmp_path / "csv"), run), TensorBoard(str(tmp_path / "tb"), run)]
     ends: list[bool] = []
-    threads = [threading.Thread(target=lambda to=each: ends.append(follow(run, to)), daemon=True) for each in trackers]
+
+    def work(tracker: Tracker) -> None:  # as the command does
+        ends.append(follow(run, tracker))
+        export.export(run, tracker)
+
+    threads = [threading.Thread(target=work, args=(each,), daemon=True) for each in trackers]
     for thread in threads:
         thread.start()
     deadline = time.monotonic() + 60
@@ -292,7 +296,7 @@ def test_a_store_that_fails_for_a_while_is_read_again(
             raise error
         return read(reader)
 
-    tracker = CsvFiles(str(tmp_path), Reader(run).read())
+    tracker = CsvFiles(str(tmp_path), run)
     monkeypatch.setattr(export, "INTERVAL", 0.0)
     monkeypatch.setattr(Reader, "read", read_or_fail)
     assert follow(run, tracker)
@@ -343,9 +347,7 @@ def answers(url: str) -> bool:
 
 @pytest.mark.slow
 @pytest.mark.timeout(240)
-def test_mlflow_has_every_number_once(
-    run: Run, mlflow_uri: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_mlflow_has_every_number_once(mlflow_uri: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from mlflow import MlflowClient
 
     client = MlflowClient(mlflow_uri)
@@ -362,11 +364,15 @@ def test_mlflow_has_every_number_once(
             for metric in client.get_metric_history(mlflow_run.info.run_id, name)
         )
 
-    progress = run.read_progress()
-    run.write_progress(replace(progress, phase="training", heartbeat=time.time()))
+    run = write_run(tmp_path / "runs", epochs=1, scored=[1], phase="training", checkpoints=False)
     assert main(command(run, "mlflow", mlflow_uri)) == 0
     assert exported().info.status == "RUNNING"
-    run.write_progress(progress)
+    config = model_config()
+    for epoch in (2, 3):
+        write_epoch(run, epoch, config, scored=True)
+    write_checkpoint(run, 3, config)
+    run.write_evaluation(scores := evaluation(150))
+    run.write_progress(replace(run.read_progress(), phase="finished", step=150))
     assert main(command(run, "mlflow", mlflow_uri, "--generator")) == 0
     first = exported()
     capsys.readouterr()
@@ -387,6 +393,7 @@ def test_mlflow_has_every_number_once(
     for name, content in (
         ("samples/0003.png", run.read_samples(3)),
         ("generators/step_00000150.safetensors", checkpoint.read(GENERATOR_FILE)),
+        ("evaluations/step_00000150.json", (json.dumps(scores.to_json(), indent=2) + "\n").encode()),
     ):
         assert Path(client.download_artifacts(last.info.run_id, name, str(tmp_path))).read_bytes() == content
 

@@ -93,7 +93,7 @@ def main(arguments: list[str]) -> int:
         if not run.exists():
             names = ", ".join(other.name for other in run.store.list_runs()) or "none"
             return parser.fail(f"{run.store.root} has no run {run.name!r}; it has: {names}")
-        tracker = TRACKERS[options.to](options.out, Reader(run).read())
+        tracker = TRACKERS[options.to](options.out, run)
         has_ended = not options.follow or follow(run, tracker)
         reading = export(run, tracker, options.generator)
     except ValueError as error:

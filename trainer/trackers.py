@@ -22,7 +22,7 @@ from typing import Any, Protocol
 from models.files import written_whole
 from models.scores import SCORES
 from trainer.measured import EPOCH_FIELDS, Epoch, Number, Reading, evaluation_numbers
-from trainer.run_store import RUN_FILE, DamagedError, Evaluation, RunRecord, StoredGenerator, checkpoint_name
+from trainer.run_store import RUN_FILE, DamagedError, Evaluation, Run, RunRecord, StoredGenerator, checkpoint_name
 
 RECORD_FILE, CONFIG_FILE = "record.json", "config.json"
 BATCH = 1000
@@ -56,9 +56,9 @@ class CsvFiles:
     The files are rewritten from the run store, so that they always hold what it holds, each number exactly.
     """
 
-    def __init__(self, out: str, reading: Reading) -> None:
+    def __init__(self, out: str, run: Run) -> None:
         self.new: Counter[str] = Counter()
-        self._folder = _run_folder(out, reading)
+        self._folder = _run_folder(out, run.read_run())
         self._epochs: dict[int, Epoch] = {}
 
     def write(self, reading: Reading) -> None:
@@ -140,7 +140,7 @@ class TensorBoard:
     chart. A number is a `simple_value`, which every reader of event files knows: float32, where the store has float64.
     """
 
-    def __init__(self, out: str, reading: Reading) -> None:
+    def __init__(self, out: str, run: Run) -> None:
         self.new: Counter[str] = Counter()
         try:
             from tensorboard.plugins.hparams.summary_v2 import hparams_pb  # optional, as in `_EventFolder`
@@ -148,7 +148,7 @@ class TensorBoard:
         except ImportError as error:
             raise _missing("tensorboard", error) from error
         self._hparams_pb, self._text_pb = hparams_pb, text_pb
-        folder = _run_folder(out, reading)
+        folder = _run_folder(out, run.read_run())
         self._generated, self._real = _EventFolder(folder), _EventFolder(folder / "real")
 
     def write(self, reading: Reading) -> None:
@@ -244,7 +244,7 @@ class MLflow:
     folders is one that it does not write any more.
     """
 
-    def __init__(self, out: str, reading: Reading) -> None:
+    def __init__(self, out: str, run: Run) -> None:
         self.new: Counter[str] = Counter()
         # Before the import. An export to a file sends nothing to others, and a server that is not there is told soon.
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -270,7 +270,7 @@ class MLflow:
         self._status = ""
         with _errors(self._uri):
             self._client = MlflowClient(out)
-            self._run_id = self._find_run(reading) or self._create_run(reading, artifacts)
+            self._run_id = self._find_run(run) or self._create_run(run, artifacts)
 
     def write(self, reading: Reading) -> None:
         """Write the parameters, tags, metrics and sample grids that the run has not."""
@@ -297,22 +297,22 @@ class MLflow:
                 if content:
                     self._write_file(f"generators/{checkpoint_name(generator.step)}.safetensors", content)
 
-    def _find_run(self, reading: Reading) -> str | None:
+    def _find_run(self, run: Run) -> str | None:
         """Return the ID of the MLflow run of an earlier export; None if there is none."""
-        experiment = self._client.get_experiment_by_name(_experiment(reading))
+        experiment = self._client.get_experiment_by_name(_experiment(run))
         if experiment is None:
             return None
-        query = f"tags.`digitforge.run` = '{_identity(reading.record)}'"
+        query = f"tags.`digitforge.run` = '{_identity(run.read_run())}'"
         found = self._client.search_runs([experiment.experiment_id], query, max_results=1)
         return str(found[0].info.run_id) if found else None
 
-    def _create_run(self, reading: Reading, artifacts: str | None) -> str:
-        record, name = reading.record, _experiment(reading)
+    def _create_run(self, run: Run, artifacts: str | None) -> str:
+        record, name = run.read_run(), _experiment(run)
         experiment = self._client.get_experiment_by_name(name)
         number = experiment.experiment_id if experiment else self._client.create_experiment(name, artifacts)
         tags = {"digitforge.run": _identity(record)}
-        run = self._client.create_run(number, int(record.started * 1000), tags, run_name=record.name)
-        return str(run.info.run_id)
+        created = self._client.create_run(number, int(record.started * 1000), tags, run_name=record.name)
+        return str(created.info.run_id)
 
     def _read_back(self) -> None:
         """Read what the run has already."""
@@ -393,7 +393,7 @@ class MLflow:
         self._status = status
 
 
-TRACKERS: Mapping[str, Callable[[str, Reading], Tracker]] = {
+TRACKERS: Mapping[str, Callable[[str, Run], Tracker]] = {
     "tensorboard": TensorBoard,
     "mlflow": MLflow,
     "csv": CsvFiles,
@@ -418,8 +418,8 @@ def _errors(place: str) -> Iterator[None]:
         raise TrackerError(f"{place}: {str(error).strip().splitlines()[0]}") from error
 
 
-def _experiment(reading: Reading) -> str:
-    return f"DigitForge/{PurePosixPath(reading.run.store.root).name}"
+def _experiment(run: Run) -> str:
+    return f"DigitForge/{PurePosixPath(run.store.root).name}"
 
 
 def _identity(record: RunRecord) -> str:
@@ -427,9 +427,8 @@ def _identity(record: RunRecord) -> str:
     return f"{record.name} {record.started!r}"
 
 
-def _run_folder(out: str, reading: Reading) -> Path:
+def _run_folder(out: str, record: RunRecord) -> Path:
     """Return the run's folder in `out`, after noting in it whose it is; raise `TrackerError` if it is another run's."""
-    record = reading.record
     folder = Path(out).expanduser() / record.name
     if (folder / RUN_FILE).exists():
         raise TrackerError(f"{folder}: is a run of a run store; choose another --out")
