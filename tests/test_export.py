@@ -32,7 +32,7 @@ from trainer.export import follow
 from trainer.measured import EPOCH_FIELDS, Reader
 from trainer.run_store import GENERATOR_FILE, Run, open_store
 from trainer.storage import RunStoreError
-from trainer.trackers import CsvFiles, TensorBoard, Tracker
+from trainer.trackers import CsvFiles, MLflow, TensorBoard, Tracker
 
 OLD_RUNS = ROOT / "tests" / "golden" / "runs"
 """Runs that an earlier version has written, without scores."""
@@ -186,6 +186,28 @@ def scalars_of(folder: Path) -> Counter[tuple[str, int, bool, float]]:
     )
 
 
+def mlflow_run(uri: str) -> Any:
+    """Return the only run of the only experiment of ours."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(uri)
+    (experiment,) = client.search_experiments(filter_string="name LIKE 'DigitForge/%'")
+    (found,) = client.search_runs([experiment.experiment_id])
+    return found
+
+
+def metrics_of(uri: str) -> Counter[tuple[str, int, bool, float]]:
+    """Return how often MLflow has each (name, step, whether of real images, value)."""
+    from mlflow import MlflowClient
+
+    run = mlflow_run(uri)
+    return Counter(
+        (name.removesuffix(".real"), metric.step, name.endswith(".real"), metric.value)
+        for name in run.data.metrics
+        for metric in MlflowClient(uri).get_metric_history(run.info.run_id, name)
+    )
+
+
 def in_float32(run: Run) -> Counter[tuple[str, int, bool, float]]:
     return Counter((*key, float(np.float32(value))) for key, value in numbers_of(run).items())
 
@@ -222,12 +244,14 @@ def test_tensorboard_reads_every_number_once(run: Run, tmp_path: Path, capsys: p
 @pytest.mark.timeout(120)
 def test_a_training_is_followed_through_a_failure_and_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     need("tensorboard")
+    need("mlflow")
     monkeypatch.setattr(export, "INTERVAL", 0.1)
     run = open_store(tmp_path / "runs").run("run")
     config, upkeep = mlp_config(epochs=4), Upkeep(metrics_every=0, checkpoint_every=5, keep_checkpoints=9)
     with pytest.raises(KilledError):  # the training dies in its third epoch
         train_here(config, run, die_at=25, upkeep=upkeep)
-    trackers: list[Tracker] = [CsvFiles(str(tmp_path / "csv"), run), TensorBoard(str(tmp_path / "tb"), run)]
+    folders = {kind: str(tmp_path / kind.__name__) for kind in (CsvFiles, TensorBoard, MLflow)}
+    trackers: list[Tracker] = [kind(folder, run) for kind, folder in folders.items()]
     ends: list[bool] = []
 
     def work(tracker: Tracker) -> None:  # as the command does
@@ -238,25 +262,28 @@ def test_a_training_is_followed_through_a_failure_and_back(tmp_path: Path, monke
     for thread in threads:
         thread.start()
     deadline = time.monotonic() + 60
-    while trackers[1].new["numbers"] < len(numbers_of(run)) and time.monotonic() < deadline:
+    while any(each.new["numbers"] < len(numbers_of(run)) for each in trackers[1:]) and time.monotonic() < deadline:
         time.sleep(0.05)
     for checkpoint in run.checkpoints():
         if checkpoint.step > 5:
             run.set_aside(checkpoint)  # so that the training does steps 6 to 25 again
-    assert [thread.is_alive() for thread in threads] == [True, True]
+    assert [thread.is_alive() for thread in threads] == [True, True, True]
     train_here(config, run, upkeep=upkeep)
     for thread in threads:
         thread.join(60)
-    assert ends == [True, True]
+    assert ends == [True, True, True]
     assert run.epochs() == [0, 1, 2, 3, 4]
 
-    scalars = scalars_of(tmp_path / "tb" / "run")
-    assert set(scalars.values()) == {1}
-    assert len({key[:3] for key in scalars}) == len(scalars)  # no step has two values
     timed = ("train/images_per_second", "epoch/images_per_second", "epoch/seconds")
-    expected = in_float32(run)
-    assert {key for key in scalars if key[0] not in timed} == {key for key in expected if key[0] not in timed}
-    with (tmp_path / "csv" / "run" / "curves.csv").open() as file:
+    exact = Counter((*key, value) for key, value in numbers_of(run).items())
+    for scalars, expected in (
+        (scalars_of(tmp_path / "TensorBoard" / "run"), in_float32(run)),
+        (metrics_of(f"sqlite:///{tmp_path}/MLflow/mlflow.db"), exact),
+    ):
+        assert set(Counter(key[:3] for key in scalars.elements()).values()) == {1}  # no step has two values
+        assert {key for key in scalars if key[0] not in timed} == {key for key in expected if key[0] not in timed}
+    assert len(list(tmp_path.glob("MLflow/artifacts/*/artifacts/samples/*.png"))) == 5
+    with (tmp_path / "CsvFiles" / "run" / "curves.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [int(row["step"]) for row in rows] == list(range(1, 41))
     speeds = [speed for epoch in (1, 2, 3, 4) for speed in run.read_losses(epoch)["images_per_second"]]
@@ -350,23 +377,9 @@ def answers(url: str) -> bool:
 def test_mlflow_has_every_number_once(mlflow_uri: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from mlflow import MlflowClient
 
-    client = MlflowClient(mlflow_uri)
-
-    def exported() -> Any:
-        (experiment,) = client.search_experiments(filter_string="name LIKE 'DigitForge/%'")
-        (found,) = client.search_runs([experiment.experiment_id])
-        return found
-
-    def metrics_of(mlflow_run: Any) -> Counter[tuple[str, int, bool, float]]:
-        return Counter(
-            (name.removesuffix(".real"), metric.step, name.endswith(".real"), metric.value)
-            for name in mlflow_run.data.metrics
-            for metric in client.get_metric_history(mlflow_run.info.run_id, name)
-        )
-
     run = write_run(tmp_path / "runs", epochs=1, scored=[1], phase="training", checkpoints=False)
     assert main(command(run, "mlflow", mlflow_uri)) == 0
-    assert exported().info.status == "RUNNING"
+    assert mlflow_run(mlflow_uri).info.status == "RUNNING"
     config = model_config()
     for epoch in (2, 3):
         write_epoch(run, epoch, config, scored=True)
@@ -374,14 +387,14 @@ def test_mlflow_has_every_number_once(mlflow_uri: str, tmp_path: Path, capsys: p
     run.write_evaluation(scores := evaluation(150))
     run.write_progress(replace(run.read_progress(), phase="finished", step=150))
     assert main(command(run, "mlflow", mlflow_uri, "--generator")) == 0
-    first = exported()
+    first = metrics_of(mlflow_uri)
     capsys.readouterr()
     assert main(command(run, "mlflow", mlflow_uri)) == 0
     assert "nothing new" in capsys.readouterr().out
-    last = exported()
+    last = mlflow_run(mlflow_uri)
 
     expected = Counter((*key, value) for key, value in numbers_of(run).items())
-    assert metrics_of(first) == metrics_of(last) == expected
+    assert first == metrics_of(mlflow_uri) == expected
     assert last.info.run_name == run.name
     assert last.info.status == "FINISHED"
     assert last.data.params["batch_size"] == "64"
@@ -395,13 +408,7 @@ def test_mlflow_has_every_number_once(mlflow_uri: str, tmp_path: Path, capsys: p
         ("generators/step_00000150.safetensors", checkpoint.read(GENERATOR_FILE)),
         ("evaluations/step_00000150.json", (json.dumps(scores.to_json(), indent=2) + "\n").encode()),
     ):
-        assert Path(client.download_artifacts(last.info.run_id, name, str(tmp_path))).read_bytes() == content
-
-
-@pytest.mark.slow
-def test_mlflow_in_a_folder_needs_no_server(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    need("mlflow")
-    for _ in range(2):
-        assert main(command(run, "mlflow", tmp_path)) == 0
-    assert "nothing new" in capsys.readouterr().out
-    assert len(list(tmp_path.glob("artifacts/*/artifacts/samples/*.png"))) == 4
+        assert (
+            Path(MlflowClient(mlflow_uri).download_artifacts(last.info.run_id, name, str(tmp_path))).read_bytes()
+            == content
+        )

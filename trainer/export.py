@@ -52,7 +52,7 @@ def follow(run: Run, tracker: Tracker) -> bool:
             try:
                 reading = reader.read()
                 tracker.write(reading)
-            except (RunStoreError, TrackerError) as error:
+            except (OSError, RunStoreError, TrackerError) as error:
                 if time.monotonic() - answered > PATIENCE:
                     raise
                 bar.write(f"{error}; will try again", file=sys.stderr)
@@ -96,7 +96,7 @@ def main(arguments: list[str]) -> int:
         tracker = TRACKERS[options.to](options.out, run)
         has_ended = not options.follow or follow(run, tracker)
         reading = export(run, tracker, options.generator)
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         return parser.fail(str(error))
     except KeyboardInterrupt:
         print(f"Stopped. {options.out} has what was written so far; the same command goes on.", file=sys.stderr)

@@ -10,6 +10,7 @@ import functools
 import io
 import itertools
 import json
+import operator
 import os
 import re
 import tempfile
@@ -174,23 +175,21 @@ class TensorBoard:
             raise TrackerError("TensorBoard keeps no files: export the generator to csv or mlflow")
 
     def _write_numbers(self, numbers: Iterable[Number]) -> None:
-        for (is_real, step, time), group in itertools.groupby(
-            numbers, lambda each: (each.is_real, each.step, each.time)
-        ):
+        when = operator.attrgetter("is_real", "step", "time")
+        for (is_real, step, time), group in itertools.groupby(numbers, when):
             folder = self._real if is_real else self._generated
             values = [folder.value(tag=each.name, simple_value=each.value) for each in group]
             self.new["numbers"] += folder.add(values, step, time)
 
     def _write_picture(self, reading: Reading, epoch: Epoch) -> None:
-        if (
-            epoch.summary
-            and not self._generated.has("samples", epoch.summary.step)
-            and (png := _samples(reading, epoch))
-        ):
+        summary = epoch.summary
+        if summary is None or self._generated.has("samples", summary.step):
+            return
+        if png := _samples(reading, epoch):
             value = self._generated.value(tag="samples")
             value.image.width, value.image.height = (int.from_bytes(png[at : at + 4]) for at in (16, 20))
             value.image.encoded_image_string = png
-            self.new["pictures"] += self._generated.add([value], epoch.summary.step, epoch.summary.time)
+            self.new["pictures"] += self._generated.add([value], summary.step, summary.time)
 
     def _write_text(self, tag: str, step: int, time: float, text: str) -> None:
         self.new["texts"] += self._generated.add(self._text_pb(tag, text).value, step, time)
@@ -263,7 +262,8 @@ class MLflow:
                 folder.mkdir(parents=True, exist_ok=True)
             out, artifacts = f"sqlite:///{folder / 'mlflow.db'}", (folder / "artifacts").as_uri()
         self._uri = out
-        self._metrics: set[tuple[str, int]] | None = None
+        self._has_read_back = False
+        self._metrics: set[tuple[str, int]] = set()
         self._artifacts: set[str] = set()
         self._params: set[str] = set()
         self._tags: dict[str, str] = {}
@@ -286,7 +286,7 @@ class MLflow:
                 self._write_files(reading)
                 self._write_status(reading)
         except TrackerError:
-            self._metrics = None  # a request without an answer may have been carried out: read back before the next one
+            self._has_read_back = False  # a request without an answer may have been carried out
             raise
 
     def finish(self, reading: Reading, generator: StoredGenerator | None, content: bytes | None) -> None:
@@ -315,8 +315,8 @@ class MLflow:
         return str(created.info.run_id)
 
     def _read_back(self) -> None:
-        """Read what the run has already."""
-        if self._metrics is not None:
+        """Read what the run has already, once."""
+        if self._has_read_back:
             return
         run = self._client.get_run(self._run_id)
         self._params, self._tags, self._status = set(run.data.params), dict(run.data.tags), run.info.status
@@ -327,6 +327,7 @@ class MLflow:
             if file.is_dir:
                 self._artifacts |= {each.path for each in self._client.list_artifacts(self._run_id, file.path)}
         self._metrics = {(name, metric.step) for name, history in histories.items() for metric in history}
+        self._has_read_back = True
 
     def _write_settings(self, reading: Reading) -> None:
         record, progress = reading.record, reading.progress
@@ -350,14 +351,13 @@ class MLflow:
             self.new["tags"] += len(changed)
 
     def _write_numbers(self, numbers: Iterable[Number]) -> None:
-        there = self._metrics or set()
         named = ((f"{each.name}.real" if each.is_real else each.name, each) for each in numbers)
-        missing = [(name, each) for name, each in named if (name, each.step) not in there]
+        missing = [(name, each) for name, each in named if (name, each.step) not in self._metrics]
         for first in range(0, len(missing), BATCH):
             chunk = missing[first : first + BATCH]
             metrics = [self._metric(name, each.value, int(each.time * 1000), each.step) for name, each in chunk]
             self._client.log_batch(self._run_id, metrics=metrics)
-            there |= {(name, each.step) for name, each in chunk}
+            self._metrics |= {(name, each.step) for name, each in chunk}
             self.new["numbers"] += len(chunk)
 
     def _write_files(self, reading: Reading) -> None:
@@ -413,7 +413,7 @@ def _errors(place: str) -> Iterator[None]:
     try:
         yield
     except ImportError as error:
-        raise _missing("mlflow", error) from error
+        raise TrackerError(f"{place}: needs the package {error.name}, which is not installed") from error
     except (MlflowException, OSError) as error:
         raise TrackerError(f"{place}: {str(error).strip().splitlines()[0]}") from error
 
