@@ -410,11 +410,16 @@ def _errors(place: str) -> Iterator[None]:
     """Raise `TrackerError` for what MLflow, its database or the disk report."""
     from mlflow.exceptions import MlflowException
 
+    known: tuple[type[Exception], ...] = (MlflowException, OSError)
+    with suppress(ImportError):  # an MLflow server needs no database here
+        from sqlalchemy.exc import SQLAlchemyError
+
+        known += (SQLAlchemyError,)
     try:
         yield
     except ImportError as error:
         raise TrackerError(f"{place}: needs the package {error.name}, which is not installed") from error
-    except (MlflowException, OSError) as error:
+    except known as error:
         raise TrackerError(f"{place}: {str(error).strip().splitlines()[0]}") from error
 
 
