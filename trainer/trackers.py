@@ -309,8 +309,10 @@ class MLflow:
     def _create_run(self, run: Run, artifacts: str | None) -> str:
         record, name = run.read_run(), _experiment(run)
         experiment = self._client.get_experiment_by_name(name)
-        number = experiment.experiment_id if experiment else self._client.create_experiment(name, artifacts)
-        tags = {"digitforge.run": _identity(record)}
+        # The tag lets MLflow open the experiment with its pages for training, not with those for language models.
+        kind = {"mlflow.experimentKind": "custom_model_development"}
+        number = experiment.experiment_id if experiment else self._client.create_experiment(name, artifacts, kind)
+        tags = {"digitforge.run": _identity(record), "mlflow.note.content": (record.about or {}).get("summary", "")}
         created = self._client.create_run(number, int(record.started * 1000), tags, run_name=record.name)
         return str(created.info.run_id)
 
