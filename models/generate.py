@@ -361,7 +361,7 @@ def main(arguments: list[str] | None = None) -> int:
         "--format",
         choices=("idx",),
         help="write a dataset into the folder --out: IDX files as MNIST has them, with --count training pictures of "
-        f"each class (default: {COUNT}), a sixth as many for testing, and a datasheet; the trainer's --dataset takes it",
+        f"each class (default: {COUNT}), a sixth as many for testing, and a datasheet, for --dataset of the trainer",
     )
     options = parser.parse_args(arguments)
     torch.set_num_threads(min(4, os.cpu_count() or 1))
