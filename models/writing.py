@@ -26,7 +26,7 @@ SIGNS: dict[str, tuple[Segment, ...]] = {
     ",": ((14.5, 22, 13, 26),),
     ":": ((14, 11, 14, 11), (14, 20, 14, 20)),
     "-": ((10.5, 14.5, 17.5, 14),),
-    "/": ((10.5, 24.5, 17.5, 3.5),),
+    "/": ((9, 24.5, 19, 3.5),),
     "+": ((9.5, 14.5, 18.5, 14), (14, 10, 14, 19)),
 }
 """Sign -> its strokes in a square of `SIDE`, in which a digit reaches from about 4 to 24."""
@@ -38,7 +38,7 @@ USUAL_THICKNESS = 3.0
 THICKNESS_FACTOR = 3
 SOFT = 1.5
 """Pixels over which the edge of a stroke fades."""
-VISIBLE = 48
+VISIBLE = 24
 """Least grey level of the columns that belong to a glyph."""
 MARGIN = 4
 """Empty pixels around a text."""

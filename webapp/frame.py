@@ -40,7 +40,7 @@ PAGES = (
     ),
     Page(
         "Write",
-        ":material/edit:",
+        ":material/draw:",
         WriteView,
         write.show,
         "Type a number, a date or a time, and a small neural network writes it by hand.",

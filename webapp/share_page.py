@@ -103,7 +103,8 @@ def _written(view: WriteView) -> str:
         else f"each in its own style, from seed {view.seed} on"
     )
     signs = "".join(dict.fromkeys(character for character in view.text if character in SIGNS))
-    note = f"; {' '.join(signs)} drawn by this app, as the generator knows no signs" if signs else ""
+    named = f"the sign{'s' * (len(signs) > 1)} {' '.join(signs)}"
+    note = f"; {named} drawn by this app, because the generator knows only digits" if signs else ""
     return f"The digits {style}{f', {own}' if own else ''}, truncation {view.truncation:g}{note}"
 
 

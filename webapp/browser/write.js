@@ -5,7 +5,7 @@ import { Actions } from "./actions.js"
 import { Drawer } from "./drawer.js"
 import { Knobs } from "./knobs.js"
 import { MAX_SEED, another, number, query, randomSeed, seed as readSeed, share, writer as readWriter, writersHelp } from "./values.js"
-import { SIGNS, glyphs, isDigit, paintGlyph, rgb } from "./writing.js"
+import { SIGNS, glyphs, isDigit, paintGlyph, rgb, rows } from "./writing.js"
 
 const MAX_TEXT = 24
 const LARGEST = 10 // times as large as its own pixels, a glyph is at most
@@ -140,7 +140,7 @@ export default class Write {
     find(".writer").oninput = (event) => this.typeWriter(event.target.value)
     find(".roll-writer").onclick = () => this.chooseWriter(another(this.data.writers, this.state.writer))
     find(".anyone").onclick = () => this.chooseWriter(null)
-    find(".line").onkeydown = (event) => this.press(event)
+    find(".text-lines").onkeydown = (event) => this.press(event)
   }
 
   change(values, delay = 0) {
@@ -185,6 +185,7 @@ export default class Write {
 
   // Give digit `k` of the text a seed of its own; null takes it away again.
   rewrite(k, seed) {
+    if (k >= this.digits.length) return // of a text that is about to be replaced
     const others = this.state.own.filter(([each]) => each !== k)
     const own = seed === null ? others : [...others, [k, seed]].sort(([a], [b]) => a - b)
     this.change({ own })
@@ -247,55 +248,62 @@ export default class Write {
     if (!this.shown) return
     const { text, glyphs: drawn } = this.shown
     this.lay(text)
-    const [ink, paper] = ["ink", "paper"].map((name) => rgb(this.hex(name)))
-    this.root.querySelectorAll(".glyph").forEach((element, k) => {
-      paintGlyph(element.firstChild, drawn[k], ink, paper)
-      element.style.setProperty("--columns", drawn[k].width)
-      element.style.setProperty("--rows", drawn[k].height)
-    })
-    let k = 0
-    for (const button of this.root.querySelectorAll("button.glyph")) {
-      button.title = `Write this ${button.dataset.digit} anew`
-      button.setAttribute("aria-label", `${button.dataset.digit}, seed ${this.seeds[k++]}: write it anew`)
-    }
     this.fit()
-  }
-
-  // Make the elements of a text, if it is another one: a button for each digit, in words that may stand in lines of their
-  // own.
-  lay(text) {
-    const line = this.find(".line")
-    if (line.dataset.text === text) return
-    line.dataset.text = text
-    line.setAttribute("aria-label", `${text} in handwriting`)
-    let k = 0
-    const words = text.match(/[0-9]*[^0-9]|[0-9]+$/g).map((word) => {
-      const element = Object.assign(document.createElement("span"), { className: "word" })
-      element.append(...Array.from(word, (character) => glyph(character, isDigit(character) ? this.rewriter(k++) : null)))
-      return element
+    const [ink, paper] = ["ink", "paper"].map((name) => rgb(this.hex(name)))
+    this.elements.forEach((element, k) => paintGlyph(element.firstChild, drawn[k], ink, paper))
+    const { seeds } = this
+    this.elements.filter((element) => element.matches("button")).forEach((button, k) => {
+      button.title = `Write this ${button.dataset.digit} anew`
+      button.setAttribute("aria-label", `${button.dataset.digit}, seed ${seeds[k]}: write it anew`)
     })
-    line.replaceChildren(...words)
-    const first = line.querySelector("button")
-    if (first) first.tabIndex = 0
   }
 
-  rewriter(k) {
-    return () => this.rewrite(k, randomSeed())
+  // Make the elements of a text, if it is another one: a button for each digit. One of them is in the order of the Tab
+  // key.
+  lay(text) {
+    const whole = this.find(".text-lines")
+    if (whole.dataset.text === text) return
+    whole.dataset.text = text
+    whole.setAttribute("aria-label", `${text} in handwriting`)
+    let digits = 0
+    this.elements = Array.from(text, (character) => {
+      const k = digits
+      if (isDigit(character)) digits++
+      return glyph(character, isDigit(character) ? () => this.rewrite(k, randomSeed()) : null)
+    })
+    this.elements.find((element) => element.matches("button")).tabIndex = 0
   }
 
-  // Make the text as large as fits into one line, in whole pixels; a long text goes on in the next line.
+  // Make the text as large as fits into one line, in whole pixels; a long text goes on in the next line. The elements move
+  // only if the lines change, so that the focus stays.
   fit() {
     if (!this.shown) return
     const paper = this.find(".paper")
     const style = getComputedStyle(paper)
     const room = paper.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight)
     const { spacing } = this.state
-    const columns = this.shown.glyphs.reduce((sum, { width }) => sum + width + spacing, -spacing)
+    const { text, glyphs: drawn } = this.shown
+    const columns = drawn.reduce((sum, { width }) => sum + width + spacing, -spacing)
     const least = SMALLEST[room < NARROW ? "narrow" : "wide"]
     const scale = Math.max(Math.min(Math.floor(room / columns), LARGEST), least)
-    const line = this.find(".line")
-    line.style.setProperty("--scale", scale)
-    line.style.setProperty("--spacing", spacing)
+    const whole = this.find(".text-lines")
+    whole.style.setProperty("--scale", scale)
+    whole.style.setProperty("--spacing", spacing)
+    this.elements.forEach((element, k) => {
+      element.style.setProperty("--columns", drawn[k].width)
+      element.style.setProperty("--rows", drawn[k].height)
+    })
+    const lines = rows(text, drawn, spacing, Math.floor(room / scale))
+    const layout = JSON.stringify([text, lines])
+    if (whole.dataset.layout === layout) return
+    whole.dataset.layout = layout
+    const focused = this.elements.find((element) => element.matches(":focus"))
+    whole.replaceChildren(...lines.map((line) => {
+      const element = Object.assign(document.createElement("div"), { className: "line" })
+      element.append(...line.map((k) => this.elements[k]))
+      return element
+    }))
+    focused?.focus()
   }
 
   // --- Words
@@ -367,7 +375,8 @@ export default class Write {
     find(".words").textContent = this.words()
     const signs = [...new Set(text)].filter((character) => SIGNS.has(character))
     const hint = "Choose a digit to write it anew."
-    find(".hint").textContent = signs.length ? `${hint} This page draws ${signs.join(" ")} itself: the network knows only digits.` : hint
+    const named = `the sign${signs.length === 1 ? "" : "s"} ${signs.join(" ")}`
+    find(".hint").textContent = signs.length ? `${hint} This page draws ${named} because the network knows only digits.` : hint
   }
 
   showWriter() {

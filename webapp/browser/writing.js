@@ -8,7 +8,7 @@ export const SIGNS = new Map(Object.entries({
   ",": [[14.5, 22, 13, 26]],
   ":": [[14, 11, 14, 11], [14, 20, 14, 20]],
   "-": [[10.5, 14.5, 17.5, 14]],
-  "/": [[10.5, 24.5, 17.5, 3.5]],
+  "/": [[9, 24.5, 19, 3.5]],
   "+": [[9.5, 14.5, 18.5, 14], [14, 10, 14, 19]],
 }))
 const SIDE = 28
@@ -16,7 +16,7 @@ const SPACE = 8
 const USUAL_THICKNESS = 3
 const THICKNESS_FACTOR = 3
 const SOFT = 1.5
-const VISIBLE = 48
+const VISIBLE = 24
 
 export function isDigit(character) { return character >= "0" && character <= "9" }
 
@@ -84,6 +84,28 @@ function cropped({ pixels, height, width }) {
   const [first, end] = [columns[0], columns.at(-1) + 1]
   const rows = Array.from({ length: height }, (_, y) => [...pixels.subarray(y * width + first, y * width + end)])
   return { pixels: Uint8Array.from(rows.flat()), height, width: end - first }
+}
+
+// Return the characters of each line of a text, by their numbers, in lines of at most `width` pixels. See `rows` in
+// models/writing.py.
+export function rows(text, glyphs, spacing, width) {
+  const shown = (line) => {
+    let end = line.length
+    while (end && text[line[end - 1]] === " ") end--
+    return line.slice(0, end)
+  }
+  const isLong = (line) => shown(line).reduce((sum, k) => sum + glyphs[k].width + spacing, -spacing) > width
+  const lines = [[]]
+  for (let k = 0; k < text.length; k++) {
+    lines.at(-1).push(k)
+    while (isLong(lines.at(-1)) && lines.at(-1).length > 1) {
+      const full = lines.pop()
+      const last = full.slice(0, -1).findLastIndex((each) => !isDigit(text[each]))
+      const end = last < 0 ? full.length - 1 : last + 1
+      lines.push(full.slice(0, end), full.slice(end))
+    }
+  }
+  return lines.map(shown)
 }
 
 // Return red, green and blue of a colour such as #1f3fa0.

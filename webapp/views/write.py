@@ -18,15 +18,20 @@ INKS = ("black", "blue", "violet", "red", "green", "gold", "white")
 PAPERS = ("white", "cream", "pink", "sky", "mint", "board", "night")
 
 
+def show(scene: DrawingScene[WriteView]) -> None:
+    """Draw the page, or a notice for a generator that cannot write."""
+    if inference.load(scene.generator).writes_digits:
+        _page(scene)
+    else:
+        notices.writes_no_digits(scene.entry)
+
+
 @st.fragment
 @notices.guarded
-def show(scene: DrawingScene[WriteView]) -> None:
+def _page(scene: DrawingScene[WriteView]) -> None:
     """Draw the page; a fragment, so that a change draws nothing else."""
-    if not inference.load(scene.generator).writes_digits:
-        notices.writes_no_digits(scene.entry)
-        return
-    st.title("Write a number by hand")
-    st.write("Type a number, a date or a time. A neural network writes it, and no person ever wrote these digits.")
+    st.title("Your number in handwriting")
+    st.write("Type a number, a date or a time. A neural network writes it: no person ever wrote these digits.")
     first = drawing.explicit(scene, drawing.fitting(_started(scene)))
     state = st.session_state.get(KEY)
     known = drawing.reported(scene, state.get("view") if state else None)
