@@ -17,6 +17,7 @@ from models import bundle, pictures, writing
 from models.generator_file import load_generator
 from models.views import WriteView
 from tests.golden import shipped_generators
+from tests.test_browser_access import violations
 
 FORGE = shipped_generators()["forge"]
 PAGE, SCRIPT = "https://shop.example/", "https://cdn.example/digit-forge.js"
@@ -114,12 +115,16 @@ def add(page: Page, *all_attributes: dict[str, Any]) -> None:
     page.evaluate(ADD, list(all_attributes))
 
 
-def greys(page: Page) -> list[np.ndarray]:
-    """Return the grey levels of each element's canvas."""
+def colours(page: Page) -> list[np.ndarray]:
+    """Return the pixels (H, W, 4) of each element's canvas."""
     sources = page.locator(FORGES).evaluate_all("all => all.map(canvas => canvas.toDataURL().split(',')[1])")
-    images = [np.asarray(Image.open(io.BytesIO(base64.b64decode(source))).convert("RGBA")) for source in sources]
-    assert all((image[..., 3] == 255).all() for image in images)
-    return [image[..., 0] for image in images]
+    return [np.asarray(Image.open(io.BytesIO(base64.b64decode(source))).convert("RGBA")) for source in sources]
+
+
+def greys(page: Page) -> list[np.ndarray]:
+    """Return the red of each element's canvas, which has no transparent pixel."""
+    assert all((image[..., 3] == 255).all() for image in colours(page))
+    return [image[..., 0] for image in colours(page)]
 
 
 def wanted(path: Path, text: str, **values: Any) -> np.ndarray:
@@ -177,20 +182,35 @@ def test_an_element_follows_its_attributes_and_says_what_is_wrong(page: Page, ma
 
 
 @pytest.mark.slow
+def test_ink_and_paper_are_colours_of_css(page: Page, made: Made) -> None:
+    page.evaluate("document.body.style.color = 'rgb(255, 0, 0)'")
+    add(page, {"write": "5"}, {"write": "5", "ink": "currentColor", "paper": "transparent"})
+    level = wanted(made.rounded, "5").astype(int)
+    usual, through = colours(page)
+    np.testing.assert_array_equal(usual[..., :3], (255 - level)[..., None].repeat(3, 2))
+    np.testing.assert_array_equal(through[..., 3], level)
+    assert {tuple(pixel) for pixel in through[level == 255].tolist()} == {(255, 0, 0, 255)}
+
+
+@pytest.mark.slow
 def test_a_file_opened_from_the_disk_draws_with_webassembly(browser: Browser, made: Made) -> None:
     (made.script.parent / "index.html").write_text(
-        '<!DOCTYPE html><body><digit-forge write="7/7" seed="3" ink="white" paper="black"></digit-forge>'
-        '<script src="digit-forge.js"></script><script src="digit-forge.js"></script></body>'
+        '<!DOCTYPE html><html lang="en"><title>A page</title><script src="digit-forge.js"></script>'
+        '<script src="digit-forge.js"></script><main><h1>Opened on</h1>'
+        '<digit-forge write="7/7" seed="3" ink="white" paper="black"></digit-forge>'
+        '<digit-forge write="soon"></digit-forge></main></html>'
     )
     page = browser.new_page()
     problems: list[str] = []
     page.on("console", lambda message: problems.append(message.text))
     page.on("pageerror", lambda error: problems.append(str(error)))
     page.goto((made.script.parent / "index.html").as_uri())
+    expect(page.get_by_role("alert")).to_contain_text("write must be of digits")
     page.wait_for_function("""() => {
       const canvas = document.querySelector("digit-forge").shadowRoot.querySelector("canvas")
       return canvas.getContext("2d").getImageData(0, 0, 1, 1).data[3] === 255
     }""")
-    np.testing.assert_array_equal(greys(page)[0], wanted(made.rounded, "7/7", seed=3))
+    np.testing.assert_array_equal(colours(page)[0][..., 0], wanted(made.rounded, "7/7", seed=3))
+    assert violations(page) == []
     assert problems == []
     page.close()
