@@ -68,7 +68,7 @@ def joined(name: str, folder: Path = SCRIPTS) -> str:
     """Return a script and all that it imports as one script, in which each of them is an object of its exports.
 
     Scripts import by `import { a, b } from "./c.js"` in one line, and export functions, constants and classes where
-    these are defined. Raises `ValueError` for a script that does so in another way.
+    these are defined. Raises `RuntimeError` for a script that does so in another way.
     """
     parts: dict[str, str] = {}
     _collect(name, folder, parts)
@@ -87,7 +87,7 @@ def _collect(name: str, folder: Path, parts: dict[str, str]) -> None:
             exports.append(exported[1])
             line = line[exported.end() :]
         if re.match(r"(import|export)\b", line):
-            raise ValueError(f"{name}.js: a bundle cannot have the line {line!r}")
+            raise RuntimeError(f"{name}.js: a bundle cannot have the line {line!r}")
         lines.append(line)
     body = "\n".join(lines)
     parts[name] = f"const {name}Module = (() => {{\n{body}\nreturn {{ {', '.join(exports)} }}\n}})()\n"

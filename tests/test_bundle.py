@@ -68,7 +68,7 @@ def test_only_a_generator_of_digits_is_bundled(name: str, tmp_path: Path, capsys
 @pytest.mark.parametrize("line", ["export default 5", 'import * as a from "./a.js"', "export { a }"])
 def test_a_script_that_cannot_be_joined_is_refused(tmp_path: Path, line: str) -> None:
     (tmp_path / "b.js").write_text(f"const a = 1\n{line}\n")
-    with pytest.raises(ValueError, match=r"b\.js: a bundle cannot have the line"):
+    with pytest.raises(RuntimeError, match=r"b\.js: a bundle cannot have the line"):
         bundle.joined("b", tmp_path)
 
 
