@@ -3,6 +3,7 @@
 It needs the extra `onnx`: `pip install -e '.[onnx]'`. docs/take-home.md shows how to draw with the model.
 """
 
+import copy
 import hashlib
 import json
 import logging
@@ -47,7 +48,7 @@ def onnx_model(loaded: LoadedGenerator, metadata: dict[str, str]) -> bytes:
         import onnxscript  # noqa: F401  what torch.onnx needs
     except ImportError as error:
         raise ValueError("ONNX needs packages of its own: pip install 'digitforge[onnx]'") from error
-    drawer = Drawer(loaded.generator).float().eval()
+    drawer = Drawer(copy.deepcopy(loaded.generator)).float().eval()
     z, c = torch.zeros(EXAMPLES, loaded.config.z_dim), torch.zeros(EXAMPLES, loaded.config.condition_width)
     number = torch.export.Dim("number")
     logger = logging.getLogger("torch.onnx")
