@@ -2,6 +2,7 @@
 
 With `--prompt "a typical seven, seed 7"` words say what to draw (see `models.prompt`).
 `python -m models.generate --write 2026-11-24` writes a text by hand.
+`python -m models.generate --generator FILE --format idx --out FOLDER` draws a dataset like MNIST.
 `python -m models.generate --link LINK` draws what a link of the app shows, and checks the pixels.
 """
 
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 from models import pictures, sampling
 from models.attributes import ATTRIBUTES
 from models.command_line import Parser, run
+from models.drawn_dataset import COUNT, DatasetPlan, write_dataset
 from models.files import written_whole
 from models.find_generator import NotFoundError, find
 from models.generator_file import LoadedGenerator, load_generator
@@ -233,6 +235,38 @@ def write_text(options: Namespace) -> int:
     return 0
 
 
+def draw_dataset(options: Namespace) -> int:
+    """Draw the dataset of `--format idx`."""
+    for name in ("digit", "prompt", "attributes"):
+        if getattr(options, name) is not None:
+            raise ValueError(f"--format idx draws a dataset of all classes; omit --{name}")
+    if options.out.suffix in (".png", ".npz"):
+        raise ValueError(f"--out must be a folder for --format idx: got {str(options.out)!r}")
+    loaded, sha256 = _loaded(options.generator)
+    classes = list(range(loaded.config.num_classes))
+    wanted = {name: getattr(options, name) for name in ATTRIBUTES if getattr(options, name) is not None}
+    check_attributes(loaded, classes, wanted)
+    if options.writer is not None:
+        check_writer(loaded, options.writer)
+        wanted["writer"] = options.writer
+    plan = DatasetPlan(
+        count=_once("count", options.count, None, COUNT),
+        seed=_once("seed", options.seed, None, 0),
+        truncation=_once("truncation", options.truncation, None, 1.0),
+        asked=wanted,
+    )
+    total = (plan.count + plan.test_count) * len(classes)
+    if plan.count < 1 or total > MAX_IMAGES:
+        raise ValueError(
+            f"--count must be at least 1, and the number of all pictures at most {MAX_IMAGES}: got {plan.count}"
+        )
+    if not 0 <= plan.seed <= plan.last_seed <= sampling.MAX_SEED:
+        raise ValueError(f"--seed and the seeds that follow it must be in 0..{sampling.MAX_SEED}: got {plan.seed}")
+    write_dataset(options.out, loaded, sha256, plan)
+    print(f"Wrote {total} pictures and their datasheet, README.md, to {options.out}")
+    return 0
+
+
 def _loaded(path: Path) -> tuple[LoadedGenerator, str]:
     """Return the generator in a file, and the SHA-256 of the file."""
     loaded = load_generator(path)
@@ -323,6 +357,12 @@ def main(arguments: list[str] | None = None) -> int:
         help="a .png with a grid, or a .npz with `images`, `labels` and what --attributes says (default: digits.png); "
         "for a --link also a .gif, .webp or .mp4 that moves, for --write also a .svg or a .gif",
     )
+    parser.add_argument(
+        "--format",
+        choices=("idx",),
+        help="write a dataset into the folder --out: IDX files as MNIST has them, with --count training pictures of "
+        f"each class (default: {COUNT}), a sixth as many for testing, and a datasheet, for --dataset of the trainer",
+    )
     options = parser.parse_args(arguments)
     torch.set_num_threads(min(4, os.cpu_count() or 1))
     try:
@@ -336,6 +376,8 @@ def main(arguments: list[str] | None = None) -> int:
                 raise ValueError(f"--{name} goes with --write")
         if options.generator is None:
             raise ValueError("--generator FILE, --link LINK or --write TEXT is needed")
+        if options.format is not None:
+            return draw_dataset(options)
         loaded = load_generator(options.generator)
         num_classes = loaded.config.num_classes
         if options.digit is not None and not num_classes:
