@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from models import pictures
 from models.quiz import ROUNDS
 from models.view_link import G_LENGTH, View, ViewError
-from models.views import DrawingView, GenerateView, InterpolateView, Permalink, QuizView, from_query
+from models.views import DrawingView, GenerateView, InterpolateView, Permalink, QuizView, WriteView, from_query
 from trainer.run_store import RunStoreError, StoredGenerator
 from webapp import catalog, inference
 from webapp.catalog import RunEntry
@@ -78,10 +78,10 @@ def find(items: Sequence[tuple[str, str]]) -> Found:
     key = inference.GeneratorKey(entry.key, stored.step, stored.sha256)
     loaded = inference.load(key)
     view = pictures.explicit(loaded, link.view)
-    number = view.number if isinstance(view, InterpolateView) else _pictures(view)
+    number = _pictures(view)
     limit = int(MAX_WORK // multiply_accumulates(loaded.config))
     if number > limit:
-        name = "frames" if isinstance(view, InterpolateView) else "count"
+        name = {InterpolateView: "frames", WriteView: "text"}.get(type(view), "count")
         raise ViewError(name, f"makes {number} pictures; of this generator, one request draws at most {limit}")
     if isinstance(view, QuizView):
         play(key, view.seed)
@@ -91,6 +91,10 @@ def find(items: Sequence[tuple[str, str]]) -> Found:
 
 
 def _pictures(view: DrawingView) -> int:
+    if isinstance(view, InterpolateView):
+        return view.number
+    if isinstance(view, WriteView):
+        return len(view.digits)
     if isinstance(view, QuizView):
         return ROUNDS
     return len(view.digits or (0,)) * view.count if isinstance(view, GenerateView) else 1
@@ -123,9 +127,9 @@ def _file(sha256: str, text: str, kind: str, _found: Found) -> tuple[str, bytes]
 
 
 def file(found: Found, kind: str) -> tuple[str, bytes]:
-    """Return the digest of a view's pixels, and its file: png, gif, webp, mp4, or frames, which are the pixels.
+    """Return the digest of a view's pixels, and its file: png, svg, gif, webp, mp4, or frames, which are the pixels.
 
-    The PNG of a quiz has all its pairs, five in a row. Raises `ValueError` for an animation of what does not move.
+    The PNG of a quiz has all its pairs, five in a row. Raises `ValueError` for a kind that does not show the view.
     """
     return _file(found.key.sha256, Permalink(found.link.view).text, kind, found)
 

@@ -19,7 +19,16 @@ from starlette.routing import Route
 
 from models.prompt import Abilities, read_prompt
 from models.view_link import ViewError, encode
-from models.views import MAX_LINK, DrawingView, ExploreView, GenerateView, InterpolateView, Permalink, QuizView
+from models.views import (
+    MAX_LINK,
+    DrawingView,
+    ExploreView,
+    GenerateView,
+    InterpolateView,
+    Permalink,
+    QuizView,
+    WriteView,
+)
 from trainer.run_store import RunStoreError
 from webapp import catalog, inference, quiz_page, rendering, share_page, wording
 from webapp.card import HEIGHT, WIDTH, card, quiz_card
@@ -38,6 +47,7 @@ NO_SCRIPT = (
 )
 KINDS = {
     "image.png": "png",
+    "image.svg": "svg",
     "animation.gif": "gif",
     "animation.webp": "webp",
     "animation.mp4": "mp4",
@@ -45,6 +55,7 @@ KINDS = {
 }
 MEDIA = {
     "png": "image/png",
+    "svg": "image/svg+xml",
     "gif": "image/gif",
     "webp": "image/webp",
     "mp4": "video/mp4",
@@ -271,6 +282,8 @@ def file_name(found: Found, kind: str) -> str:
     if isinstance(view, InterpolateView):
         digits = [slug(found.classes.name(digit)) for digit, _ in view.stops if digit is not None]
         return f"interpolation-{'-to-'.join(digits) or view.from_seed}.{suffix}"
+    if isinstance(view, WriteView):
+        return f"written-{slug(view.text)}.{suffix}"
     if isinstance(view, QuizView):
         return f"real-or-fake-{view.seed}.{suffix}"
     digit = view.digit if isinstance(view, ExploreView) else None

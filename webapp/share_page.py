@@ -6,14 +6,23 @@ from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlencode
 
+from models.pictures import kinds
 from models.scores import SCORES
 from models.view_link import encode
-from models.views import DrawingView, ExploreView, GenerateView, InterpolateView, Permalink, QuizView
+from models.views import DrawingView, ExploreView, GenerateView, InterpolateView, Permalink, QuizView, WriteView
+from models.writing import SIGNS
 from webapp import catalog, quiz_page, wording
 from webapp.game import play
 from webapp.rendering import Found
 
 EMBED_WIDTH, EMBED_HEIGHT = 480, 520
+SAVED = {
+    "png": ("PNG", "s/image.png"),
+    "svg": ("SVG", "s/image.svg"),
+    "gif": ("GIF", "s/animation.gif"),
+    "webp": ("WebP", "s/animation.webp"),
+}
+"""Kind of a file that a visitor can save -> its name, and its path. Not every server can make an MP4."""
 SHOWN_SCORES = ("label_accuracy", "fid")
 
 STYLE, EMBED_STYLE = (Path(__file__).with_name(name) for name in ("share_page.css", "embed.css"))
@@ -37,6 +46,8 @@ def title(found: Found) -> str:
         if number == 1:
             return f"{classes.picture((view.digits or (None,))[0])}, seed {view.seed}"
         return f"{number} pictures of {classes.listed(view.digits or ())}"
+    if isinstance(view, WriteView):
+        return f"{view.text.strip()} in handwriting"
     return "A picture"
 
 
@@ -74,6 +85,8 @@ def _seeds(view: DrawingView, found: Found) -> str:
         ]
         way = "on the arc between the latents" if view.path == "slerp" else "on the straight line between the latents"
         return f"{', then '.join(stops)}; {view.number} frames {way}"
+    if isinstance(view, WriteView):
+        return _written(view)
     if isinstance(view, QuizView):
         return f"ten test images of MNIST, ten generated pictures, game {view.seed}"
     if not isinstance(view, GenerateView):
@@ -87,10 +100,23 @@ def _seeds(view: DrawingView, found: Found) -> str:
     return text
 
 
+def _written(view: WriteView) -> str:
+    """Say how the digits of a text were drawn, and that its signs were not."""
+    own = ", ".join(f"digit {number + 1} with seed {seed}" for number, seed in view.own)
+    style = (
+        f"in one style, seed {view.seed}"
+        if view.style == "same"
+        else f"each in its own style, from seed {view.seed} on"
+    )
+    signs = "".join(dict.fromkeys(character for character in view.text if character in SIGNS))
+    named = f"the sign{'s' * (len(signs) > 1)} {' '.join(signs)}"
+    note = f"; {named} drawn by this app, because the generator knows only digits" if signs else ""
+    return f"The digits {style}{f', {own}' if own else ''}, truncation {view.truncation:g}{note}"
+
+
 def page(found: Found, px: str, number: int, base: str) -> str:
     """Return the page of a permalink. `px` and `number` are the digest and the number of its pixels."""
     link = Permalink(found.link.view, px)
-    moves = isinstance(link.view, InterpolateView)
     quiz = link.view if isinstance(link.view, QuizView) else None
     intro = quiz_page.INTRO if quiz else "A neural network drew this from random numbers. Nobody wrote it."
     verdict = wording.reproduced(found.link.px, px, number)
@@ -118,11 +144,9 @@ def page(found: Found, px: str, number: int, base: str) -> str:
     tags = "\n".join(f'<meta {kind}="{name}" content="{_quoted(value)}">' for kind, name, value in meta)
     mark = "" if not found.link.px else " good" if found.link.px == px else " bad"
     rows = "".join(f"<dt>{name}</dt><dd>{_quoted(value)}</dd>" for name, value in details(found))
-    files = {"PNG": _still(link)}
-    if moves:
-        files |= {name: f"s/animation.{name.lower()}?{link.query}" for name in ("GIF", "WebP")}
     downloads = "".join(
-        f'<li><a href="{_quoted(f"{path}&download=1")}" download>Save {name}</a></li>' for name, path in files.items()
+        f'<li><a href="{_quoted(f"{_file(link, path)}&download=1")}" download>Save {name}</a></li>'
+        for name, path in [SAVED[kind] for kind in kinds(link.view) if kind in SAVED]
     )
     fields = "".join(
         f'<label for="{name}">{label}</label><input id="{name}" readonly value="{_quoted(value)}">'
@@ -172,15 +196,15 @@ def _action(link: Permalink) -> str:
     return "Play the same ten" if isinstance(link.view, QuizView) else "Open interactive"
 
 
-def _still(link: Permalink) -> str:
-    """Return the URL of the picture of a link, relative to the app. That of a quiz is its card."""
+def _file(link: Permalink, path: str) -> str:
+    """Return the URL of a file of a link, relative to the app. The PNG of a quiz is its card."""
     card = "&card=1" if isinstance(link.view, QuizView) else ""
-    return f"s/image.png?{link.query}{card}"
+    return f"{path}?{link.query}{card}"
 
 
 def _picture(found: Found, link: Permalink) -> str:
     alt = _quoted(title(found))
-    still = f'<img class="picture" src="{_quoted(_still(link))}" alt="{alt}">'
+    still = f'<img class="picture" src="{_quoted(_file(link, "s/image.png"))}" alt="{alt}">'
     if not isinstance(link.view, InterpolateView):
         return still
     return (
@@ -207,7 +231,7 @@ def markdown(found: Found, link: Permalink, base: str) -> str:
     """Return a picture that leads to the page, in Markdown."""
     moves = isinstance(link.view, InterpolateView)
     text = title(found).replace("\\", "").replace("[", "(").replace("]", ")")
-    picture = f"s/animation.webp?{link.query}" if moves else _still(link)
+    picture = _file(link, "s/animation.webp" if moves else "s/image.png")
     return f"[![{text}]({base}{picture})]({base}{link.text})"
 
 
