@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from models import writing
 from models.generator_file import load_generator
@@ -149,9 +149,9 @@ def test_a_digit_is_rewritten_by_mouse_and_keyboard_and_keeps_its_seed(page: Pag
     field = page.get_by_label("A number, a date or a time")
     field.fill("20260-11-24")  # digits are moved, and the one with a seed of its own moves with them
     assert view_of(shared(page)).own == ((5, seed),)
+    page.get_by_role("button", name="Undo rewritten digits").click()
     page.get_by_role("button", name="Today").click()
     expect(field).to_have_value(re.compile(r"\d{4}-\d\d-\d\d"))
-    page.get_by_role("button", name="Undo rewritten digits").click()
     page.get_by_role("button", name="One for all").click()
     page.get_by_role("group", name="Ink").get_by_role("button", name="gold").click()
     page.get_by_label("Another colour for the paper").fill("#123456")
@@ -192,3 +192,25 @@ def test_long_texts_wrap_and_others_are_told_where_to_go(browser: Browser, site:
     page.get_by_role("button", name="Show forge (shipped)").click()
     expect(page.locator("button.glyph").first).to_be_visible()
     context.close()
+
+
+@pytest.mark.timeout(300)
+def test_a_late_answer_of_the_server_does_not_replace_what_the_browser_drew(page: Page, site: str) -> None:
+    weights: list[Route] = []
+    answers: list[Route] = []
+    page.route("**/api/v1/generators/**", weights.append)
+    page.route("**/s/frames.bin*", answers.append)
+    page.goto(f"{site}/write")
+    field = page.get_by_label("A number, a date or a time")
+    field.fill("12")
+    while not (weights and answers):
+        page.wait_for_timeout(50)
+    weights[0].continue_()
+    expect(page.locator("[data-draws=browser]")).to_have_count(1)
+    field.fill("345")
+    view = WriteView(text="345", seed=772, thickness=3.0, ink="blue", paper="cream")
+    expect_paper(page, view)
+    with page.expect_response("**/s/frames.bin*"):
+        answers[0].continue_()
+    page.wait_for_timeout(500)
+    assert all(map(np.array_equal, on_paper(page), drawn(view)))

@@ -22,6 +22,7 @@ export default class Write {
     this.root = this.find(".write")
     this.version = null
     this.shown = null // { text, glyphs } on the paper
+    this.draws = 0 // how often something was drawn
     this.listen()
     const text = () => query(this.pinned())
     this.actions = new Actions(this.find(".actions"), {
@@ -71,7 +72,9 @@ export default class Write {
   // Show the pictures that came with the page.
   async first(source) {
     if (!source) return this.draw()
-    this.put(this.state.text, await this.drawer.unpacked(source, this.digits.length))
+    const { draws, state: { text } } = this
+    const pictures = await this.drawer.unpacked(source, this.digits.length)
+    if (draws === this.draws) this.put(text, pictures)
   }
 
   // All values of the view and its generator, as text.
@@ -227,6 +230,7 @@ export default class Write {
   }
 
   async draw() {
+    this.draws++
     const { drawer, digits, seeds } = this
     const { text, truncation } = this.state
     const job = { pictures: digits.map((digit, k) => ({ digit, seed: seeds[k] })), truncation, asked: this.asked }
