@@ -44,7 +44,7 @@ def look(key: inference.GeneratorKey, view: DrawingView) -> dict[str, Any]:
     picture = inference.frames(key, view)[:1]
     label = _label(view)
     answer = {"probabilities": [], "reader": NOT_MNIST, "nearest": [], "nearest_help": ""}
-    if _draws_mnist(loaded):
+    if draws_mnist(loaded):
         _, logits = read_digits(_reader(), picture)
         answer |= {"probabilities": torch.softmax(logits[0].double(), 0).tolist(), "reader": ""} | _nearest(picture[0])
     return answer | {"verdict": _verdict(key, loaded, picture, label), "px": pictures.digest(picture)}
@@ -57,7 +57,7 @@ def _label(view: DrawingView) -> int | None:
     return view.digits[0] if isinstance(view, GenerateView) and view.digits else None
 
 
-def _draws_mnist(loaded: LoadedGenerator) -> bool:
+def draws_mnist(loaded: LoadedGenerator) -> bool:
     files = loaded.provenance.get("data") or {}
     is_mnist = all(data.MNIST_SHA256.get(name) == sha256 for name, sha256 in files.items())
     config = loaded.config
@@ -70,7 +70,7 @@ def _reader() -> Any:
 
 
 @st.cache_resource(show_spinner=False)
-def _training_images() -> data.Dataset | None:
+def training_images() -> data.Dataset | None:
     """Return MNIST's training images; None where the server does not have them."""
     try:
         return data.load_dataset()
@@ -79,7 +79,7 @@ def _training_images() -> data.Dataset | None:
 
 
 def _nearest(picture: NDArray[np.uint8]) -> dict[str, Any]:
-    dataset = _training_images()
+    dataset = training_images()
     if dataset is None:
         return {"nearest_help": "The training images are not on this server."}
     images = dataset.images.reshape(len(dataset.images), -1)
@@ -112,10 +112,10 @@ def _verdict(
     key: inference.GeneratorKey, loaded: LoadedGenerator, picture: NDArray[np.uint8], label: int | None
 ) -> str:
     """Return how real D takes the picture for, compared with real digits."""
-    dataset = _training_images()
-    if not _draws_mnist(loaded) or dataset is None:
+    dataset = training_images()
+    if not draws_mnist(loaded) or dataset is None:
         return "The training images are not on this server, so there is nothing to compare with."
-    D = _discriminator(key.run, key.step)
+    D = discriminator(key.run, key.step)
     if D is None:
         return (
             "The discriminator of this checkpoint is not stored. A run keeps those of its newest checkpoints; of the "
@@ -128,7 +128,7 @@ def _verdict(
 
 
 @st.cache_resource(max_entries=4, show_spinner=False)
-def _discriminator(run: str, step: int) -> Discriminator | None:
+def discriminator(run: str, step: int) -> Discriminator | None:
     """Return the discriminator of a checkpoint; None if it is not stored."""
     with suppress(RunStoreError, ValueError, RuntimeError):
         checkpoint = next(each for each in catalog.run_of(run).checkpoints() if each.step == step)
@@ -154,14 +154,14 @@ def _logits(
         loaded.class_rows([label or 0] * (group - 1), range(group - 1)),
     ) if group > 1 else picture[:0]  # fmt: skip
     fakes = torch.from_numpy(np.concatenate([picture, others]))[:, None]
-    own = D(sampling.from_uint8(fakes), _rows(loaded, fakes, [label or 0] * group))[0]
+    own = D(sampling.from_uint8(fakes), class_rows(loaded, fakes, [label or 0] * group))[0]
     labels = np.asarray(dataset.labels)
     chosen = np.flatnonzero(labels == label if classes else labels >= 0)[: REAL - REAL % group]
     reals = torch.tensor(dataset.images[chosen]).reshape(-1, 1, IMG_SIZE, IMG_SIZE)
-    return float(own), D(sampling.from_uint8(reals), _rows(loaded, reals, labels[chosen].tolist()))
+    return float(own), D(sampling.from_uint8(reals), class_rows(loaded, reals, labels[chosen].tolist()))
 
 
-def _rows(loaded: LoadedGenerator, images: Tensor, labels: list[int]) -> Tensor:
+def class_rows(loaded: LoadedGenerator, images: Tensor, labels: list[int]) -> Tensor:
     """Return the class rows of grey images (N, 1, H, W): with the attributes that they show, by anyone."""
     if loaded.table is None:
         return loaded.class_rows(labels, [0] * len(labels))
