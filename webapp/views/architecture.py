@@ -47,18 +47,19 @@ def show(entry: RunEntry) -> None:
             st.metric(label, value, width="content", help=MMAC if "MMAC" in value else None)
     if record.about:
         _recipe(record.recipe, record.about)
-    with st.container(key="networks"):
-        for name in DIAGRAMS:
-            title, words = WORDS[name]
-            with st.container(key=f"diagram-{name}"):
-                st.markdown(f"**{title}**")
-                st.caption(words)
-                st.graphviz_chart(described.diagrams[name])
-        with st.container(key="layers"):
-            for name, rows in described.tables.items():
-                st.markdown(f"**{WORDS[name][0]}, layer by layer**")
-                st.table(rows)
-            st.caption(MMAC)
+    columns = st.columns(3, gap="medium")
+    for column, name in zip(columns, DIAGRAMS, strict=True):
+        title, words = WORDS[name]
+        with column:
+            st.markdown(f"**{title}**")
+            st.caption(words)
+            st.graphviz_chart(described.diagrams[name])
+    # The generator's diagram is the highest, so its table stands below the lowest one.
+    for column, name in ((columns[2], "generator"), (columns[1], "discriminator")):
+        with column, st.container(key=f"layers-{name}"):
+            st.markdown(f"**{WORDS[name][0]}, layer by layer**")
+            st.table(described.tables[name])
+    columns[2].caption(MMAC)
 
 
 def _recipe(recipe: str, about: Mapping[str, str]) -> None:

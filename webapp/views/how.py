@@ -15,7 +15,7 @@ from models.scores import SCORES
 from models.view_link import MAX_CLASS, View, check_range, from_pairs
 from models.views import MAX_LINK
 from trainer.run_store import DamagedError
-from webapp import address, catalog, delivery, notices, story
+from webapp import address, catalog, delivery, notices, story, wording
 from webapp.classes import Classes
 from webapp.components.copy_link import copy_link
 from webapp.components.how import how
@@ -70,6 +70,8 @@ def show(scene: Scene[HowView]) -> None:
         copy_link(address.relative_url(view), key="how.link")
     if scene.view.digit is not None and scene.view.digit != _digit(scene.view.digit, classes):
         st.warning(f"The networks of this run do not know class {scene.view.digit}. Another one is shown instead.")
+    if not catalog.generators(scene.entry.key):
+        st.caption(f"{wording.state(scene.entry)}. It has no generator yet, so it cannot draw.")
     how(_data(scene, view, classes), key=KEY)
     if view.part == NETWORKS:
         architecture.show(scene.entry)
@@ -146,7 +148,7 @@ def _content(scene: Scene[HowView], view: HowView, classes: Classes) -> dict[str
     return own | (found or {"missing": NO_REALS})
 
 
-NO_GENERATOR = "This run has no generator yet, so it cannot draw."
+NO_GENERATOR = "This part needs a generator. Choose another run to see it now."
 DAMAGED = "The generator of this run is damaged, so this part cannot be shown."
 NO_DETECTIVE = (
     "The detective of this run is not stored: a run keeps those of its newest checkpoints, and of the shipped runs "
