@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from models import sampling
+from models.discriminator import Discriminator
 from models.generator_file import LoadedGenerator
-from trainer.run_store import EpochSummary, StoredGenerator
+from trainer.run_store import DamagedError, EpochSummary, StoredGenerator
 from webapp import catalog, inference
 from webapp.catalog import RunEntry
 from webapp.drawing import multiply_accumulates
@@ -191,7 +192,6 @@ def slow_motion(run: str, step: int, sha256: str, label: int | None, seed: int) 
         if better > after[1]:
             break
         rise /= 2
-    spread_of = verdicts(stored, loaded, reals, label)
     signed = gradient[0, 0] / gradient[0, 0].abs().max().clamp(min=1e-12)
     return {
         "real": packed(chosen[0]),
@@ -201,7 +201,7 @@ def slow_motion(run: str, step: int, sha256: str, label: int | None, seed: int) 
         "before": before,
         "after": after,
         "improved": better,
-        "reals": [float(value) for value in np.quantile(spread_of, (0.0, 0.5, 1.0))],
+        "reals": [float(value) for value in np.quantile(verdicts(stored, loaded, reals, label), (0.0, 0.5, 1.0))],
     }
 
 
@@ -230,34 +230,42 @@ def courtroom(key: str, judge: StoredGenerator, label: int | None, seed: int) ->
     if reals is None:
         return None
     epochs = epoch_generators(key) or {judge.epoch: judge}
-    rows = [
-        {"epoch": epoch} | _epoch_verdicts(key, judge.step, each.step, each.sha256, label, seed, len(epochs))
-        for epoch, each in epochs.items()
-    ]
+    rows = []
+    for epoch, each in epochs.items():
+        which = (key, judge.step, each.step, each.sha256, label)
+        rows.append({"epoch": epoch, "fakes": _fake_verdicts(*which, len(epochs))} | _own_verdict(*which, seed))
     return {"reals": reals, "epochs": rows}
 
 
 @st.cache_data(max_entries=256, show_spinner=False)
 def _real_verdicts(run: str, step: int, sha256: str, label: int | None) -> list[float] | None:
-    D, loaded = discriminator(run, step), inference.load(inference.GeneratorKey(run, step, sha256))
+    loaded = inference.load(inference.GeneratorKey(run, step, sha256))
     reals = _reals(loaded, label)
-    return None if D is None or reals is None else verdicts(D, loaded, reals, label).tolist()
+    return None if reals is None else verdicts(_judge(run, step), loaded, reals, label).tolist()
 
 
-@st.cache_data(max_entries=2048, show_spinner=False)
-def _epoch_verdicts(
-    run: str, judge_step: int, step: int, sha256: str, label: int | None, seed: int, epochs: int
-) -> dict[str, Any]:
-    """Return the picture of a seed by the generator of one of `epochs` epochs, and D's verdicts on it and on others."""
-    D, loaded = discriminator(run, judge_step), inference.load(inference.GeneratorKey(run, step, sha256))
-    if D is None:
-        raise inference.GeneratorGoneError(f"{run}: the discriminator of step {judge_step} has been removed meanwhile")
-    group = _group(loaded)
+@st.cache_data(max_entries=1024, show_spinner=False)
+def _fake_verdicts(run: str, judge: int, step: int, sha256: str, label: int | None, epochs: int) -> list[float]:
+    """Return the verdicts of the D of step `judge` on pictures by the generator of one of `epochs` epochs."""
+    loaded = inference.load(inference.GeneratorKey(run, step, sha256))
     affordable = int(MAX_WORK / epochs / multiply_accumulates(loaded.config))
-    count = max(min(FAKES, affordable) // group, 1) * group
-    drawn = _draw(loaded, label, [*_company(loaded, seed), *range(count)])
-    judged = verdicts(D, loaded, drawn, label)
-    return {"picture": packed(drawn[0]), "own": float(judged[0]), "fakes": judged[group:].tolist()}
+    count = max(min(FAKES, affordable) // _group(loaded), 1) * _group(loaded)
+    return verdicts(_judge(run, judge), loaded, _draw(loaded, label, range(count)), label).tolist()
+
+
+@st.cache_data(max_entries=1024, show_spinner=False)
+def _own_verdict(run: str, judge: int, step: int, sha256: str, label: int | None, seed: int) -> dict[str, Any]:
+    """Return the picture of a seed by a generator, and the verdict of the D of step `judge` on it."""
+    loaded = inference.load(inference.GeneratorKey(run, step, sha256))
+    drawn = _draw(loaded, label, _company(loaded, seed))
+    return {"picture": packed(drawn[0]), "own": float(verdicts(_judge(run, judge), loaded, drawn, label)[0])}
+
+
+def _judge(run: str, step: int) -> Discriminator:
+    D = discriminator(run, step)
+    if D is None:
+        raise DamagedError(f"{run}: the discriminator of step {step} has been removed meanwhile")
+    return D
 
 
 # --- Curves

@@ -96,7 +96,6 @@ export default class How {
   // Return a button for a word that the glossary explains.
   term(place) {
     const button = make("button", { type: "button", className: "term", textContent: place.textContent })
-    button.setAttribute("aria-haspopup", "dialog")
     button.onclick = () => this.explain(button, place.dataset.term ?? place.textContent)
     return button
   }
@@ -115,12 +114,7 @@ export default class How {
 
   build() {
     const { data } = this
-    const said = { ...data, thing: data.thing, things: data.things, one: data.classes[this.state.digit]?.one ?? data.thing }
-    for (const place of this.root.querySelectorAll("var")) {
-      place.dataset.name ??= place.textContent
-      place.style.fontStyle = "normal"
-      if (said[place.dataset.name] !== undefined) place.textContent = shown(said[place.dataset.name])
-    }
+    for (const name of ["run", "thing", "things", "steps", "steps_per_epoch", "batch"]) this.fill(name, data[name])
     const pills = this.find(".pills")
     pills.setAttribute("aria-label", data.things === "digits" ? "Digit" : "Class")
     this.pills = data.classes.map(({ name }, digit) => {
@@ -150,6 +144,7 @@ export default class How {
     const slot = this.section.querySelector(".slot")
     this.find(".controls").hidden = !slot
     if (slot && !slot.contains(this.find(".controls"))) this.keepingFocus(() => slot.append(this.find(".controls")))
+    this.fill("one", this.one)
     this.pills.forEach((pill, index) => pill.setAttribute("aria-pressed", String(index === digit)))
     this.root.classList.add("stale")
   }
@@ -186,8 +181,9 @@ export default class How {
     const canvas = this.section.querySelector(".latent")
     canvas.width = canvas.height = side
     const context = canvas.getContext("2d")
-    latent.forEach((number, k) => { // -2.5 is black, 2.5 white
-      const grey = Math.round(255 * Math.min(Math.max(0.5 + number / 5, 0), 1))
+    const largest = Math.max(...latent.map(Math.abs))
+    latent.forEach((number, k) => {
+      const grey = Math.round(127.5 * (1 + number / largest))
       context.fillStyle = `rgb(${grey} ${grey} ${grey})`
       context.fillRect(k % side, Math.floor(k / side), 1, 1)
     })
@@ -257,8 +253,9 @@ export default class How {
     this.fill("judge_epoch", epoch)
   }
 
+  // Write a value where the text names it.
   fill(name, value) {
-    for (const place of this.section.querySelectorAll(`var[data-name=${name}]`)) place.textContent = shown(value)
+    for (const place of this.root.querySelectorAll(`var[data-name=${name}]`)) place.textContent = shown(value ?? "some")
   }
 
   showCourt({ size, reals, epochs, step }) {
@@ -323,7 +320,8 @@ export default class How {
       list.append(...numbers.map((text) => make("li", { textContent: text })))
       const how = make("details")
       how.append(make("summary", { textContent: "Repeat it" }), make("pre", { textContent: command }))
-      figure.append(make("h3", { textContent: title }), make("img", { src: png, alt: `Sample grid: ${title}` }), make("p", { textContent: words }), list, how)
+      figure.append(make("h3", { textContent: title }), make("img", { src: png, alt: `Sample grid: ${title}` }), list, make("p", { textContent: words }))
+      if (command) figure.append(how)
       return figure
     }))
   }

@@ -72,7 +72,11 @@ def show(scene: Scene[HowView]) -> None:
         st.warning(f"The networks of this run do not know class {scene.view.digit}. Another one is shown instead.")
     if not catalog.generators(scene.entry.key):
         st.caption(f"{wording.state(scene.entry)}. It has no generator yet, so it cannot draw.")
-    how(_data(scene, view, classes), key=KEY)
+    data = _data(scene, view, classes)
+    epochs = [each["epoch"] for each in data["content"].get("epochs", ()) if view.part == COURT]
+    if epochs and scene.view.epoch is not None and scene.view.epoch not in epochs:
+        st.warning(f"No forger of epoch {scene.view.epoch} is judged here. Shown instead: {epochs[-1]}, the last one.")
+    how(data, key=KEY)
     if view.part == NETWORKS:
         architecture.show(scene.entry)
     address.publish(view)
@@ -127,7 +131,7 @@ def _content(scene: Scene[HowView], view: HowView, classes: Classes) -> dict[str
     if view.part == CURVES:
         return own | {"curves": story.curves(entry), "means": _means(scene)}
     if view.part == FAILURES:
-        return own | {"failures": [_failure(failure) for failure in FAILED]}
+        return own | {"failures": _failures(scene)}
     if view.part not in (PLAYERS, STEP, COURT):
         return own
     judge = story.judge_of(entry.key)
@@ -178,23 +182,86 @@ class Failure:
     words: str
     file: str
     """Its last sample grid, in `IMAGES`."""
-    command: str
-    scores: Mapping[str, float]
-    """Name in `SCORES` -> value after the last epoch."""
+    options: str
+    """What follows `python -m trainer` in its command."""
     d_accuracy: float
     """How often D was right in the last epoch: the mean over real and generated pictures."""
+    losses: tuple[float, float]
+    """Mean losses of D and G in the last epoch."""
+    scores: Mapping[str, float]
+    """Scores after the last epoch, by their names in `SCORES`."""
 
 
-FAILED: tuple[Failure, ...] = ()
-"""Real trainings with other settings than those of the recipes. Only the sample grids and these numbers are kept."""
+FAILED = (
+    Failure(
+        "Collapse: one picture for each digit",
+        "The forger learns ten times as fast as the detective, which sees each picture alone and so cannot notice that "
+        "all are alike. The forger has found one picture of each digit that passes, and draws it whatever the random "
+        "numbers are. The curves look healthy. The recall shows the fault: hardly any real digit could come from it.",
+        "collapsed.png",
+        "quick --workers 1 --name collapsed --epochs 3 --steps-per-epoch 50 --batch-size 32 --loss bce --gamma 0 "
+        "--lr-warmup 0 --ema 0 --g-lr 1e-2 --d-lr 1e-3 --d-class-weight 0 --g-class-weight 0 --model.no-classifier "
+        "--model.std-group 0 --metrics-every 3",
+        0.56,
+        (0.68, 0.84),
+        {"label_accuracy": 0.6707, "recall": 0.006},
+    ),
+    Failure(
+        "Divergence: the players no longer meet",
+        "Both learn ten times too fast, and nothing keeps the detective's gradients small. Each move overshoots, so "
+        "the other one has nothing useful to learn from it. The losses grow without end, and the pictures are patterns.",
+        "diverged.png",
+        "quick --workers 1 --name diverged --epochs 8 --steps-per-epoch 50 --batch-size 32 --loss bce --gamma 0 "
+        "--lr-warmup 0 --ema 0 --g-lr 2e-2 --d-lr 2e-2 --metrics-every 8",
+        0.80,
+        (142.9, 916.3),
+        {"label_accuracy": 0.1, "recall": 0.0},
+    ),
+)
+"""Real trainings of `quick` with other settings; their last sample grids and these numbers are kept."""
 
 
-def _failure(failure: Failure) -> dict[str, Any]:
-    shown = [f"{SCORES[name].heading} {SCORES[name].show(value)}" for name, value in failure.scores.items()]
-    return {
-        "title": failure.title,
-        "words": failure.words,
-        "png": data_url((IMAGES / failure.file).read_bytes()),
-        "numbers": [f"The detective is right {failure.d_accuracy:.0%} of the time", *shown],
-        "command": failure.command,
-    }
+def _failures(scene: Scene[HowView]) -> list[dict[str, Any]]:
+    """Return the trainings that failed, after the newest epoch of the run for comparison."""
+    entry = scene.entry
+    shown = []
+    for epoch, summary in catalog.readable(catalog.epoch_metrics, entry, catalog.epochs(entry.key)[-1:]).items():
+        right = _mean(summary.d_acc_real, summary.d_acc_fake)
+        shown.append(
+            {
+                "title": f"For comparison: {entry.name}, epoch {epoch}",
+                "words": "",
+                "png": catalog.sample_url(entry, epoch),
+                "numbers": _numbers(right, (summary.d_loss, summary.g_loss), summary.scores or {}),
+                "command": "",
+            }
+        )
+    for failure in FAILED:
+        shown.append(
+            {
+                "title": failure.title,
+                "words": failure.words,
+                "png": data_url((IMAGES / failure.file).read_bytes()),
+                "numbers": _numbers(failure.d_accuracy, failure.losses, failure.scores),
+                "command": f"python -m trainer {failure.options}",
+            }
+        )
+    return shown
+
+
+def _mean(first: float | None, second: float | None) -> float | None:
+    return None if first is None or second is None else (first + second) / 2
+
+
+def _numbers(
+    right: float | None, losses: tuple[float | None, float | None], scores: Mapping[str, float | None]
+) -> list[str]:
+    """Return what the curves and the scores of an epoch say, in lines; those that are not known are left out."""
+    lines = [] if right is None else [f"The detective is right {right:.0%} of the time"]
+    d_loss, g_loss = losses
+    if d_loss is not None and g_loss is not None:
+        lines.append(f"Losses: detective {d_loss:.2f}, forger {g_loss:.2f}")
+    for name in ("label_accuracy", "recall"):
+        if (value := scores.get(name)) is not None:
+            lines.append(f"{SCORES[name].heading}: {SCORES[name].show(value)}")
+    return lines
