@@ -209,7 +209,7 @@ FAILED = (
     Failure(
         "Divergence: the players no longer meet",
         "Both learn ten times too fast, and nothing keeps the detective's gradients small. Each move overshoots, so "
-        "the other one has nothing useful to learn from it. The losses grow without end, and the pictures are patterns.",
+        "the other one has nothing useful to learn from it. The losses grow, and the pictures are patterns.",
         "diverged.png",
         "quick --workers 1 --name diverged --epochs 8 --steps-per-epoch 50 --batch-size 32 --loss bce --gamma 0 "
         "--lr-warmup 0 --ema 0 --g-lr 2e-2 --d-lr 2e-2 --metrics-every 8",
