@@ -5,7 +5,7 @@ Values are plain, for the page's script. Pictures are bytes, row by row, in base
 
 import base64
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,7 +34,7 @@ MAX_WORK = 4e9
 RISE = 0.5
 """Change of a verdict at which a step in slow motion aims. A step of a training moves it much less."""
 HALVINGS = 8
-"""Limit of how often a step of the generator is halved until the verdict rises."""
+"""Limit of the lengths that are tried for a step."""
 POINTS = 160
 """Points of a curve."""
 CURVES = ("d_acc_real", "d_acc_fake", "d_loss", "g_loss")
@@ -107,9 +107,8 @@ def _reals(loaded: LoadedGenerator, label: int | None) -> NDArray[np.uint8] | No
         return None
     labels = np.asarray(dataset.labels)
     chosen = np.flatnonzero(labels == label if label is not None else labels >= 0)
-    return np.asarray(dataset.images[chosen[: REAL - REAL % _group(loaded)]]).reshape(
-        -1, *loaded.config.image_shape[1:]
-    )
+    shape = (-1, *loaded.config.image_shape[1:])
+    return np.asarray(dataset.images[chosen[: REAL - REAL % _group(loaded)]]).reshape(shape)
 
 
 # --- The discriminator
@@ -139,11 +138,11 @@ def verdicts(
     D: nn.Module, loaded: LoadedGenerator, pictures: NDArray[np.uint8], label: int | None
 ) -> NDArray[np.float64]:
     """Return D's logits (N,) of grey pictures (N, H, W) of one class; N is a multiple of the size of D's groups."""
-    images = torch.from_numpy(pictures.copy())[:, None]
+    images, rows = _seen(loaded, pictures, [label or 0] * len(pictures))
     with torch.inference_mode():
         weights = next(D.parameters())
-        rows = class_rows(loaded, images, [label or 0] * len(images))
-        return D(sampling.from_uint8(images, weights.dtype), rows.to(weights)).double().numpy()
+        logits: NDArray[np.float64] = D(images.to(weights), rows.to(weights)).double().numpy()
+        return logits
 
 
 def _group(loaded: LoadedGenerator) -> int:
@@ -159,66 +158,67 @@ def _company(loaded: LoadedGenerator, seed: int) -> list[int]:
 def slow_motion(run: str, step: int, sha256: str, label: int | None, seed: int) -> dict[str, Any] | None:
     """Take one step of D and then one of G, for a real picture and the generated one of a seed.
 
-    The steps follow the gradients of the verdicts and are long enough to be seen: they aim at a change of `RISE`.
-    Returns the pictures, the verdicts before and after, and the gradient of the forged picture's verdict after D's
-    step, as signed bytes whose largest is 127; None without a stored D or real pictures.
+    The steps follow the gradients of the verdicts and are long enough to be seen. Returns the pictures, the verdicts
+    before and after, and the gradient of the verdict on the generated picture after D's step, as signed bytes of which
+    the largest is 127; None without a stored D or real pictures.
     """
     stored, loaded = discriminator(run, step), inference.load(inference.GeneratorKey(run, step, sha256))
     reals = _reals(loaded, label)
     if stored is None or reals is None:
         return None
     D, G = (copy.deepcopy(network).double().requires_grad_(True) for network in (stored, loaded.generator))
-    seeds, group = _company(loaded, seed), _group(loaded)
-    z, c = sampling.latents(seeds, loaded.config).double(), loaded.class_rows([label or 0] * group, seeds).double()
-    at = seed % len(reals)
-    chosen = np.roll(reals, -at, 0)[:group].copy()
-    real, c_real = _seen(loaded, torch.from_numpy(chosen)[:, None], label)
-    with torch.no_grad():
-        drawn = G(z, c)
-    fake, c_fake = _seen(loaded, torch.from_numpy(sampling.to_uint8(drawn).copy())[:, None], label)
-    before = [float(D(real, c_real)[0].detach()), float(D(fake, c_fake)[0].detach())]
-    _climb(D, D(real, c_real)[0] - D(fake, c_fake)[0])
-    after = [float(D(real, c_real)[0].detach()), float(D(fake, c_fake)[0].detach())]
-    _, gradient = objections(D, fake, c_fake)
-    first = copy.deepcopy(G.state_dict())
-    rise = RISE
-    for _ in range(HALVINGS):
-        G.load_state_dict(first)
-        _climb(G, D(G(z, c), c_fake)[0], rise)
-        with torch.no_grad():
-            improved = G(z, c)
-        judged, _ = _seen(loaded, torch.from_numpy(sampling.to_uint8(improved).copy())[:, None], label)
-        better = float(D(judged, c_fake)[0].detach())
-        if better > after[1]:
-            break
-        rise /= 2
-    signed = gradient[0, 0] / gradient[0, 0].abs().max().clamp(min=1e-12)
+    seeds, labels = _company(loaded, seed), [label or 0] * _group(loaded)
+    z, c = sampling.latents(seeds, loaded.config).double(), loaded.class_rows(labels, seeds).double()
+    chosen = np.roll(reals, -(seed % len(reals)), 0)[: len(labels)]
+    drawn = sampling.to_uint8(G(z, c))
+    real, c_real = _seen(loaded, chosen, labels)
+    fake, c_fake = _seen(loaded, drawn, labels)
+
+    def verdict(images: Tensor, rows: Tensor) -> Tensor:
+        own: Tensor = D(images, rows)[0]
+        return own
+
+    before = [verdict(real, c_real).item(), verdict(fake, c_fake).item()]
+    _step(D, lambda: verdict(real, c_real) - verdict(fake, c_fake))
+    after = [verdict(real, c_real).item(), verdict(fake, c_fake).item()]
+    gradient = objections(D, fake, c_fake)[1][0, 0]
+    _step(G, lambda: verdict(G(z, c), c_fake))
+    improved = sampling.to_uint8(G(z, c))
     return {
         "real": packed(chosen[0]),
-        "fake": packed(sampling.to_uint8(drawn)[0]),
-        "better": packed(sampling.to_uint8(improved)[0]),
-        "gradient": packed((signed * 127).round().to(torch.int8).numpy()),
+        "fake": packed(drawn[0]),
+        "better": packed(improved[0]),
+        "gradient": packed((127 * gradient / gradient.abs().max().clamp(min=1e-12)).round().to(torch.int8).numpy()),
         "before": before,
         "after": after,
-        "improved": better,
-        "reals": [float(value) for value in np.quantile(verdicts(stored, loaded, reals, label), (0.0, 0.5, 1.0))],
+        "improved": verdict(_seen(loaded, improved, labels)[0], c_fake).item(),
+        "reals": np.quantile(verdicts(stored, loaded, reals, label), (0.0, 0.5, 1.0)).tolist(),
     }
 
 
-def _seen(loaded: LoadedGenerator, images: Tensor, label: int | None) -> tuple[Tensor, Tensor]:
-    """Return bytes (N, 1, H, W) of one class as D gets them: images in [-1, 1], and class rows."""
-    return sampling.from_uint8(images, torch.float64), class_rows(loaded, images, [label or 0] * len(images)).double()
+def _seen(loaded: LoadedGenerator, pictures: NDArray[np.uint8], labels: list[int]) -> tuple[Tensor, Tensor]:
+    """Return grey pictures (N, H, W) as D gets them: images (N, 1, H, W) in [-1, 1], and class rows."""
+    images = torch.from_numpy(pictures.copy())[:, None]
+    return sampling.from_uint8(images, torch.float64), class_rows(loaded, images, labels).double()
 
 
-def _climb(network: nn.Module, value: Tensor, rise: float = RISE) -> None:
-    """Move the weights of a network along the gradient of a scalar, which would rise by `rise` if it were linear."""
-    parameters = list(network.parameters())
-    gradients = torch.autograd.grad(value, parameters, allow_unused=True)
-    square = sum(float(gradient.square().sum()) for gradient in gradients if gradient is not None)
+def _step(network: nn.Module, value: Callable[[], Tensor]) -> None:
+    """Move the weights of a network along the gradient of a scalar, so that it rises.
+
+    It would rise by `RISE` if it were linear. The step is halved as long as the scalar does not rise at all.
+    """
+    weights = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    start, first = value(), [weight.detach().clone() for weight in weights]
+    gradients = torch.autograd.grad(start, weights, allow_unused=True)
+    length = RISE / max(sum(float(each.square().sum()) for each in gradients if each is not None), 1e-12)
     with torch.no_grad():
-        for parameter, gradient in zip(parameters, gradients, strict=True):
-            if gradient is not None:
-                parameter.add_(gradient, alpha=rise / max(square, 1e-12))
+        for _ in range(HALVINGS):
+            for weight, old, gradient in zip(weights, first, gradients, strict=True):
+                if gradient is not None:
+                    weight.copy_(old + length * gradient)
+            if value() > start:
+                return
+            length /= 2
 
 
 def courtroom(key: str, judge: StoredGenerator, label: int | None, seed: int) -> dict[str, Any] | None:
