@@ -209,13 +209,14 @@ FAILED = (
     Failure(
         "Divergence: the players no longer meet",
         "Both learn ten times too fast, and nothing keeps the detective's gradients small. Each move overshoots, so "
-        "the other one has nothing useful to learn from it. The losses grow, and the pictures are patterns.",
+        "the other one has nothing useful to learn from it. The losses grow, and the pictures are patterns. A "
+        "repetition ends with other patterns, because such a training amplifies the last bit of each number.",
         "diverged.png",
         "quick --workers 1 --name diverged --epochs 8 --steps-per-epoch 50 --batch-size 32 --loss bce --gamma 0 "
         "--lr-warmup 0 --ema 0 --g-lr 2e-2 --d-lr 2e-2 --metrics-every 8",
-        0.80,
-        (142.9, 916.3),
-        {"label_accuracy": 0.1, "recall": 0.0},
+        0.63,
+        (166.7, 391.3),
+        {"label_accuracy": 0.1223, "recall": 0.0},
     ),
 )
 """Real trainings of `quick` with other settings; their last sample grids and these numbers are kept."""
