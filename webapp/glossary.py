@@ -6,14 +6,14 @@ GLOSSARY = {
     "class": "What the forger is asked to draw, such as a 7. Forger and detective are both told the class.",
     "coverage": SCORES["coverage"].meaning + " It falls when whole kinds of handwriting are missing.",
     "density": SCORES["density"].meaning,
-    "detective": "The discriminator.",
+    "detective": "The discriminator: the network that judges pictures.",
     "discriminator": "The network that judges: it turns a picture and a class into one number, the verdict. Short: D.",
     "EMA": "Exponential moving average: the pictures are drawn with an average of the generator's weights over the "
     "last steps, which is steadier than the weights of a single step.",
     "epoch": "A fixed number of steps. At its end, a training draws sample pictures, and measures how good they are.",
     "FID": "Fréchet inception distance. " + SCORES["fid"].meaning + " Lower is better. It is measured in what a digit "
     "reader notices, so compare it only with that of as many real pictures.",
-    "forger": "The generator.",
+    "forger": "The generator: the network that draws pictures.",
     "GAN": "Generative adversarial network: two networks that are trained against each other (Goodfellow et al. 2014).",
     "generator": "The network that draws: it turns random numbers and a class into a picture. Short: G.",
     "gradient": "For each weight or pixel, how a small change of it would change a result. Training follows it.",

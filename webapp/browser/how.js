@@ -208,7 +208,7 @@ export default class How {
     this.section.querySelector(".epochs-help").textContent = help.join(" ")
   }
 
-  epoch({ epoch, step, url, scores }, rows, column) {
+  epoch({ epoch, url, scores }, rows, column) {
     const number = rows ? Math.min(rows, 10) : 10
     const canvas = make("canvas")
     canvas.setAttribute("role", "img")
@@ -226,8 +226,7 @@ export default class How {
       }
     }
     image.src = url
-    const name = epoch === 0 ? "0, untrained" : String(epoch)
-    return row("epoch", [name, canvas, percent(scores.label_accuracy), fixed(scores.fid)])
+    return row("epoch", [String(epoch), canvas, percent(scores.label_accuracy), fixed(scores.fid)])
   }
 
   showMotion({ size, real, fake, better, gradient, before, after, improved, reals, epoch }) {

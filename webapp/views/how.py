@@ -254,6 +254,10 @@ def _mean(first: float | None, second: float | None) -> float | None:
     return None if first is None or second is None else (first + second) / 2
 
 
+def _short(loss: float) -> str:
+    return f"{loss:.2f}" if abs(loss) < 10 else f"{loss:,.0f}"
+
+
 def _numbers(
     right: float | None, losses: tuple[float | None, float | None], scores: Mapping[str, float | None]
 ) -> list[str]:
@@ -261,7 +265,7 @@ def _numbers(
     lines = [] if right is None else [f"The detective is right {right:.0%} of the time"]
     d_loss, g_loss = losses
     if d_loss is not None and g_loss is not None:
-        lines.append(f"Losses: detective {d_loss:.2f}, forger {g_loss:.2f}")
+        lines.append(f"Losses: detective {_short(d_loss)}, forger {_short(g_loss)}")
     for name in ("label_accuracy", "recall"):
         if (value := scores.get(name)) is not None:
             lines.append(f"{SCORES[name].heading}: {SCORES[name].show(value)}")
