@@ -66,8 +66,6 @@ def _epoch_row(entry: RunEntry, epoch: int, summary: EpochSummary | None) -> dic
     scores, reals = (summary and summary.scores) or {}, (summary and summary.floor) or {}
     return {
         "epoch": epoch,
-        "step": summary and summary.step,
-        "images": summary and summary.nimg,
         "url": catalog.sample_url(entry, epoch),
         "scores": {name: scores.get(name) for name in ("label_accuracy", "fid")},
         "reals": {name: reals.get(name) for name in ("label_accuracy", "fid")},

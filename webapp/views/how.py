@@ -24,14 +24,20 @@ from webapp.glossary import GLOSSARY
 from webapp.inference import GeneratorKey, load
 from webapp.page import Scene
 from webapp.views import architecture
+from webapp.views.explore import GOOD_SEED
 
 KEY = "how.page"
 PLAYERS, EPOCHS, STEP, COURT, CURVES, FAILURES, NETWORKS, WORDS = range(1, 9)
 """The parts of the story."""
 MAX_EPOCH = 10**6
-GOOD_SEED = 772
-"""As on the page Explore."""
 IMAGES = Path(__file__).resolve().parent.with_name("failures")
+NO_GENERATOR = "This part needs a generator. Choose another run to see it now."
+DAMAGED = "The generator of this run is damaged, so this part cannot be shown."
+NO_DETECTIVE = (
+    "The detective of this run is not stored: a run keeps those of its newest checkpoints, and of the shipped runs "
+    "only forge has one. Choose forge, or a run of your own, to see this part."
+)
+NO_REALS = "The training images of this run are not on this server, so there is nothing to compare with."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +48,7 @@ class HowView(View):
 
     part: int = PLAYERS
     digit: int | None = None
-    """None: 7, or the first class of a run without a 7."""
+    """None: 7, or the last class of a run without a 7."""
     seed: int = GOOD_SEED
     epoch: int | None = None
     """Epoch whose forger is judged; None: the last one."""
@@ -150,15 +156,6 @@ def _content(scene: Scene[HowView], view: HowView, classes: Classes) -> dict[str
     except (DamagedError, GeneratorFileError):
         return own | {"missing": DAMAGED}
     return own | (found or {"missing": NO_REALS})
-
-
-NO_GENERATOR = "This part needs a generator. Choose another run to see it now."
-DAMAGED = "The generator of this run is damaged, so this part cannot be shown."
-NO_DETECTIVE = (
-    "The detective of this run is not stored: a run keeps those of its newest checkpoints, and of the shipped runs "
-    "only forge has one. Choose forge, or a run of your own, to see this part."
-)
-NO_REALS = "The training images of this run are not on this server, so there is nothing to compare with."
 
 
 def _means(scene: Scene[HowView]) -> dict[str, Any]:
