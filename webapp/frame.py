@@ -11,13 +11,13 @@ import streamlit as st
 from models import pictures
 from models.generator_file import GeneratorFileError
 from models.view_link import G_LENGTH, View, ViewError, pairs
-from models.views import DrawingView, ExploreView, InterpolateView
+from models.views import DrawingView, ExploreView, InterpolateView, WriteView
 from trainer.run_store import DamagedError, RunStoreError, StoredGenerator
 from webapp import address, catalog, inference, notices, wording
 from webapp.catalog import Listing, RunEntry
 from webapp.classes import Classes, plain
 from webapp.page import DrawingScene, Page, Scene
-from webapp.views import explore, gallery, how, interpolate, training
+from webapp.views import explore, gallery, how, interpolate, training, write
 
 PAGES = (
     Page(
@@ -37,6 +37,15 @@ PAGES = (
         "How one generated digit turns into another, frame by frame.",
         draws=True,
         start=interpolate.START,
+    ),
+    Page(
+        "Write",
+        ":material/draw:",
+        WriteView,
+        write.show,
+        "Type a number, a date or a time, and a small neural network writes it by hand.",
+        draws=True,
+        start=write.START,
     ),
     Page(
         "Gallery",
