@@ -71,6 +71,7 @@ def show(scene: Scene[HowView]) -> None:
     state = st.session_state.get(KEY)
     view = _reported(scene, state.get("view") if state else None) or scene.view
     view = dataclasses.replace(view, digit=_digit(view.digit, classes))
+    address.publish(view)
     with st.container(horizontal=True, vertical_alignment="center", key="actions"):
         st.title("How it works")
         copy_link(address.relative_url(view), key="how.link")
@@ -85,7 +86,6 @@ def show(scene: Scene[HowView]) -> None:
     how(data, key=KEY)
     if view.part == NETWORKS:
         architecture.show(scene.entry)
-    address.publish(view)
 
 
 def _digit(digit: int | None, classes: Classes) -> int | None:
