@@ -20,7 +20,10 @@ PATHS = {
     "quiz": "quiz?run=runs/quick-1",
     "gallery": "gallery?run=runs/quick-1",
     "training": "training?run=runs/quick-1",
-    "architecture": "architecture?run=runs/quick-1",
+    "how": "how?run=pretrained/forge&part=1",
+    "how, one step": "how?run=pretrained/forge&part=3",
+    "how, courtroom": "how?run=pretrained/forge&part=4",
+    "how, networks": "how?run=runs/quick-1&part=7",
     "notice": "?run=runs/none",
     "invalid": "gallery?run=runs/quick-1&epoch=x",
     "permalink": f"s?v=1&kind=generate&{FORGE}&digits=7&count=1&seed=5",
@@ -37,7 +40,10 @@ SIGNS = {
     "quiz": ".choice",
     "gallery": ".stage",
     "training": ".df-sheet",
-    "architecture": "[data-testid=stGraphVizChart] .node",
+    "how": ".players",
+    "how, one step": ".motion",
+    "how, courtroom": "button.court-row",
+    "how, networks": "[data-testid=stGraphVizChart] .node",
 }
 """Texts on the pages that show a run."""
 

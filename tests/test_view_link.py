@@ -24,9 +24,10 @@ from models.views import (
     read_link,
 )
 from models.writing import COLOURS, DIGITS, SIGNS
+from webapp.asgi import MOVED
 from webapp.frame import PAGES
-from webapp.views.architecture import ArchitectureView
 from webapp.views.gallery import GalleryView
+from webapp.views.how import HowView
 from webapp.views.training import TrainingView
 
 VIEWS: dict[str, type[View]] = {page.kind: page.view for page in PAGES} | DRAWING_VIEWS
@@ -104,7 +105,9 @@ views = st.one_of(
     drawing_views,
     st.builds(GalleryView, **scope, epoch=st.none() | st.integers(0, 10**6)),
     st.builds(TrainingView, **scope),
-    st.builds(ArchitectureView, **scope),
+    st.builds(
+        HowView, **scope, part=st.integers(1, 8), digit=classes, seed=seeds, epoch=st.none() | st.integers(0, 10**6)
+    ),
 )
 names = sorted({field.name for kind in VIEWS.values() for field in dataclasses.fields(kind)})
 
@@ -119,6 +122,9 @@ LINKS = [
 def test_a_link_opens_its_recorded_view(line: str) -> None:
     link, _, expected = line.partition(" -> ")
     kind, _, query = link.partition("?")
+    if kind in MOVED:
+        kind, part = MOVED[kind]
+        query = f"{part}&{query}"
     view, problems = from_link(VIEWS[kind], parse_qsl(query, keep_blank_values=True))
     found = f"{encode(view)} ! {' '.join(problem.parameter for problem in problems)}"
     assert found.removesuffix(" ! ") == expected
@@ -158,7 +164,7 @@ def test_the_text_is_readable() -> None:
     assert encode(pinned).startswith("generate?run=pretrained/forge&step=6566&g=0123456789ab&digits=0-3.7&count=4")
     assert encode(GenerateView()) == "generate?count=10&seed=0&truncation=1"
     assert encode(TrainingView(run="runs/quick-1")) == "training?run=runs/quick-1"
-    assert encode(ArchitectureView(run="runs/quick-1")) == "architecture?run=runs/quick-1"
+    assert encode(HowView(run="runs/quick-1", part=3)) == "how?run=runs/quick-1&part=3&seed=772"
 
 
 @given(drawing_views, st.sampled_from(["", "0123456789abcdef"]))

@@ -81,6 +81,12 @@ def test_the_canonical_text_of_a_view_is_a_path(client: Client) -> None:
         assert client.get(f"/{kind}").headers["location"] == "./"
 
 
+def test_a_link_of_a_page_that_was_moved_leads_there(client: Client) -> None:
+    for query, location in (("?run=runs/x", "./how?part=7&run=runs/x"), ("", "./how?part=7")):
+        answer = client.get(f"/architecture{query}")
+        assert (answer.status, answer.headers["location"]) == (307, location)
+
+
 @pytest.mark.parametrize(
     "path",
     ["/docs", "/no/such/page", "/wp-login.php", "/static/js/none.js", "/_stcore/metrics", "/_stcore/none", "/index"],

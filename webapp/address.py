@@ -111,7 +111,9 @@ def choose(run: str, step: int | None, g: str = "") -> None:
     """Show this generator from the next run of the script on; None: follow the newest."""
     memory = _memory()
     if run != memory.run:
-        memory.views.pop("gallery", None)  # another run has other epochs
+        for kind, view in memory.views.items():  # another run has other epochs
+            if hasattr(view, "epoch"):
+                memory.views[kind] = dataclasses.replace(view, epoch=None)  # type: ignore[call-arg]
         memory.versions += 1
     memory.run, memory.step, memory.g, memory.opened, memory.px = run, step, g, None, ""
     memory.problems = ("", ())

@@ -31,6 +31,9 @@ FAVICON = SCRIPT.with_name("favicon.ico")
 HIDDEN = ("_stcore/metrics",)
 """Paths of Streamlit that visitors have no use for: it tells of all sessions and caches."""
 
+MOVED = {"architecture": ("how", "part=7")}
+"""Kind of a page of earlier versions -> that of the page that it is a part of now, and the part's parameter."""
+
 ROBOTS = "User-agent: *\nDisallow: /_stcore/\nDisallow: /api/\n"
 
 CONTENT_SECURITY_POLICY = "; ".join(
@@ -157,6 +160,9 @@ def _page(scope: Scope) -> Response | None:
     if kind in (HOME, GenerateView.kind):  # the text of a view, as older versions wrote it into a PNG, is a path too
         query = scope["query_string"].decode("latin-1")
         return RedirectResponse(f"./?{query}" if query else "./", 307)
+    if kind in MOVED:
+        query = "&".join(part for part in (MOVED[kind][1], scope["query_string"].decode("latin-1")) if part)
+        return RedirectResponse(f"./{MOVED[kind][0]}?{query}", 307)
     if kind in HIDDEN:
         return _not_found(scope)
     if scope["path"] == icon_font():

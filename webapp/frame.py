@@ -17,7 +17,7 @@ from webapp import address, catalog, inference, notices, wording
 from webapp.catalog import Listing, RunEntry
 from webapp.classes import Classes, plain
 from webapp.page import DrawingScene, Page, Scene
-from webapp.views import architecture, explore, gallery, interpolate, quiz, training, write
+from webapp.views import explore, gallery, how, interpolate, quiz, training, write
 
 PAGES = (
     Page(
@@ -70,11 +70,11 @@ PAGES = (
         "Progress, scores and curves of the training of a GAN, live while it runs.",
     ),
     Page(
-        "Architecture",
+        "How it works",
         ":material/account_tree:",
-        architecture.ArchitectureView,
-        architecture.show,
-        "The generator and the discriminator of a GAN, layer by layer.",
+        how.HowView,
+        how.show,
+        "What a GAN is, told with the pictures and the numbers of a real one: forger, detective, and their networks.",
     ),
 )
 """All pages, in the order of the navigation bar."""

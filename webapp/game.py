@@ -107,7 +107,7 @@ def _detective(
     Both losses that it may have learned with make the sigmoid of the difference of two logits the probability that the
     first of two images is the real one, if one of them is.
     """
-    D = look.discriminator(key)
+    D = look.partner(key)
     if D is None:
         return "", ()
     places = np.arange(max(loaded.config.group_size, 2)) % 2

@@ -74,7 +74,7 @@ def reader() -> Any:
 
 
 @st.cache_resource(show_spinner=False)
-def _training_images() -> data.Dataset | None:
+def training_images() -> data.Dataset | None:
     """Return MNIST's training images; None where the server does not have them."""
     try:
         return data.load_dataset()
@@ -83,7 +83,7 @@ def _training_images() -> data.Dataset | None:
 
 
 def _nearest(picture: NDArray[np.uint8]) -> dict[str, Any]:
-    dataset = _training_images()
+    dataset = training_images()
     if dataset is None:
         return {"nearest_help": "The training images are not on this server."}
     images = dataset.images.reshape(len(dataset.images), -1)
@@ -116,10 +116,10 @@ def _verdict(
     key: inference.GeneratorKey, loaded: LoadedGenerator, picture: NDArray[np.uint8], label: int | None
 ) -> str:
     """Return how real D takes the picture for, compared with real digits."""
-    dataset = _training_images()
+    dataset = training_images()
     if not draws_mnist(loaded) or dataset is None:
         return "The training images are not on this server, so there is nothing to compare with."
-    D = discriminator(key)
+    D = partner(key)
     if D is None:
         return (
             "The discriminator of this checkpoint is not stored. A run keeps those of its newest checkpoints; of the "
@@ -131,15 +131,20 @@ def _verdict(
     return f"It takes this picture for more real than {lower} of {len(real)} {kind}."
 
 
-@st.cache_resource(max_entries=4, show_spinner=False)
-def discriminator(key: inference.GeneratorKey) -> Discriminator | None:
+def partner(key: inference.GeneratorKey) -> Discriminator | None:
     """Return the discriminator that trained with a generator, to judge with; None if it is not stored."""
     if not any((each.step, each.sha256) == (key.step, key.sha256) for each in catalog.generators(key.run)):
         return None  # an earlier run of this name has had the generator
+    return discriminator(key.run, key.step)
+
+
+@st.cache_resource(max_entries=4, show_spinner=False)
+def discriminator(run: str, step: int) -> Discriminator | None:
+    """Return the discriminator of a checkpoint, to judge with; None if it is not stored."""
     with suppress(RunStoreError, ValueError, RuntimeError):
-        checkpoint = next(each for each in catalog.run_of(key.run).checkpoints() if each.step == key.step)
+        checkpoint = next(each for each in catalog.run_of(run).checkpoints() if each.step == step)
         networks = safetensors.torch.load(checkpoint.read(NETWORKS_FILE))
-        D = build_discriminator(ModelConfig.from_dict(dict(catalog.run_record(key.run).config["model"])))
+        D = build_discriminator(ModelConfig.from_dict(dict(catalog.run_record(run).config["model"])))
         D.load_state_dict({name.removeprefix("D."): tensor for name, tensor in networks.items() if name[:2] == "D."})
         return D.float().eval().requires_grad_(False)
     return None

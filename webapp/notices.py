@@ -192,7 +192,7 @@ def no_epoch(entry: RunEntry) -> None:
 
 def no_architecture(entry: RunEntry) -> None:
     """Say that a run's record describes no networks that this version knows."""
-    st.title("The networks are not known")
+    st.markdown("**The networks are not known**")
     if not entry.progress.is_stale:  # how long it has been silent would soon be wrong here
         st.write(f"{wording.state(entry)}.")
     st.write("The record of this run has no description of the networks that this version can read.")

@@ -200,7 +200,13 @@ HOSTILE = [
     ("gallery", {"epoch": "-1"}),
     ("gallery", {"epoch": "nan"}),
     ("training", {"no_such": "x" * 5000}),
-    ("architecture", {"layer": "0"}),
+    ("how", {"layer": "0"}),
+    ("how", {"part": "0"}),
+    ("how", {"part": "9"}),
+    ("how", {"part": "nan"}),
+    ("how", {"seed": "4294967296"}),
+    ("how", {"digit": "-1"}),
+    ("how", {"epoch": "1e400"}),
     ("explore", {"seed": "", "count": "", "digits": ""}),
 ]
 

@@ -1,4 +1,4 @@
-"""Architecture: the two networks of a run, layer by layer."""
+"""The two networks of a run, layer by layer: the part of the page How it works that its component does not draw."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,11 +9,9 @@ from models.config import ModelConfig
 from models.describe import conditioning, latent_text, layer_rows
 from models.diagram import DIAGRAMS, dot_source
 from models.trace import mmac, shape_text, watch_both
-from models.view_link import View
-from webapp import address, catalog, notices
+from webapp import catalog, notices
+from webapp.catalog import RunEntry
 from webapp.classes import plain
-from webapp.components.copy_link import copy_link
-from webapp.page import Scene
 
 WORDS = {
     "generator": ("Generator", "From random numbers to a picture."),
@@ -22,13 +20,6 @@ WORDS = {
 }
 """Name of each diagram -> its title, and what it shows."""
 MMAC = "MMAC: millions of multiply-accumulate operations for one image."
-
-
-@dataclass(frozen=True, kw_only=True)
-class ArchitectureView(View):
-    """The networks of a run."""
-
-    kind = "architecture"
 
 
 @dataclass(frozen=True)
@@ -42,36 +33,33 @@ class Described:
     """Name of each network -> its rows; the last row is the total."""
 
 
-def show(scene: Scene[ArchitectureView]) -> None:
-    """Draw the page. The run's record is enough, so it works before the first checkpoint."""
-    address.publish(scene.view)
-    record = catalog.run_record(scene.entry.key)
+def show(entry: RunEntry) -> None:
+    """Draw the networks of a run. The run's record is enough, so it works before the first checkpoint."""
+    record = catalog.run_record(entry.key)
     model = record.config.get("model")
     try:
         described = _described(ModelConfig.from_dict(model if isinstance(model, dict) else {}))
     except ValueError:
-        notices.no_architecture(scene.entry)
+        notices.no_architecture(entry)
         return
-    st.title(f"The networks of {scene.entry.name}")
     with st.container(horizontal=True, key="figures", gap="large"):
         for label, value in described.figures.items():
             st.metric(label, value, width="content", help=MMAC if "MMAC" in value else None)
-    with st.container(horizontal=True, key="actions"):
-        copy_link(address.relative_url(scene.view), key="architecture.link")
     if record.about:
         _recipe(record.recipe, record.about)
-    *networks, both = st.columns(3, gap="medium")
-    for column, name in zip([*networks, both], DIAGRAMS, strict=True):
+    columns = st.columns(3, gap="medium")
+    for column, name in zip(columns, DIAGRAMS, strict=True):
         title, words = WORDS[name]
         with column:
             st.markdown(f"**{title}**")
             st.caption(words)
             st.graphviz_chart(described.diagrams[name])
-    with both, st.container(key="layers"):  # beside the diagrams of the networks, which are much higher
-        for name, rows in described.tables.items():
+    # The generator's diagram is the highest, so its table stands below the lowest one.
+    for column, name in ((columns[2], "generator"), (columns[1], "discriminator")):
+        with column, st.container(key=f"layers-{name}"):
             st.markdown(f"**{WORDS[name][0]}, layer by layer**")
-            st.table(rows)
-        st.caption(MMAC)
+            st.table(described.tables[name])
+    columns[2].caption(MMAC)
 
 
 def _recipe(recipe: str, about: Mapping[str, str]) -> None:
