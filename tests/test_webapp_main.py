@@ -67,6 +67,9 @@ def is_running(pid: int) -> bool:
         (["--public-url", "https://lab.example/?a=1"], "a public URL has a scheme"),
         (["--public-url", "https://user@lab.example"], "a public URL has a scheme"),
         (["--public-url", "https://lab.example:x"], "a public URL has a scheme"),
+        (["--allow-training", "--port", "0", "--host", "0.0.0.0"], "--allow-training serves this machine alone"),
+        (["--allow-training", "--port", "0", "--allow-host", "lab.example"], "goes with neither --allow-host nor"),
+        (["--allow-training", "--port", "0", "--public-url", "https://lab.example"], "nor --public-url"),
     ],
 )
 def test_bad_input_gets_one_line(

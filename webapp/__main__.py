@@ -56,6 +56,7 @@ def main() -> int:
             "goes with neither --allow-host nor --public-url",
             file=sys.stderr,
         )
+        listener.close()
         return 2
     TRAININGS.is_allowed = options.allow_training
     say("Starting DigitForge ...")

@@ -66,5 +66,5 @@ def same_weights(undisturbed: Run, struck: Run) -> bool | None:
     if any(run.read_progress().phase != "finished" for run in runs):
         return None
     ends = [run.latest_checkpoint(verify=False) for run in runs]
-    files = [(end.step, end.manifest.files[NETWORKS_FILE].sha256) for end in ends if end]
-    return files[0] == files[1] if len(files) == 2 else None
+    one, other = [(end.step, end.manifest.files.get(NETWORKS_FILE)) if end else (0, None) for end in ends]
+    return one == other if one[1] and other[1] else None

@@ -1,7 +1,10 @@
 """The trainings that this server starts, for the page Train and for `--train`: one at a time, in child processes."""
 
+import functools
+import json
 import os
 import re
+import subprocess
 import sys
 import tempfile
 import threading
@@ -21,6 +24,24 @@ FAULT = re.compile(r"^(.+\.) The training goes on from (?:step (\d+)|the .+)\.$"
 """Line in which the trainer says what has happened to its workers, and from which step it goes on."""
 TRAIN_AGAIN = re.compile(r"^\d+ worker\(s\) train again\.$", re.MULTILINE)
 """Line in which the trainer says that new workers train."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a visitor needs to know of a recipe."""
+
+    summary: str
+    max_workers: int
+
+
+@functools.cache
+def recipes() -> dict[str, Recipe]:
+    """Return the recipes by name. It takes a few seconds, once.
+
+    They come from a process of the trainer, because this package imports of the trainer only how runs are stored.
+    """
+    done = subprocess.run([sys.executable, "-m", "trainer", "recipes", "--json"], capture_output=True, check=True)
+    return {name: Recipe(**fields) for name, fields in json.loads(done.stdout).items()}
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,10 @@
 """Train: start, stop and resume trainings of this server, and pull the plug on one of their workers."""
 
-import json
 import os
 import shlex
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any
 
 import streamlit as st
 
@@ -20,7 +16,7 @@ from webapp.classes import plain
 from webapp.components.announce import announce
 from webapp.page import OwnScene
 from webapp.training_child import choose_run_name
-from webapp.trainings import TRAININGS, Job, Launch, Pull
+from webapp.trainings import TRAININGS, Job, Launch, Pull, recipes
 from webapp.views.training import PLOTLY
 
 POLL_SECONDS = 1
@@ -48,17 +44,6 @@ class TrainView(View):
                 raise ViewError(field, f"{quoted(text)} cannot be a name: 1 to 64 of a-z, 0-9, '.', '_' and '-'")
         check_range("workers", self.workers, 1, MAX_WORKERS)
         check_range("cpu_minutes", self.cpu_minutes, 0, MAX_MINUTES)
-
-
-@st.cache_data(show_spinner="Asking the trainer for its recipes ...")
-def recipes() -> dict[str, dict[str, Any]]:
-    """Return `summary` and `max_workers` of each recipe, by its name.
-
-    They come from a process of the trainer, because this package imports of the trainer only how runs are stored.
-    """
-    command = [sys.executable, "-m", "trainer", "recipes", "--json"]
-    found: dict[str, dict[str, Any]] = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
-    return found
 
 
 def show(scene: OwnScene[TrainView]) -> None:
@@ -111,20 +96,21 @@ def _watch_jobs(shown: tuple[object, ...]) -> None:
 
 def _choose(view: TrainView) -> None:
     """Draw the choice of a training, its command, and the button that starts it."""
-    known = recipes()
+    with st.spinner("Asking the trainer for its recipes ..."):
+        known = recipes()
     if view.recipe not in known:
         st.warning(f"There is no recipe {plain(quoted(view.recipe))}. Chosen instead: quick.")
         view = replace(view, recipe="quick")
     names = list(known)
     recipe = st.selectbox("Recipe", names, index=names.index(view.recipe), key="train.recipe")
     recipe = recipe if recipe in known else "quick"
-    st.caption(f"{known[recipe]['summary'][:1].upper()}{known[recipe]['summary'][1:]}.")
+    summary, max_workers = known[recipe].summary, min(known[recipe].max_workers, MAX_WORKERS)
+    st.caption(f"{summary[:1].upper()}{summary[1:]}.")
     default = _default_name(recipe)
     with st.container(horizontal=True, key="launch"):
         name = st.text_input("Name of the run", view.name, placeholder=default, key="train.name", max_chars=64)
         workers = st.number_input(
-            "Workers", 1, min(known[recipe]["max_workers"], MAX_WORKERS), key="train.workers",
-            value=min(view.workers, known[recipe]["max_workers"]),
+            "Workers", 1, max_workers, value=min(view.workers, max_workers), key="train.workers",
             help="Processes that share each batch. The result is the same on any number of them, up to rounding.",
         )  # fmt: skip
         minutes = st.number_input(
