@@ -63,14 +63,27 @@ class Launch:
         if faults:
             environment |= {"DIGITFORGE_FAULTS": str(faults), "PYTHONPATH": str(ROOT / "tests" / "injector")}
         epochs = ["--steps-per-epoch", "100", "--epochs", str(steps // 100)]
-        command = [sys.executable, "-m", "trainer", *RECIPE, *epochs, "--runs", str(runs), "--name", name]
+        self.command = [sys.executable, "-m", "trainer", *RECIPE, *epochs, "--runs", str(runs), "--name", name]
+        self.environment = environment
+        self.start()
+
+    def start(self) -> None:
+        """Start the launcher; again, after it has ended."""
         self.process = subprocess.Popen(
-            command, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+            self.command, cwd=ROOT, env=self.environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         )
         self.lines: queue.SimpleQueue[tuple[float, str]] = queue.SimpleQueue()
         self.text: list[str] = []
         assert self.process.stdout
         threading.Thread(target=self._read, args=[self.process.stdout], daemon=True).start()
+
+    def stop(self) -> None:
+        """End the training, if it still runs, with all that it has started."""
+        self.process.terminate()
+        try:
+            self.process.wait(60)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
 
     def _read(self, stream: IO[str]) -> None:
         for line in stream:
@@ -202,13 +215,16 @@ def train_under_faults(runs: Path, steps: int, faults: list[Fault], folder: Path
             (folder / name).touch()
     run = open_store(runs).run("disturbed")
     launch = Launch(runs, "disturbed", steps, folder)
-    for number, fault in enumerate(faults, 1):
-        launch = suffer(fault, launch, run, runs, steps, folder)
-        told = "-" if fault.detected_after is None else f"{fault.detected_after:5.1f}"
-        again = "-" if fault.training_after is None else f"{fault.training_after:5.1f}"
-        print(f"{number:3} {fault.kind:20} step {fault.step:5}  told {told}  trains {again}", flush=True)
-    if launch.wait(600):
-        raise RuntimeError("".join(launch.text))
+    try:
+        for number, fault in enumerate(faults, 1):
+            suffer(fault, launch, run, folder)
+            told = "-" if fault.detected_after is None else f"{fault.detected_after:5.1f}"
+            again = "-" if fault.training_after is None else f"{fault.training_after:5.1f}"
+            print(f"{number:3} {fault.kind:20} step {fault.step:5}  told {told}  trains {again}", flush=True)
+        if launch.wait(600):
+            raise RuntimeError("".join(launch.text))
+    finally:
+        launch.stop()
     return run
 
 
@@ -219,8 +235,8 @@ def files_of(fault: Fault) -> list[str]:
     return [f"{rank}-{fault.step}-wait" for rank in (0, 1)]
 
 
-def suffer(fault: Fault, launch: Launch, run: Run, runs: Path, steps: int, folder: Path) -> Launch:
-    """Wait until a fault has struck and training goes on; return the launch that trains then."""
+def suffer(fault: Fault, launch: Launch, run: Run, folder: Path) -> None:
+    """Wait until a fault has struck and training goes on; start the launcher again if the fault has ended it."""
     marks = [folder / f"{name}.struck" for name in files_of(fault)]
     while not launch.lines.empty():  # what was said of earlier faults
         launch.lines.get()
@@ -231,7 +247,7 @@ def suffer(fault: Fault, launch: Launch, run: Run, runs: Path, steps: int, folde
         OUTSIDE[fault.kind][0](launch, run, (folder / f"{fault.step}.go").touch)
         if restarts:
             fault.detected_after = time.time() - fault.struck
-            launch = Launch(runs, "disturbed", steps, folder)
+            launch.start()
     needs_restart = restarts or fault.kind not in ("slow", "second launch", "torn progress", "storage away")
     resumed, started = None, None
     deadline = time.monotonic() + TIME_LIMIT
@@ -253,7 +269,6 @@ def suffer(fault: Fault, launch: Launch, run: Run, runs: Path, steps: int, folde
         since = time.time()
         wait_until(lambda: trains(run, since), launch, fault)
         fault.training_after = time.time() - fault.struck
-    return launch
 
 
 def trains(run: Run, since: float) -> bool:

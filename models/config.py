@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 FAMILY_OPTIONS = ("g_gain", "d_kernel", "dropout", "classifier", "attributes", "writers")
 """Fields that not every family supports; see `Family.options`."""
+MAX_WRITER = 10**6
+"""Limit of the number by which a writer is known."""
 
 
 @dataclass(frozen=True, kw_only=True)

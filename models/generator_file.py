@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from models import sampling
 from models.attributes import AttributeTable
-from models.config import ModelConfig
+from models.config import MAX_WRITER, ModelConfig
 from models.networks import build_generator
 
 FORMAT = "digitforge-generator-1"
@@ -157,8 +157,8 @@ def _writers(metadata: dict[str, str], config: ModelConfig) -> tuple[int, ...]:
     if not config.writers:
         return ()
     numbers = json.loads(metadata["writers"])
-    if not isinstance(numbers, list) or not all(isinstance(number, int) for number in numbers):
-        raise ValueError("the numbers of the writers are not a list of whole numbers")
+    if not isinstance(numbers, list) or not all(type(each) is int and 0 <= each <= MAX_WRITER for each in numbers):
+        raise ValueError(f"the numbers of the writers are not a list of whole numbers from 0 to {MAX_WRITER}")
     if len(set(numbers)) != len(numbers) or len(numbers) != config.writers:
         raise ValueError(f"there are {len(set(numbers))} different writers, not {config.writers}")
     return tuple(numbers)

@@ -13,6 +13,7 @@ from typing import Self
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from models.attributes import ATTRIBUTES
+from models.config import MAX_WRITER
 from models.sampling import MAX_SEED
 from models.view_link import Corners, Stops, View, ViewError, check_range, from_pairs, pairs, quoted
 
@@ -28,7 +29,6 @@ MIN_FRAMES, MAX_FRAMES = 2, 64
 MAX_ALL_FRAMES = 192
 """Limit of the frames of an interpolation."""
 MAX_FPS = 30
-MAX_WRITER = 10**6
 PATHS = ("slerp", "lerp")
 """Ways between two latents: along the arc, or along the straight line. Functions of `models.sampling`."""
 PLAYS = ("", "loop", "once")

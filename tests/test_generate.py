@@ -414,6 +414,8 @@ def test_a_generator_file_carries_the_numbers_of_its_writers(writers_file: Path)
         b'"writers":"[2154, 12,  12]"',
         b'"writers":"[2154,   12300]"',
         b'"writers":"[2154, 12, 3.5]"',
+        b'"writers":"[2154,12, true]"',
+        b'"writers":"[1000001, 2, 1]"',
         b'"writers":"{2154, 12, 300]"',
         b'"writer_":"[2154, 12, 300]"',
     ):

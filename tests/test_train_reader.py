@@ -310,6 +310,21 @@ def test_a_damaged_reader_is_named(folder: Path, tmp_path: Path) -> None:
             DatasetReader.load(path)
 
 
+def test_a_damaged_reader_of_other_data_is_passed_over(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashes = DatasetReader.load(folder / "reader.safetensors").data
+    monkeypatch.setattr(readers, "ROOT", tmp_path)
+    (tmp_path / "data" / "another").mkdir(parents=True)
+    (tmp_path / "data" / "another" / "reader.safetensors").write_bytes(b"damaged")
+    with pytest.raises(ValueError, match="cannot be read as a reader"):  # it may have been the one
+        find_reader(hashes)
+    shutil.copytree(folder, tmp_path / "data" / "bars")
+    found = find_reader(hashes)
+    assert found
+    assert found.folder == tmp_path / "data" / "bars"
+
+
 def test_data_that_no_reader_can_learn_are_refused_in_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

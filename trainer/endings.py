@@ -15,3 +15,7 @@ class LeavingError(RuntimeError):
 
 class ResumeError(ValueError):
     """The step after a checkpoint would not be the one that the checkpoint announces."""
+
+
+class UnfitError(ValueError):
+    """The machine of a worker lacks what the training needs."""

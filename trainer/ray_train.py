@@ -44,7 +44,7 @@ from ray.train.v2.api.exceptions import ControllerError, PreemptionError, Traini
 from ray.train.v2.api.result import Result
 
 from trainer.cluster import MAX_CPUS, MAX_GPUS, Resources, address_of_cluster
-from trainer.endings import LeavingError, NotFiniteError, ResumeError, StorageFailedError
+from trainer.endings import LeavingError, NotFiniteError, ResumeError, StorageFailedError, UnfitError
 from trainer.lease import LeaseLostError
 from trainer.order import Order
 from trainer.run_store import Run, RunStoreError
@@ -55,7 +55,7 @@ JOIN_SECONDS = 40
 """Seconds to wait for nodes that may still join a cluster without an autoscaler."""
 START_MINUTES = 30
 """Minutes to wait for resources that the cluster may get: from its autoscaler, or of a node that was lost."""
-FINAL_ERRORS = (NotFiniteError, StorageFailedError, LeaseLostError, ResumeError)
+FINAL_ERRORS = (NotFiniteError, StorageFailedError, LeaseLostError, ResumeError, UnfitError)
 """Errors of a worker after which another group would fail in the same way."""
 
 GROWTH = {"GPU": MAX_GPUS, "CPU": MAX_CPUS}

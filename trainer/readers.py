@@ -116,15 +116,22 @@ def find_reader(data_sha256: Mapping[str, str] | None, folder: Path | None = Non
     """Return the reader of the data whose files have these SHA-256; None if there is none.
 
     It is looked for in `folder` first, then among the datasets and the shipped runs of the repository. Unknown data
-    count as MNIST. Raise `ValueError` for a reader that is damaged.
+    count as MNIST. If none is found, but a reader is damaged, it may have been that one: raise `ValueError`.
     """
     if is_of(data.MNIST_SHA256, data_sha256):
         return DatasetReader.mnist()
+    damage: ValueError | None = None
     for candidate in _candidates(folder):
         if (path := candidate / READER_FILE).is_file():
-            found = DatasetReader.load(path)
+            try:
+                found = DatasetReader.load(path)
+            except ValueError as error:
+                damage = damage or error
+                continue
             if is_of(found.data, data_sha256):
                 return found
+    if damage:
+        raise damage
     return None
 
 

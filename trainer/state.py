@@ -25,6 +25,7 @@ from models.generator_file import generator_bytes, read_metadata
 from models.networks import build_discriminator, build_generator
 from trainer.config import TrainConfig
 from trainer.data import Dataset
+from trainer.endings import UnfitError
 from trainer.flat_optimizer import FlatOptimizer
 from trainer.run_store import GENERATOR_FILE, NETWORKS_FILE, RESUME_FILE
 from trainer.workers import Workers
@@ -147,16 +148,16 @@ def update_by_rmsprop(
 
 
 def check_compiler() -> None:
-    """Raise `ValueError` unless this machine has the C++ compiler that `compile_networks` needs."""
+    """Raise `UnfitError` unless this machine has the C++ compiler that `compile_networks` needs."""
     name = os.environ.get("CXX", "g++")
     if not shutil.which(name):
-        raise ValueError(f"--compile needs a C++ compiler: {name} is not installed here (CXX names another)")
+        raise UnfitError(f"--compile needs a C++ compiler: {name} is not installed here (CXX names another)")
 
 
 def compile_networks(state: TrainState, config: TrainConfig) -> None:
     """Let PyTorch compile G and, if the recipe has no gradient penalty, D, when they are called.
 
-    The weights stay where they are and keep their names. Raises `ValueError` without a C++ compiler.
+    The weights stay where they are and keep their names. Raises `UnfitError` without a C++ compiler.
     """
     check_compiler()
     state.G.compile()
