@@ -19,6 +19,7 @@ PATHS = {
     "gallery": "gallery?run=runs/quick-1",
     "training": "training?run=runs/quick-1",
     "architecture": "architecture?run=runs/quick-1",
+    "train": "train",
     "notice": "?run=runs/none",
     "invalid": "gallery?run=runs/quick-1&epoch=x",
     "permalink": f"s?v=1&kind=generate&{FORGE}&digits=7&count=1&seed=5",

@@ -91,6 +91,33 @@ def test_an_unfinished_run_is_resumed_and_a_finished_one_is_not_started(
     assert button(app, "train.start") == can_start
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("recipe", "<script>alert(1)</script>"),
+        ("name", "../../etc/passwd"),
+        ("name", "a b; rm -rf ~"),
+        ("workers", "0"),
+        ("workers", "9" * 13),
+        ("cpu_minutes", "nan"),
+        ("cpu_minutes", "-1"),
+        ("start", "1"),
+    ],
+)
+def test_a_hostile_value_of_a_link_is_named_and_left_out(allowed: Path, name: str, value: str) -> None:
+    app = open_app("train", **{name: value})
+    assert "A value in this link cannot be used" in words(app)
+    assert app.button(key="train.start").label == "Start quick-1"
+    assert app.code[0].value == open_app("train").code[0].value
+    assert TRAININGS.job is None
+
+
+def test_a_recipe_that_does_not_exist_is_replaced(allowed: Path) -> None:
+    app = open_app("train", recipe="no-such")
+    assert "There is no recipe 'no-such'. Chosen instead: quick." in words(app).replace("\\", "")
+    assert app.button(key="train.start").label == "Start quick-1"
+
+
 def test_a_bad_name_starts_nothing(allowed: Path) -> None:
     app = open_app("train")
     app.text_input(key="train.name").set_value("../x").run()

@@ -58,7 +58,7 @@ def show(scene: OwnScene[TrainView]) -> None:
         "A training runs on this machine with Ray Train, at low priority. It goes on when you close this page, and "
         "ends, after a checkpoint, with the server. Stopped or killed, it resumes from its last checkpoint, bit by bit."
     )
-    job = TRAININGS.job
+    job, drawn = TRAININGS.job, _state()
     with st.container(key="train"):
         left, right = st.columns([5, 3], gap="large")
     with left:
@@ -73,7 +73,7 @@ def show(scene: OwnScene[TrainView]) -> None:
         st.fragment(_newest_grid, run_every=None if job is None or job.has_ended else 2 * POLL_SECONDS)(name)
     st.divider()
     _show_plug()
-    _watch_jobs(_state())
+    _watch_jobs(drawn)
 
 
 def _state() -> tuple[object, ...]:
@@ -84,10 +84,10 @@ def _state() -> tuple[object, ...]:
 
 
 @st.fragment(run_every=2 * POLL_SECONDS)
-def _watch_jobs(shown: tuple[object, ...]) -> None:
+def _watch_jobs(drawn: tuple[object, ...]) -> None:
     """Draw the page again when a training starts or ends, also one that another visitor or process starts."""
     address.confirm(TrainView.kind)
-    if _state() != shown:
+    if _state() != drawn:
         st.rerun()
 
 
