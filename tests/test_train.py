@@ -86,7 +86,7 @@ def test_a_worker_that_is_killed_leaves_no_trace_in_the_curve(browser: Browser, 
     expect(page.get_by_role("button", name="Start quick-1")).to_be_disabled()
     pull.click()
     said = page.get_by_role("status").filter(has_text="Training again")
-    expect(said).to_contain_text(re.compile(r"worker \d died", re.IGNORECASE), timeout=60_000)
+    expect(said).to_contain_text(re.compile(r"Worker \d (died|lost the connection)"), timeout=60_000)
     assert float(figure(page, "Noticed after").removesuffix(" s")) < 30
     assert 0 <= int(figure(page, "Steps done again")) < 100
     context.close()  # the training goes on

@@ -300,7 +300,7 @@ def _watch_plug(job: Job) -> None:
     with left:
         _bar("1. Undisturbed", undisturbed.name)
     with right:
-        _bar("2. The same again, struck", struck.name)
+        _bar("2. The same again, with the plug pulled", struck.name)
     with st.container(horizontal=True, key="pull"):
         if st.button(
             "Pull the plug on a worker", type="primary", icon=":material/link_off:", key="plug.pull",
@@ -313,11 +313,10 @@ def _watch_plug(job: Job) -> None:
         if not job.has_ended:
             _stop_button(job)
     announce(_sentence(job), key="plug.said")
-    _figures_of(job.pull)
     if job.has_ended and job.child.exit_code() and not job.is_stopping:
         st.error("The training has ended with an error:")
         st.code(catalog.without_paths(job.child.reason()), language=None, wrap_lines=True)
-    _compare(plug.newest([struck.name]), job.pull)
+    _compare(plug.newest([struck.name]), job)
 
 
 def _bar(title: str, name: str) -> None:
@@ -333,50 +332,36 @@ def _sentence(job: Job) -> str:
     """Return what happens now, in a sentence."""
     pull = job.pull
     if pull and pull.trained:
-        return (
-            f"Training again {wording.seconds(pull.trained - pull.pulled)} after the kill. "
-            f"{pull.words} The last checkpoint was that of step {pull.resumed_step:,}."
-        )
+        again = f"Training again {wording.seconds(pull.trained - pull.pulled)} after the kill, from step"
+        return f"{pull.words} {again} {pull.resumed_step:,}." + (" Both trainings have ended." if job.has_ended else "")
     if pull and pull.noticed:
         return f"Noticed after {wording.seconds(pull.noticed - pull.pulled)}: {pull.words} New workers start."
     if pull:
         return f"The process {pull.pid} was killed."
     if job.has_ended:
-        return "Stopped." if job.is_stopping else "The training has ended before a worker was killed."
+        return "Stopped." if job.is_stopping else "It has ended before a worker was killed. Do it again."
     if len(job.children) < 2:
         return "The undisturbed training comes first. Its curve is what the second one must repeat."
     return "Now: pull the plug." if job.can_be_struck() else "The second training starts."
 
 
-def _figures_of(pull: Pull | None) -> None:
-    """Show what came of the kill; before it, dashes in the same places."""
+def _compare(number: int, job: Job | None) -> None:
+    """Show what came of the kill, the curves of both runs over each other, and their largest difference.
 
-    def after(moment: float | None) -> str:
-        return wording.seconds(moment - pull.pulled) if pull and moment else "-"
-
-    noticed, trained = (pull.noticed, pull.trained) if pull else (None, None)
-    redone = max(pull.step - pull.resumed_step, 0) if pull and pull.noticed else None
-    with st.container(horizontal=True, key="pulled", gap="large"):
-        st.metric("Noticed after", after(noticed), width="content")
-        st.metric("Training again after", after(trained), width="content")
-        st.metric(
-            "Steps done again", "-" if redone is None else f"{redone:,}", width="content",
-            help="The steps from the last checkpoint to the last step that the run had reported when a worker died.",
-        )  # fmt: skip
-
-
-def _compare(number: int, pull: Pull | None) -> None:
-    """Show the curves of both runs over each other, their largest difference, and what the second one draws."""
+    Without the job that has trained them, the moments of the kill are not known.
+    """
     undisturbed, struck = (_entry(launch.name) for launch in plug.launches(number))
-    if undisturbed is None:
-        return
-    first, second = _curves(undisturbed), _curves(struck) if struck else []
-    compared = plug.compare(first, second)
+    first, second = _curves(undisturbed) if undisturbed else [], _curves(struck) if struck else []
+    compared, pull = plug.compare(first, second), job.pull if job else None
     with st.container(horizontal=True, key="compared", gap="large"):
+        if job:
+            _figures_of(pull)
         largest = "-" if not compared.steps else "0" if compared.largest == 0 else f"{compared.largest:.3g}"
         st.metric("Largest difference", largest, width="content")
         st.metric("Steps compared", f"{compared.steps:,}", width="content")
         st.metric("Weights at the end", _weights(undisturbed, struck), width="content")
+    if undisturbed is None:
+        return
     from webapp import charts  # late: Plotly is large
 
     redone = (pull.resumed_step + 1, pull.step) if pull and pull.noticed and pull.step > pull.resumed_step else None
@@ -393,8 +378,24 @@ def _compare(number: int, pull: Pull | None) -> None:
         _newest_grid((struck or undisturbed).name)
 
 
-def _weights(undisturbed: RunEntry, struck: RunEntry | None) -> str:
-    if struck is None:
+def _figures_of(pull: Pull | None) -> None:
+    """Show what came of the kill; before it, dashes in the same places."""
+
+    def after(moment: float | None) -> str:
+        return wording.seconds(moment - pull.pulled) if pull and moment else "-"
+
+    noticed, trained = (pull.noticed, pull.trained) if pull else (None, None)
+    redone = max(pull.step - pull.resumed_step, 0) if pull and pull.noticed else None
+    st.metric("Noticed after", after(noticed), width="content")
+    st.metric("Training again after", after(trained), width="content")
+    st.metric(
+        "Steps done again", "-" if redone is None else f"{redone:,}", width="content",
+        help="The steps from the last checkpoint to the last step that the run had reported when a worker died.",
+    )  # fmt: skip
+
+
+def _weights(undisturbed: RunEntry | None, struck: RunEntry | None) -> str:
+    if undisturbed is None or struck is None:
         return "-"
     same = plug.same_weights(catalog.run_of(undisturbed.key), catalog.run_of(struck.key))
     return "-" if same is None else "identical" if same else "different"
