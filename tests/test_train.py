@@ -94,6 +94,7 @@ def test_a_worker_that_is_killed_leaves_no_trace_in_the_curve(browser: Browser, 
     page = open_page(browser.new_context(**DESKTOP), f"{own_site}/train")
     expect(page.get_by_text("identical")).to_be_visible(timeout=200_000)
     assert (figure(page, "Largest difference"), figure(page, "Steps compared")) == ("0", "400")
+    expect(page.get_by_role("status").filter(has_text="the same weights, to the last bit")).to_be_visible()
     settle(page)
     assert violations(page) == []
     assert "run=" not in address(page)

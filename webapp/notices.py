@@ -161,9 +161,9 @@ def no_training() -> None:
     st.title("Training from this page is not allowed")
     st.write("The page Train starts and stops trainings on the machine of the server. This server was not told to.")
     st.write("Serve the app on your own machine like this, and the page appears in the navigation:")
-    st.code("python -m webapp --allow-training", language="shell", wrap_lines=True)
+    st.code("python -m webapp --allow-training", language=None, wrap_lines=True)
     st.write("A training can also be started on the command line:")
-    st.code("python -m trainer quick --workers 2", language="shell", wrap_lines=True)
+    st.code("python -m trainer quick --workers 2", language=None, wrap_lines=True)
 
 
 def unreadable(error: RunStoreError) -> None:

@@ -239,7 +239,7 @@ def _link_to(name: str, links: Mapping[str, st.Page]) -> None:
 
 def _command(launches: Sequence[Launch]) -> None:
     lines = [shlex.join(["python", *launch.arguments(catalog.stores()["runs"])]) for launch in launches]
-    st.code("\n".join(lines), language="shell", wrap_lines=True)
+    st.code("\n".join(lines), language=None, wrap_lines=True)
 
 
 @notices.guarded
@@ -333,7 +333,7 @@ def _sentence(job: Job) -> str:
     pull = job.pull
     if pull and pull.trained:
         again = f"Training again {wording.seconds(pull.trained - pull.pulled)} after the kill, from step"
-        return f"{pull.words} {again} {pull.resumed_step:,}." + (" Both trainings have ended." if job.has_ended else "")
+        return f"{pull.words} {again} {pull.resumed_step:,}." + (_verdict(job) if job.has_ended else "")
     if pull and pull.noticed:
         return f"Noticed after {wording.seconds(pull.noticed - pull.pulled)}: {pull.words} New workers start."
     if pull:
@@ -343,6 +343,13 @@ def _sentence(job: Job) -> str:
     if len(job.children) < 2:
         return "The undisturbed training comes first. Its curve is what the second one must repeat."
     return "Now: pull the plug." if job.can_be_struck() else "The second training starts."
+
+
+def _verdict(job: Job) -> str:
+    """Return how both trainings have ended, in a sentence with a space before it; empty if one has not finished."""
+    same = plug.same_weights(*(job.store.run(launch.name) for launch in job.launches))
+    end = "the same weights, to the last bit." if same else "different weights."
+    return "" if same is None else f" Both runs have ended with {end}"
 
 
 def _compare(number: int, job: Job | None) -> None:
@@ -372,7 +379,7 @@ def _compare(number: int, job: Job | None) -> None:
         st.caption(
             "Broad bands: undisturbed. Thin lines: the run whose worker is killed. Every step of both is drawn, and "
             f"nothing is smoothed. The difference is the largest of all {compared.columns} numbers that a step "
-            "records: losses, accuracies and penalties of both networks."
+            "records: losses, class losses, accuracies and the gradient penalty."
         )
     with right:
         _newest_grid((struck or undisturbed).name)
