@@ -50,7 +50,7 @@ NAMES = (*FIELDS, "v", "kind", "px", "card", "download", "words", "url", "format
 ROUTES = (
     *("/s", "/s/link", "/s/image.png", "/s/animation.gif", "/s/animation.webp", "/s/animation.mp4", "/s/frames.bin"),
     *("/embed", "/oembed", "/api/v1/look", "/api/v1/prompt", "/api/v1/samples.png"),
-    *("/", "/generate", "/gallery", "/interpolate"),
+    *("/", "/generate", "/gallery", "/interpolate", "/train"),
 )
 PATHS = (
     *("/g", "/s/animation.exe", "/s/..%2f..%2fetc/passwd", "/s/%00", "/gallery/..%5c..", "//evil.example/s", "/s/s/s"),
