@@ -200,10 +200,12 @@ def _watch_training(job: Job, links: Mapping[str, st.Page]) -> None:
         with st.container(horizontal=True, key="figures", gap="large"):
             for label, value in figures:
                 st.metric(label, value, width="content")
-    with st.container(horizontal=True, key="controls"):
+    with st.container(horizontal=True, vertical_alignment="center", key="controls"):
         _stop_button(job)
         _link_to(name, links)
-    announce(f"{name} is stopping: it writes a checkpoint first." if job.is_stopping else "", key="train.said")
+    newest = max(catalog.epochs(entry.key), default=0) if entry else 0
+    said = f"The pictures of epoch {newest} are here." if newest else "The first pictures are noise."
+    announce(f"{name} is stopping: it writes a checkpoint first." if job.is_stopping else said, key="train.said")
     _command([job.launch])
 
 
@@ -221,7 +223,7 @@ def _say_how_it_ended(job: Job, links: Mapping[str, st.Page]) -> None:
     if code == 0:
         st.success(plain(reason))
     elif job.is_stopping:
-        st.info(f"{name} was stopped after a checkpoint. Resume it whenever you like.")
+        st.info(plain(f"{name}: {reason.partition(' The same command')[0]}"))
     else:
         st.error(f"{name} has ended with an error:")
         st.code(reason, language=None, wrap_lines=True)
