@@ -62,6 +62,7 @@ def test_a_link_fills_the_form_shows_the_command_and_starts_nothing(allowed: Pat
     assert address(app) == {"recipe": "forge", "name": "mine", "workers": "3", "cpu_minutes": "7"}
 
 
+@pytest.mark.slow
 def test_the_trainers_own_words_are_shown_when_it_refuses(allowed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     app = open_app("train", recipe="writers")  # its data are fetched, and are not here
     check(app.button(key="train.start").click().run())
