@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -11,8 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import recipes, scaling, scaling_model, speedrun, throughput, timed_runs, writers
+from benchmarks import attributes, recipes, scaling, scaling_model, speedrun, throughput, timed_runs, writers
 from benchmarks.scaling_model import Costs, Link
+from tests.golden import shipped_generators
 from tests.sample_run import manifest, run_record
 from trainer.run_store import GENERATOR_FILE, Progress, Run, open_store
 
@@ -304,3 +306,16 @@ def test_r2_is_1_for_the_means_themselves_and_0_for_the_mean_of_all() -> None:
     assert writers.r2(means, means).tolist() == [1, 1]
     assert writers.r2(np.tile(means.mean(0), (2, 1)), means).tolist() == [0, 0]
     assert writers.r2(means + 1, means).tolist() == pytest.approx([1 - 2 / 8, 1 - 2 / 12.5])
+
+
+def test_the_benchmark_of_attributes_measures_a_generator_that_has_them(capsys: pytest.CaptureFixture[str]) -> None:
+    shipped = shipped_generators()
+    assert attributes.main(["--generator", str(shipped["forge"]), "--limit-images", "60"]) == 0
+    text = capsys.readouterr().out
+    slant, thickness, width = (float(value) for value in re.findall(r"^  \w+ +(-?\d\.\d{3})$", text, re.MULTILINE))
+    assert min(slant, thickness, width) > 0.8
+    (own,) = re.findall(r"^  slant +slant ([+-]\d\.\d\d), ", text, re.MULTILINE)
+    assert 0.5 < float(own) < 1.5
+    assert len(re.findall(r"-2 \d+\.\d\d%, \+2 \d+\.\d\d%$", text, re.MULTILINE)) == 3
+    assert attributes.main(["--generator", str(shipped["mlp-cgan"])]) == 2
+    assert "has no attributes" in capsys.readouterr().err
