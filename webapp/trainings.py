@@ -114,7 +114,7 @@ class Job(threading.Thread):
         return code is not None and (code != 0 or is_last or self.is_stopping)
 
     def begin(self) -> None:
-        """Start the first child. Raises `OSError`."""
+        """Start the first child. Raises `OSError` or `SubprocessError`."""
         self.start()
         self._first.result()
 
@@ -123,8 +123,10 @@ class Job(threading.Thread):
         for launch in self.launches:
             try:
                 child = self._start_child(launch)
-            except OSError as error:
-                self._first.set_exception(error)
+            except (OSError, subprocess.SubprocessError) as error:
+                self.is_stopping = True
+                if not self.children:  # `begin` waits, and raises it
+                    self._first.set_exception(error)
                 return
             if child is None:
                 return
