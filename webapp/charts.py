@@ -86,7 +86,7 @@ def overlay(undisturbed: Sequence[Curve], struck: Sequence[Curve], redone: tuple
     `redone` is the first and the last step that the second run has trained twice; None if there are none.
     """
     figure = _figure("Loss")
-    for curves, run, width, opacity in ((undisturbed, "undisturbed", 7, 0.3), (struck, "struck", 1.4, 1.0)):
+    for curves, run, width, opacity in ((undisturbed, "undisturbed", 7, 0.3), (struck, "again", 1.4, 1.0)):
         data = joined(curves, ("step", "d_loss", "g_loss"))
         for name, title, color in (("d_loss", "Discriminator", D_COLOR), ("g_loss", "Generator", G_COLOR)):
             figure.add_scatter(

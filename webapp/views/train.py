@@ -374,12 +374,12 @@ def _compare(number: int, job: Job | None) -> None:
     from webapp import charts  # late: Plotly is large
 
     redone = (pull.resumed_step + 1, pull.step) if pull and pull.noticed and pull.step > pull.resumed_step else None
-    alt = f"Losses of {undisturbed.name} as broad bands, and of the same training with a killed worker as thin lines."
+    alt = f"Losses of {undisturbed.name} as broad bands, and of the same training again, plug-{number}, as thin lines."
     left, right = st.columns([5, 2], gap="large")
     with left:
         st.plotly_chart(charts.overlay(first, second, redone), key="plug.curves", config=PLOTLY, alt=alt)
         st.caption(
-            "Broad bands: undisturbed. Thin lines: the run whose worker is killed. Every step of both is drawn, and "
+            f"Broad bands: {undisturbed.name}. Thin lines: plug-{number}. Every step of both is drawn, and "
             f"nothing is smoothed. The difference is the largest of all {compared.columns} numbers that a step "
             "records: losses, class losses, accuracies and the gradient penalty."
         )
