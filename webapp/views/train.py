@@ -17,9 +17,10 @@ from webapp.components.announce import announce
 from webapp.page import OwnScene
 from webapp.training_child import choose_run_name
 from webapp.trainings import TRAININGS, Job, Launch, Pull, recipes
-from webapp.views.training import PLOTLY
 
 POLL_SECONDS = 1
+CHART = {"displaylogo": False, "modeBarButtons": [["resetScale2d"]]}
+"""Settings of the chart: the only button leads back from a zoom."""
 MAX_WORKERS = 64
 MAX_MINUTES = 10_000
 
@@ -377,7 +378,7 @@ def _compare(number: int, job: Job | None) -> None:
     alt = f"Losses of {undisturbed.name} as broad bands, and of the same training again, plug-{number}, as thin lines."
     left, right = st.columns([5, 2], gap="large")
     with left:
-        st.plotly_chart(charts.overlay(first, second, redone), key="plug.curves", config=PLOTLY, alt=alt)
+        st.plotly_chart(charts.overlay(first, second, redone), key="plug.curves", config=CHART, alt=alt)
         st.caption(
             f"Broad bands: {undisturbed.name}. Thin lines: plug-{number}. Every step of both is drawn, and "
             f"nothing is smoothed. The difference is the largest of all {compared.columns} numbers that a step "
