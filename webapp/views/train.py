@@ -260,7 +260,7 @@ def _grid(entry: RunEntry, epoch: int, title: str) -> None:
     with suppress(DamagedError):
         catalog.samples(entry.key, entry.started, epoch)
         source, alt = catalog.sample_url(entry, epoch), f"Sample grid of {entry.name}, epoch {epoch}"
-        st.html(f'<img class="df-sheet" src="{source}" alt="{alt}">')
+        st.html(f'<img class="df-newest" src="{source}" alt="{alt}">')
 
 
 def _entry(name: str) -> RunEntry | None:
