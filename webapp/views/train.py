@@ -378,7 +378,8 @@ def _compare(number: int, job: Job | None) -> None:
     alt = f"Losses of {undisturbed.name} as broad bands, and of the same training again, plug-{number}, as thin lines."
     left, right = st.columns([5, 2], gap="large")
     with left:
-        st.plotly_chart(charts.overlay(first, second, redone), key="plug.curves", config=CHART, alt=alt)
+        figure = charts.overlay(first, second, redone).update_layout(template="streamlit")  # the theme's colours
+        st.plotly_chart(figure, key="plug.curves", config=CHART, alt=alt)
         st.caption(
             f"Broad bands: {undisturbed.name}. Thin lines: plug-{number}. Every step of both is drawn, and "
             f"nothing is smoothed. The difference is the largest of all {compared.columns} numbers that a step "
