@@ -55,9 +55,10 @@ clean: ## remove .venv and caches; runs stay
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Each stamp file is touched last, so an interrupted installation is repeated.
-.venv/.dev: requirements-dev.txt .venv/.runtime
+.venv/.dev: requirements-dev.txt requirements-export.txt .venv/.runtime
 	@echo "Installing what tests and lint need into .venv (under a minute) ..."
-	@$(VENV) -m pip install -qq --disable-pip-version-check -r requirements.txt -r requirements-dev.txt
+	@$(VENV) -m pip install -qq --disable-pip-version-check -r requirements.txt -r requirements-dev.txt \
+	  -r requirements-export.txt
 	@touch $@
 
 .venv/.runtime: requirements.txt .venv/.made

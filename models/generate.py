@@ -1,6 +1,8 @@
 """`python -m models.generate --generator FILE --digit 6`: draw pictures with a generator file.
 
 With `--prompt "a typical seven, seed 7"` words say what to draw (see `models.prompt`).
+`python -m models.generate --write 2026-11-24` writes a text by hand.
+`python -m models.generate --generator FILE --format idx --out FOLDER` draws a dataset like MNIST.
 `python -m models.generate --link LINK` draws what a link of the app shows, and checks the pixels.
 """
 
@@ -9,6 +11,7 @@ import os
 import re
 import sys
 import zipfile
+from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,20 +24,23 @@ from numpy.typing import NDArray
 from models import pictures, sampling
 from models.attributes import ATTRIBUTES
 from models.command_line import Parser, run
+from models.drawn_dataset import COUNT, DatasetPlan, write_dataset
 from models.files import written_whole
 from models.find_generator import NotFoundError, find
 from models.generator_file import LoadedGenerator, load_generator
 from models.prompt import Abilities, Prompt, read_prompt
-from models.view_link import G_LENGTH
-from models.views import InterpolateView, Permalink, read_link
+from models.view_link import G_LENGTH, ViewError
+from models.views import STYLES, DrawingView, Permalink, WriteView, read_link
 
 MAX_IMAGES = 100_000
 """Pictures of one call."""
 LINK_SUFFIXES = (".png", ".gif", ".webp")
-"""Files that can hold a link."""
+"""Files that a link can be read from."""
 T = TypeVar("T")
 SHIPPED = Path(__file__).resolve().parent.parent / "pretrained"
 """Folder of the shipped runs."""
+SHIPPED_RUN = "pretrained/forge"
+"""The run that writes texts."""
 
 
 def parse_classes(text: str, num_classes: int, names: Sequence[str] = ()) -> list[int]:
@@ -166,33 +172,105 @@ def draw_link(text: str, generator: Path | None, places: list[str], out: Path) -
     is the link's or the link has none, and 1 if it is another one. Raises `ValueError` for a link or a file that cannot
     be used, and `NotFoundError`, which is one, if the generator cannot be found.
     """
-    if out.suffix not in (*LINK_SUFFIXES, ".mp4"):
-        raise ValueError(f"--out must end in {', '.join(LINK_SUFFIXES)} or .mp4: got {str(out)!r}")
     if Path(text).suffix in LINK_SUFFIXES and "?" not in text:
         text = _note_of(Path(text))
     try:
         link = read_link(text)
     except ValueError as error:
         raise ValueError(f"--link: {error}") from error
-    if out.suffix != ".png" and not isinstance(link.view, InterpolateView):
-        raise ValueError(f"--out must end in .png for a picture that does not move: got {str(out)!r}")
+    check_out(out, link.view)
     if generator:
-        loaded, sha256 = load_generator(generator), hashlib.sha256(generator.read_bytes()).hexdigest()
+        loaded, sha256 = _loaded(generator)
         if not sha256.startswith(link.view.g):
             raise NotFoundError(f"{generator} is not the generator {link.view.g} that the link names")
     else:
         loaded, sha256 = find(link.view, places)
-    view = replace(pictures.explicit(loaded, link.view), g=sha256[:G_LENGTH])
+    px = draw_view(loaded, sha256, link.view, out)
+    if link.px and link.px != px:
+        print(f"models.generate: these are not the link's pixels, px={link.px}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def draw_view(loaded: LoadedGenerator, sha256: str, view: DrawingView, out: Path) -> str:
+    """Draw a view with a generator of this SHA-256, write it to `out`, and print and return the digest of its pixels.
+
+    Raises `ViewError` for what the generator cannot draw.
+    """
+    view = replace(pictures.explicit(loaded, view), g=sha256[:G_LENGTH])
     pixels = pictures.frames(loaded, view)
     px = pictures.digest(pixels)
     content = pictures.file_of(view, pixels, out.suffix[1:], Permalink(view, px).text)
     with written_whole(out) as file:
         file.write(content)
     print(f"px={px}")
-    if link.px and link.px != px:
-        print(f"models.generate: these are not the link's pixels, px={link.px}", file=sys.stderr)
-        return 1
+    return px
+
+
+def check_out(out: Path, view: DrawingView) -> None:
+    """Raise `ValueError` unless `out` is a file that can show a view."""
+    suffixes = [f".{kind}" for kind in pictures.kinds(view)]
+    if out.suffix not in suffixes:
+        raise ValueError(f"--out must end in {' or '.join(suffixes)} for {view.kind}: got {str(out)!r}")
+
+
+def write_text(options: Namespace) -> int:
+    """Write the text of `--write` by hand, with the shipped forge unless `--generator` says another."""
+    for name in ("digit", "count", "prompt", "attributes"):
+        if getattr(options, name) is not None:
+            raise ValueError(f"--write says what to draw; omit --{name}")
+    names = ("seed", "truncation", "writer", "style", "spacing", "ink", "paper", *ATTRIBUTES)
+    values = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    try:
+        view = WriteView(run="" if options.generator else SHIPPED_RUN, text=options.write, **values)
+        check_out(options.out, view)
+        if options.generator:
+            loaded, sha256 = _loaded(options.generator)
+        else:
+            loaded, sha256 = find(view, [str(SHIPPED)])
+        draw_view(loaded, sha256, view, options.out)
+    except ViewError as error:
+        name = "write" if error.parameter == "text" else error.parameter
+        raise ValueError(f"--{name}: {error.problem}") from error
     return 0
+
+
+def draw_dataset(options: Namespace) -> int:
+    """Draw the dataset of `--format idx`."""
+    for name in ("digit", "prompt", "attributes"):
+        if getattr(options, name) is not None:
+            raise ValueError(f"--format idx draws a dataset of all classes; omit --{name}")
+    if options.out.suffix in (".png", ".npz"):
+        raise ValueError(f"--out must be a folder for --format idx: got {str(options.out)!r}")
+    loaded, sha256 = _loaded(options.generator)
+    classes = list(range(loaded.config.num_classes))
+    wanted = {name: getattr(options, name) for name in ATTRIBUTES if getattr(options, name) is not None}
+    check_attributes(loaded, classes, wanted)
+    if options.writer is not None:
+        check_writer(loaded, options.writer)
+        wanted["writer"] = options.writer
+    plan = DatasetPlan(
+        count=_once("count", options.count, None, COUNT),
+        seed=_once("seed", options.seed, None, 0),
+        truncation=_once("truncation", options.truncation, None, 1.0),
+        asked=wanted,
+    )
+    total = (plan.count + plan.test_count) * len(classes)
+    if plan.count < 1 or total > MAX_IMAGES:
+        raise ValueError(
+            f"--count must be at least 1, and the number of all pictures at most {MAX_IMAGES}: got {plan.count}"
+        )
+    if not 0 <= plan.seed <= plan.last_seed <= sampling.MAX_SEED:
+        raise ValueError(f"--seed and the seeds that follow it must be in 0..{sampling.MAX_SEED}: got {plan.seed}")
+    write_dataset(options.out, loaded, sha256, plan)
+    print(f"Wrote {total} pictures and their datasheet, README.md, to {options.out}")
+    return 0
+
+
+def _loaded(path: Path) -> tuple[LoadedGenerator, str]:
+    """Return the generator in a file, and the SHA-256 of the file."""
+    loaded = load_generator(path)
+    return loaded, hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _note_of(path: Path) -> str:
@@ -242,6 +320,16 @@ def main(arguments: list[str] | None = None) -> int:
         metavar="WORDS",
         help="what to draw, in words such as 'a typical seven, seed 7'; docs/words.md has the grammar",
     )
+    parser.add_argument(
+        "--write",
+        metavar="TEXT",
+        help="a number, a date or a time, such as 2026-11-24: write it by hand, with --seed, --truncation, the "
+        "attributes, and the options --style, --spacing, --ink and --paper (default of --generator: the shipped forge)",
+    )
+    parser.add_argument("--style", choices=STYLES, help="of a text: the same seed for all digits, or one for each")
+    parser.add_argument("--spacing", type=int, metavar="PIXELS", help="between two glyphs of a text (default: 3)")
+    parser.add_argument("--ink", metavar="COLOUR", help="of a text: a name such as blue, or #1f3fa0 (default: black)")
+    parser.add_argument("--paper", metavar="COLOUR", help="of a text (default: white)")
     for name, attribute in ATTRIBUTES.items():
         parser.add_argument(
             f"--{name}",
@@ -267,7 +355,13 @@ def main(arguments: list[str] | None = None) -> int:
         type=Path,
         default=Path("digits.png"),
         help="a .png with a grid, or a .npz with `images`, `labels` and what --attributes says (default: digits.png); "
-        "for a --link also a .gif, .webp or .mp4 that moves",
+        "for a --link also a .gif, .webp or .mp4 that moves, for --write also a .svg or a .gif",
+    )
+    parser.add_argument(
+        "--format",
+        choices=("idx",),
+        help="write a dataset into the folder --out: IDX files as MNIST has them, with --count training pictures of "
+        f"each class (default: {COUNT}), a sixth as many for testing, and a datasheet, for --dataset of the trainer",
     )
     options = parser.parse_args(arguments)
     torch.set_num_threads(min(4, os.cpu_count() or 1))
@@ -275,8 +369,15 @@ def main(arguments: list[str] | None = None) -> int:
         if options.link is not None:
             places = [options.runs] if options.runs else ["runs", str(SHIPPED)]
             return draw_link(options.link, options.generator, places, options.out)
+        if options.write is not None:
+            return write_text(options)
+        for name in ("style", "spacing", "ink", "paper"):
+            if getattr(options, name) is not None:
+                raise ValueError(f"--{name} goes with --write")
         if options.generator is None:
-            raise ValueError("--generator FILE or --link LINK is needed")
+            raise ValueError("--generator FILE, --link LINK or --write TEXT is needed")
+        if options.format is not None:
+            return draw_dataset(options)
         loaded = load_generator(options.generator)
         num_classes = loaded.config.num_classes
         if options.digit is not None and not num_classes:

@@ -42,6 +42,12 @@ class LoadedGenerator:
     writers: tuple[int, ...] = ()
     """The numbers of the writers in its training data; empty = it knows no writers."""
 
+    @property
+    def writes_digits(self) -> bool:
+        """Whether it draws the ten digits, in grey."""
+        is_named_so = self.class_names in ((), tuple("0123456789"))
+        return self.config.num_classes == 10 and is_named_so and self.config.img_channels == 1
+
     def class_rows(
         self,
         labels: Sequence[int],

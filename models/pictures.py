@@ -3,6 +3,7 @@
 import hashlib
 import io
 from fractions import Fraction
+from itertools import pairwise
 from typing import Any, TypeVar
 
 import numpy as np
@@ -12,9 +13,11 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
+from models import writing
 from models.generator_file import LoadedGenerator
 from models.sampling import corner_weights, draw, image_grid, latent, latents, lerp, plane, slerp, truncate
-from models.views import PX_LENGTH, DrawingView, ExploreView, GenerateView, InterpolateView
+from models.view_link import ViewError
+from models.views import PX_LENGTH, DrawingView, ExploreView, GenerateView, InterpolateView, WriteView
 
 V = TypeVar("V", bound=DrawingView)
 Pixels = NDArray[np.uint8]
@@ -24,6 +27,12 @@ LINK_NOTE = "DigitForge"
 """Name of the PNG text that holds the link of the view."""
 MILLISECONDS = 80
 """Time of one frame of an animation, unless its view says another."""
+WRITTEN_SCALE = 8
+"""Side of a pixel of a text in its files."""
+WRITTEN_MILLISECONDS = 3000
+"""Time for which the whole text stays in its animation."""
+STROKES = 3
+"""Steps in which a glyph appears in it."""
 
 # --- Pixels
 
@@ -32,7 +41,8 @@ def frames(loaded: LoadedGenerator, view: DrawingView) -> Pixels:
     """Draw a view; return uint8 (N, H, W[, 3]).
 
     Of a grid, the pictures row by row; of an Explore view, the hero before them; of an interpolation, the frames from
-    its start to its end. Raises `ViewError` for what the generator cannot draw.
+    its start to its end; of a text, its digits alone, as the generator draws no signs. Raises `ViewError` for what the
+    generator cannot draw.
     """
     view = explicit(loaded, view)
     if isinstance(view, ExploreView):
@@ -41,11 +51,15 @@ def frames(loaded: LoadedGenerator, view: DrawingView) -> Pixels:
         return _grid(loaded, view)
     if isinstance(view, InterpolateView):
         return _way(loaded, view)
+    if isinstance(view, WriteView):
+        return _digits(loaded, view)
     raise TypeError(f"views of kind {view.kind} cannot be drawn")
 
 
 def explicit(loaded: LoadedGenerator, view: V) -> V:
     """Return the view with each digit named. Raises `ViewError` for what the generator cannot draw."""
+    if isinstance(view, WriteView) and not loaded.writes_digits:
+        raise ViewError("text", "cannot be written: this generator does not draw the ten digits")
     return view.explicit(loaded.config.num_classes, loaded.config.asks, loaded.writers)
 
 
@@ -95,11 +109,23 @@ def _way(loaded: LoadedGenerator, view: InterpolateView) -> Pixels:
     return draw(loaded.generator, torch.stack(z), torch.stack(c))
 
 
+def _digits(loaded: LoadedGenerator, view: WriteView) -> Pixels:
+    z = truncate(latents(view.seeds, loaded.config).double(), view.truncation)
+    asked = _asked(loaded, view, len(view.digits))
+    return draw(loaded.generator, z, loaded.class_rows(view.digits, view.seeds, view.truncation, asked))
+
+
 # --- Files
 
 
 def picture(view: DrawingView, pixels: Pixels, note: str) -> bytes:
-    """Return the PNG of a view with the link `note` in it: a grid, the hero beside its grid, or the frames in rows."""
+    """Return the PNG of a view with the link `note` in it.
+
+    It shows a grid, the hero beside its grid, the frames in rows, or a text in one line.
+    """
+    if isinstance(view, WriteView):
+        grey = writing.written(view.text, pixels, view.spacing)
+        return _png(_enlarged(writing.ramp(view.ink, view.paper)[grey], WRITTEN_SCALE), note)
     if isinstance(view, ExploreView):
         grid = _enlarged(_sheet(pixels[1:], _columns(view, len(pixels) - 1)), 4)
         hero = _enlarged(pixels[0], max(grid.height // pixels.shape[1], 8))
@@ -110,19 +136,49 @@ def picture(view: DrawingView, pixels: Pixels, note: str) -> bytes:
     return sheet(pixels, _columns(view, len(pixels)), note)
 
 
-def file_of(view: DrawingView, pixels: Pixels, kind: str, note: str) -> bytes:
-    """Return the file of a drawn view with the link `note` in it; `kind` is png, or gif, webp or mp4 for an animation.
+def kinds(view: DrawingView) -> tuple[str, ...]:
+    """Return the kinds of files that show a view. The first one is png."""
+    if isinstance(view, InterpolateView):
+        return ("png", "gif", "webp", "mp4")
+    return ("png", "svg", "gif") if isinstance(view, WriteView) else ("png",)
 
-    Raises `ValueError` for an animation of a view that does not move, and for mp4 without PyAV.
+
+def file_of(view: DrawingView, pixels: Pixels, kind: str, note: str) -> bytes:
+    """Return the file of a drawn view with the link `note` in it; `kind` is one of its `kinds`.
+
+    Raises `ValueError` for another kind, and for mp4 without PyAV.
     """
-    if kind == "png":
+    if kind not in kinds(view):
+        raise ValueError(f"a view of kind {view.kind} makes {', '.join(kinds(view))} and no {kind}")
+    if kind == "svg" and isinstance(view, WriteView):
+        grey = writing.written(view.text, pixels, view.spacing)
+        return writing.svg(grey, view.ink, view.paper, f"{view.text} in handwriting", note, WRITTEN_SCALE)
+    if kind == "gif" and isinstance(view, WriteView):
+        return _appearing(view, pixels, note)
+    if kind == "png" or not isinstance(view, InterpolateView):
         return picture(view, pixels, note)
-    if not isinstance(view, InterpolateView):
-        raise ValueError(f"a view of kind {view.kind} does not move, so it makes a png and no {kind}")
     milliseconds = round(1000 / view.fps) if view.fps else MILLISECONDS
     if kind == "mp4":
         return video(pixels, note, milliseconds, view.play)
     return animation(pixels, kind, note, milliseconds, view.play)
+
+
+def _appearing(view: WriteView, pixels: Pixels, note: str) -> bytes:
+    """Return a GIF that shows a text, and then how it appears from left to right, each glyph in `STROKES` steps."""
+    whole = writing.written(view.text, pixels, view.spacing)
+    edges = [writing.MARGIN, *writing.ends(view.text, pixels, view.spacing)]
+    steps = [round(a + (b - a) * part / STROKES) for a, b in pairwise(edges) for part in range(1, STROKES + 1)]
+    palette = writing.ramp(view.ink, view.paper).tobytes()
+    images = []
+    for end in (whole.shape[1], 0, *steps[:-1]):
+        image = _enlarged(np.where(np.arange(whole.shape[1]) < end, whole, 0).astype(np.uint8), WRITTEN_SCALE)
+        image.putpalette(palette)
+        images.append(image)
+    durations = [WRITTEN_MILLISECONDS, *[MILLISECONDS] * len(steps)]
+    options: dict[str, Any] = {"append_images": images[1:], "duration": durations, "comment": note.encode("ascii")}
+    buffer = io.BytesIO()
+    images[0].save(buffer, format="gif", save_all=True, optimize=False, loop=0, **options)
+    return buffer.getvalue()
 
 
 def _columns(view: DrawingView, number: int) -> int:

@@ -26,11 +26,15 @@ SHARE = re.compile(r"0|1|0\.[0-9]{1,3}|1\.0{1,3}")
 DIGITS = re.compile(r"[0-9]{1,3}(-[0-9]{1,3})?(\.[0-9]{1,3}(-[0-9]{1,3})?){0,99}")
 SEEDS = re.compile(r"[0-9]{1,10}(\.[0-9]{1,10}){3}")
 STOPS = re.compile(r"([0-9]{1,3}\.)?[0-9]{1,10}(_([0-9]{1,3}\.)?[0-9]{1,10}){0,9}")
+OWN_SEEDS = re.compile(r"[0-9]{1,2}\.[0-9]{1,10}(_[0-9]{1,2}\.[0-9]{1,10}){0,99}")
 
 Corners: TypeAlias = tuple[int, int, int, int]
 """Four seeds."""
 Stops: TypeAlias = tuple[tuple[int | None, int], ...]
 """Pictures on a way, each a digit (None: the generator has no classes) and a seed."""
+
+OwnSeeds: TypeAlias = tuple[tuple[int, int], ...]
+"""Pictures of a row that have seeds of their own: the number of the picture, counted from 0, and the seed."""
 
 
 class ViewError(ValueError):
@@ -113,6 +117,10 @@ def _write_corners(seeds: Corners) -> str:
 
 def _write_stops(stops: Stops) -> str:
     return "_".join(f"{seed}" if digit is None else f"{digit}.{seed}" for digit, seed in stops)
+
+
+def _write_own_seeds(own: OwnSeeds) -> str:
+    return "_".join(f"{number}.{seed}" for number, seed in own)
 
 
 def _ranges(digits: Sequence[int]) -> list[tuple[int, int]]:
@@ -203,6 +211,13 @@ def _read_stops(name: str, text: str) -> Stops:
     return tuple(stops)
 
 
+def _read_own_seeds(name: str, text: str) -> OwnSeeds:
+    if not OWN_SEEDS.fullmatch(text):
+        raise ViewError(name, f"must be pictures as number.seed, such as 0.17_3.99: got {quoted(text)}")
+    number_and_seed = (pair.split(".") for pair in text.split("_"))
+    return tuple((int(number), int(seed)) for number, seed in number_and_seed)
+
+
 READERS: dict[Any, Callable[[str, str], Any]] = {
     str: _read_text,
     int: _read_whole,
@@ -212,6 +227,7 @@ READERS: dict[Any, Callable[[str, str], Any]] = {
     tuple[int, ...] | None: _read_digits,
     Corners | None: _read_corners,
     Stops: _read_stops,
+    OwnSeeds: _read_own_seeds,
 }
 """Type of a view's field -> the function that reads its text and raises `ViewError` for any other text."""
 
@@ -221,5 +237,6 @@ WRITERS: dict[Any, Callable[[Any], str]] = {
     tuple[int, ...] | None: _write_digits,
     Corners | None: _write_corners,
     Stops: _write_stops,
+    OwnSeeds: _write_own_seeds,
 }
 """Type of a view's field -> the function that writes it; a type that is not listed is written by `str`."""

@@ -15,7 +15,8 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 from models.attributes import ATTRIBUTES
 from models.config import MAX_WRITER
 from models.sampling import MAX_SEED
-from models.view_link import Corners, Stops, View, ViewError, check_range, from_pairs, pairs, quoted
+from models.view_link import Corners, OwnSeeds, Stops, View, ViewError, check_range, from_pairs, pairs, quoted
+from models.writing import COLOUR, COLOURS, DIGITS, SIGNS
 
 MAX_CLASS = 999
 MAX_COUNT = 20
@@ -33,6 +34,11 @@ PATHS = ("slerp", "lerp")
 """Ways between two latents: along the arc, or along the straight line. Functions of `models.sampling`."""
 PLAYS = ("", "loop", "once")
 """Ways to play an interpolation: there and back (an empty text), in a loop from its start, or once."""
+MAX_TEXT = 24
+"""Limit of the characters of a text."""
+MAX_SPACING = 16
+STYLES = ("same", "free")
+"""Styles of a text: the same seed for all digits, or one for each."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,6 +236,79 @@ class InterpolateView(DrawingView):
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class WriteView(DrawingView):
+    """A text of digits in handwriting, a picture for each digit; see `models.writing` for signs and colours."""
+
+    kind = "write"
+
+    text: str = "2026"
+    """Digits, spaces and the signs of `models.writing.SIGNS`; at least one digit."""
+    style: str = "same"
+    """One of `STYLES`. If it is free, digit k of the text uses seed + k, where 0 follows the last seed."""
+    seed: int = 0
+    own: OwnSeeds = ()
+    """Digits that have seeds of their own, ascending. The number of a digit is its place among those of the text."""
+    truncation: float = 1.0
+    """Factor for the latents, with at most two decimals."""
+    spacing: int = 3
+    """Pixels between two glyphs."""
+    ink: str = "black"
+    """One of `models.writing.COLOURS`, or a colour such as #1f3fa0."""
+    paper: str = "white"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_text(self.text)
+        if self.style not in STYLES:
+            raise ViewError("style", f"must be {' or '.join(STYLES)}: got {quoted(self.style)}")
+        check_range("seed", self.seed, 0, MAX_SEED)
+        numbers = [number for number, _ in self.own]
+        if numbers != sorted(set(numbers)):
+            raise ViewError("own", "must be different digits of the text in ascending order")
+        for number, seed in self.own:
+            check_range("own", number, 0, len(self.digits) - 1)
+            check_range("own", seed, 0, MAX_SEED)
+        check_range("truncation", self.truncation, 0, 1)
+        if round(self.truncation, 2) != self.truncation:
+            raise ViewError("truncation", f"must have at most two decimals: got {self.truncation}")
+        check_range("spacing", self.spacing, 0, MAX_SPACING)
+        for name in ("ink", "paper"):
+            colour = getattr(self, name)
+            if colour not in COLOURS and not COLOUR.fullmatch(colour):
+                known = ", ".join(COLOURS)
+                raise ViewError(name, f"must be one of {known}, or a colour such as #1f3fa0: got {quoted(colour)}")
+
+    @property
+    def digits(self) -> tuple[int, ...]:
+        """The digits of the text."""
+        return tuple(int(character) for character in self.text if character in DIGITS)
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seed of each digit."""
+        own = dict(self.own)
+        step = 1 if self.style == "free" else 0
+        return tuple(own.get(k, (self.seed + k * step) % (MAX_SEED + 1)) for k in range(len(self.digits)))
+
+    def _explicit(self, num_classes: int) -> Self:
+        """See `DrawingView.explicit`."""
+        for digit in self.digits:
+            check_class("text", digit, num_classes)
+        return self
+
+
+def check_text(text: str) -> None:
+    """Raise `ViewError` for a text that cannot be written."""
+    if not 1 <= len(text) <= MAX_TEXT:
+        raise ViewError("text", f"must have 1 to {MAX_TEXT} characters: got {len(text)}")
+    for character in text:
+        if character not in f"{DIGITS} " and character not in SIGNS:
+            raise ViewError("text", f"must be of digits, spaces and {' '.join(SIGNS)}: got {quoted(character)}")
+    if not any(character in DIGITS for character in text):
+        raise ViewError("text", "must have at least one digit")
+
+
 def check_class(name: str, digit: int, num_classes: int) -> None:
     """Raise `ViewError` unless a generator of `num_classes` classes can draw `digit`."""
     if not num_classes:
@@ -237,7 +316,9 @@ def check_class(name: str, digit: int, num_classes: int) -> None:
     check_range(name, digit, 0, num_classes - 1)
 
 
-DRAWING_VIEWS: dict[str, type[DrawingView]] = {view.kind: view for view in (GenerateView, ExploreView, InterpolateView)}
+DRAWING_VIEWS: dict[str, type[DrawingView]] = {
+    view.kind: view for view in (GenerateView, ExploreView, InterpolateView, WriteView)
+}
 """Kind -> class of each view that draws pictures."""
 
 # --- Permalinks

@@ -16,6 +16,7 @@ PHONE: dict[str, Any] = {"viewport": {"width": 390, "height": 844}, "has_touch":
 PATHS = {
     "generate": "?run=runs/quick-1",
     "interpolate": "interpolate?run=runs/quick-1",
+    "write": "write?run=runs/quick-1&text=24.12.2026&ink=white&paper=board",
     "gallery": "gallery?run=runs/quick-1",
     "training": "training?run=runs/quick-1",
     "architecture": "architecture?run=runs/quick-1",
@@ -31,6 +32,7 @@ PATHS = {
 SIGNS = {
     "generate": ".hero",
     "interpolate": ".stage",
+    "write": "button.glyph",
     "gallery": ".stage",
     "training": ".df-sheet",
     "architecture": "[data-testid=stGraphVizChart] .node",

@@ -34,11 +34,13 @@ VALUES = (
     *(SCRIPT, '"><img src=x onerror=alert(1)>', "javascript:alert(1)", "[x](https://evil.example)", "$x$ :red[*] <b>"),
     *("../../etc/passwd", "runs/../../etc", "runs/none", "pretrained/forge", "pretrained/gan", "/etc/passwd", "C:\\"),
     *("\x00", "\r\nSet-Cookie: a=b", "\ud7ff\U0001f600", "\u202e", "%00", "%2e%2e%2f", "{{7*7}}", "${x}", "' OR 1=1--"),
+    *("12:30", "-", "2026-11-24", "#1f3fa0", "#12345g", "url(javascript:alert(1))", "0.1_1.2", "free"),
     *("None", "true", "[]", "{}", "0123456789ab", "66aa0cbdc22a", "0" * 16, "slerp", "loop", "12", "7", "3-5"),
 )
 GOOD = {
     "generate": f"v=1&kind=generate&{FORGE}&digits=7&count=1&seed=5&truncation=1",
     "interpolate": f"v=1&kind=interpolate&{FORGE}&from_digit=3&from_seed=1&to_digit=8&to_seed=2&path=slerp&frames=9",
+    "write": f"v=1&kind=write&{FORGE}&text=2026-11-24&style=free&seed=5&own=0.7&spacing=3&ink=blue&paper=cream",
     "explore": f"v=1&kind=explore&{FORGE}&digits=0-9&count=9&seed=5&truncation=1&digit=7&corners=5.6.7.8&x=0.5&y=0.25",
 }
 """Kind of picture -> a good permalink."""
@@ -49,8 +51,8 @@ FIELDS = sorted({field.name for page in frame.PAGES for field in dataclasses.fie
 NAMES = (*FIELDS, "v", "kind", "px", "card", "download", "words", "url", "format", "maxwidth", SCRIPT, "")
 ROUTES = (
     *("/s", "/s/link", "/s/image.png", "/s/animation.gif", "/s/animation.webp", "/s/animation.mp4", "/s/frames.bin"),
-    *("/embed", "/oembed", "/api/v1/look", "/api/v1/prompt", "/api/v1/samples.png"),
-    *("/", "/generate", "/gallery", "/interpolate", "/train"),
+    *("/s/image.svg", "/embed", "/oembed", "/api/v1/look", "/api/v1/prompt", "/api/v1/samples.png"),
+    *("/", "/generate", "/gallery", "/interpolate", "/write", "/train"),
 )
 PATHS = (
     *("/g", "/s/animation.exe", "/s/..%2f..%2fetc/passwd", "/s/%00", "/gallery/..%5c..", "//evil.example/s", "/s/s/s"),

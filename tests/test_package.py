@@ -46,9 +46,10 @@ def test_the_package_needs_what_the_requirements_files_pin(wheel: zipfile.ZipFil
     metadata = email.message_from_bytes(wheel.read(name))
     needed = set(metadata.get_all("Requires-Dist", []))
     assert {line for line in needed if ";" not in line} == requirements("requirements.txt")
-    for extra in ("dev", "video"):
+    for extra in ("dev", "export", "onnx", "video"):
         marked = {line.partition(";")[0].strip() for line in needed if f'extra == "{extra}"' in line}
         assert marked == requirements(f"requirements-{extra}.txt")
+    assert requirements("requirements-onnx.txt") <= requirements("requirements-dev.txt")  # so that its tests run
 
 
 def test_the_package_has_every_file_of_its_three_packages(wheel: zipfile.ZipFile) -> None:

@@ -156,5 +156,5 @@ def test_a_file_without_a_link_is_a_value_error() -> None:
     for content in (b"", b"GIF89a", to_png(frames_of()[0])):
         with pytest.raises(ValueError, match="picture"):
             pictures.read_note(content)
-    with pytest.raises(ValueError, match="does not move"):
+    with pytest.raises(ValueError, match="makes png and no gif"):
         pictures.file_of(GenerateView(), frames_of(), "gif", "")

@@ -18,7 +18,7 @@ from PIL import Image
 from models.generate import main
 from models.generator_file import read_generator
 from models.pictures import digest, frames, read_note
-from models.views import InterpolateView, read_link
+from models.views import DRAWING_VIEWS, InterpolateView, read_link
 from tests.browser import FORGE, serve
 from tests.golden import shipped_generators
 from tests.sample_run import generator_file, model_config, write_checkpoint, write_run
@@ -35,6 +35,7 @@ ONE = f"v=1&kind=generate&{FORGE}&digits=7&count=1&seed=5&truncation=1"
 HERO = (
     f"v=1&kind=explore&{FORGE}&digits=0-9&count=10&seed=772&truncation=1&digit=7&corners=772.773.774.775&x=0.5&y=0.25"
 )
+TEXT = f"v=1&kind=write&{FORGE}&text=2026-11-24&seed=772&own=3.5&truncation=1&spacing=3&ink=blue&paper=cream"
 
 
 @pytest.fixture
@@ -69,6 +70,7 @@ def link_of(client: Client, query: str) -> dict[str, str]:
     (WAY, "From a 3 to an 8"),
     (ONE, "A handwritten 7, seed 5"),
     (HERO, "A handwritten 7, and more that nobody wrote"),
+    (TEXT, "2026-11-24 in handwriting"),
 ])  # fmt: skip
 def test_the_page_needs_no_script_and_unfurls(client: Client, query: str, title: str) -> None:
     permalink = link_of(client, query)
@@ -98,13 +100,18 @@ def test_the_page_needs_no_script_and_unfurls(client: Client, query: str, title:
 
 
 def test_the_digest_is_that_of_the_command_line_and_of_each_file(client: Client, tmp_path: Path) -> None:
-    for query in (WAY, ONE, HERO):
+    for query in (WAY, ONE, HERO, TEXT):
         permalink = link_of(client, query)
         assert main(["--link", permalink["url"], "--out", str(tmp_path / "x.png")]) == 0
         content = client.get(f"/s/image.png?{query}").content
         assert read_note(content).endswith(f"&px={permalink['px']}")
         assert (tmp_path / "x.png").read_bytes() == content
     assert link_of(client, WAY)["px"] == WAY_PX
+    saved = client.get(f"/s/animation.gif?{TEXT}&download=1")
+    assert read_link(read_note(saved.content)).px == link_of(client, TEXT)["px"]
+    drawing = client.get(f"/s/image.svg?{TEXT}&download=1")
+    assert drawing.headers["Content-Type"].startswith("image/svg+xml")
+    assert drawing.headers["Content-Disposition"] == 'attachment; filename="written-2026-11-24.svg"'
     for kind in ("gif", "webp"):
         answer = client.get(f"/s/animation.{kind}?{WAY}&download=1")
         assert read_link(read_note(answer.content)).px == WAY_PX
@@ -186,6 +193,8 @@ def test_another_run_of_the_same_name_is_never_shown(client: Client) -> None:
         ("v=1&kind=generate&run=runs/none", 404, "the run runs/none"),
         ("v=1&kind=generate&run=pretrained/forge&step=1", 404, "step 1"),
         ("v=1&kind=generate&g=000000000000", 404, "000000000000"),
+        ("v=1&kind=write&text=2o26", 400, "text: must be of digits, spaces and . , : - / +: got 'o'"),
+        ("v=1&kind=write&text=7&run=pretrained/fashion", 400, "this generator does not draw the ten digits"),
         (f"v=1&kind=generate&seed={'9' * 5000}", 400, "at most 4000 characters"),
         ("&".join(f"a{k}=1" for k in range(100)), 400, "at most 50 values"),
     ],
@@ -342,6 +351,6 @@ def test_a_permalink_of_the_corpus_is_reproduced(link: str, tmp_path: Path) -> N
 
 def test_the_corpus_holds_every_shipped_run_and_every_kind() -> None:
     views = [read_link(link).view for link in PERMALINKS]
-    assert {view.kind for view in views} == {"generate", "explore", "interpolate"}
+    assert {view.kind for view in views} == DRAWING_VIEWS.keys()
     assert {view.run for view in views} == {f"pretrained/{name}" for name in shipped_generators()}
     assert all(urlsplit(link).path == "s" for link in PERMALINKS)

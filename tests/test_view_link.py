@@ -19,8 +19,10 @@ from models.views import (
     GenerateView,
     InterpolateView,
     Permalink,
+    WriteView,
     read_link,
 )
+from models.writing import COLOURS, DIGITS, SIGNS
 from webapp.frame import PAGES
 from webapp.views.architecture import ArchitectureView
 from webapp.views.gallery import GalleryView
@@ -48,6 +50,25 @@ grid = {
     "seed": st.integers(0, MAX_SEED - MAX_COUNT),
     "truncation": st.integers(0, 100).map(lambda percent: percent / 100),
 }
+texts = st.text([*DIGITS, *SIGNS, " "], min_size=1, max_size=24).filter(lambda text: any(map(str.isdigit, text)))
+colours = st.sampled_from([*COLOURS, "#1f3fa0", "#000000"])
+written_views = texts.flatmap(
+    lambda text: st.builds(
+        WriteView,
+        **scope,
+        **asked,
+        text=st.just(text),
+        style=st.sampled_from(["same", "free"]),
+        seed=seeds,
+        own=st.dictionaries(st.integers(0, sum(map(str.isdigit, text)) - 1), seeds).map(
+            lambda own: tuple(sorted(own.items()))
+        ),
+        truncation=grid["truncation"],
+        spacing=st.integers(0, 16),
+        ink=colours,
+        paper=colours,
+    )
+)
 drawing_views: st.SearchStrategy[DrawingView] = st.one_of(
     st.builds(GenerateView, **scope, **asked, **grid),
     st.builds(
@@ -75,6 +96,7 @@ drawing_views: st.SearchStrategy[DrawingView] = st.one_of(
         play=st.sampled_from(["", "loop", "once"]),
         fps=st.none() | st.integers(1, 30),
     ),
+    written_views,
 )
 views = st.one_of(
     drawing_views,
@@ -160,11 +182,32 @@ def test_a_permalink_names_version_kind_values_and_digest() -> None:
     assert Permalink(longer).text.endswith("&frames=24&via=5.7_2.9&frame=30&fps=20")
     hero = ExploreView(digits=(7,), digit=7, corners=(1, 2, 3, 4), x=0.5, y=0.125)
     assert Permalink(hero).query.endswith("&truncation=1&digit=7&corners=1.2.3.4&x=0.5&y=0.125")
+    text = WriteView(text="12:30, 24/12 +1", style="free", seed=5, own=((0, 17), (3, 99)), ink="#1f3fa0", paper="cream")
+    assert Permalink(text).query == (
+        "v=1&kind=write&text=12%3A30%2C+24/12+%2B1&style=free&seed=5&own=0.17_3.99&truncation=1&spacing=3"
+        "&ink=%231f3fa0&paper=cream"
+    )
+    assert text.digits == (1, 2, 3, 0, 2, 4, 1, 2, 1)
+    assert text.seeds == (17, 6, 7, 99, 9, 10, 11, 12, 13)
 
 
 @pytest.mark.parametrize(
     ("text", "parameter"),
     [
+        ("s?v=1&kind=write&text=", "text"),
+        ("s?v=1&kind=write&text=12a", "text"),
+        ("s?v=1&kind=write&text=%D9%A3", "text"),
+        ("s?v=1&kind=write&text=1%0A2", "text"),
+        ("s?v=1&kind=write&text=-.-", "text"),
+        ("s?v=1&kind=write&text=" + "1" * 25, "text"),
+        ("s?v=1&kind=write&text=12&own=2.5", "own"),
+        ("s?v=1&kind=write&text=12&own=1.5_0.5", "own"),
+        ("s?v=1&kind=write&text=12&own=1", "own"),
+        ("s?v=1&kind=write&text=12&style=bold", "style"),
+        ("s?v=1&kind=write&text=12&spacing=17", "spacing"),
+        ("s?v=1&kind=write&text=12&ink=1f3fa0", "ink"),
+        ("s?v=1&kind=write&text=12&ink=%231F3FA0", "ink"),
+        ("s?v=1&kind=write&text=12&paper=url(x)", "paper"),
         ("s?v=2&kind=generate", "v"),
         ("s?v=1&kind=training", "kind"),
         ("s?v=1&kind=generate&kind=explore", "kind"),

@@ -96,6 +96,7 @@ FILE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 EPOCH_FOLDER = re.compile(r"([0-9]{4}|[1-9][0-9]{4,})")
 STEP_FOLDER = re.compile(r"step_([0-9]{8}|[1-9][0-9]{8,})")
 STAGE_FOLDER = re.compile(r"\.stage-step_([0-9]+)-.*")
+EVALUATION_FILE = re.compile(rf"{STEP_FOLDER.pattern}\.json")
 ARCHIVED_FILE = re.compile(r"([0-9a-f]{64})\.safetensors")
 
 Phase = Literal["starting", "training", "restarting", "stopped", "finished", "failed"]
@@ -631,6 +632,15 @@ class Run:
             return Evaluation.from_json(self.storage.read_json(path), self.storage.full_path(path))
         except MissingError:
             return None
+
+    def evaluations(self) -> list[Evaluation]:
+        """Return the readable evaluations, ascending by step; also those of checkpoints that were removed."""
+        found = []
+        for path in self.storage.files(f"{self.name}/evaluations"):
+            if match := EVALUATION_FILE.fullmatch(path):
+                with suppress(DamagedError):  # one bad file must not hide the others
+                    found.append(self.read_evaluation(int(match[1])))
+        return sorted((each for each in found if each), key=lambda evaluation: evaluation.step)
 
     def checkpoints(self) -> list["Checkpoint"]:
         """Return the checkpoints with a readable manifest, ascending by step, without verifying their files.

@@ -6,8 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from models import writing
 from models.sampling import image_grid
-from models.views import DrawingView, ExploreView, GenerateView, InterpolateView
+from models.views import DrawingView, ExploreView, GenerateView, InterpolateView, WriteView
 
 SIZE = WIDTH, HEIGHT = 1200, 630
 GROUND = (18, 21, 27)
@@ -16,6 +17,9 @@ QUIET = (150, 160, 178)
 MARGIN, FOOT = 40, 92
 FILM = 24
 """Limit of the frames of an interpolation on a card."""
+
+LARGE, WRAPPED = 14, 6
+"""Limits of the side of a pixel of a text on a card: in one line, and in several, where one line has smaller ones."""
 
 
 def card(view: DrawingView, pixels: NDArray[np.uint8], title: str, subtitle: str) -> bytes:
@@ -29,6 +33,8 @@ def card(view: DrawingView, pixels: NDArray[np.uint8], title: str, subtitle: str
     elif isinstance(view, InterpolateView):
         chosen = np.unique(np.linspace(0, len(pixels) - 1, min(FILM, len(pixels))).round().astype(int))
         _paste(image, pixels[chosen], _columns(len(chosen), room), (MARGIN, MARGIN, *room))
+    elif isinstance(view, WriteView):
+        _write(image, view, pixels)
     else:
         rows = len(view.digits or (0,)) if isinstance(view, GenerateView) else 1
         columns = len(pixels) // rows if rows > 1 else _columns(len(pixels), room)
@@ -40,6 +46,23 @@ def card(view: DrawingView, pixels: NDArray[np.uint8], title: str, subtitle: str
     buffer = io.BytesIO()
     image.save(buffer, format="PNG")
     return buffer.getvalue()
+
+
+def _write(image: Image.Image, view: WriteView, pixels: NDArray[np.uint8]) -> None:
+    """Write a text on paper that covers the card above its title."""
+    size = WIDTH, HEIGHT - FOOT
+    text = writing.written(view.text, pixels, view.spacing)
+    scale = min(size[0] // text.shape[1], LARGE)
+    for larger in range(scale + 1, WRAPPED + 1):  # a text that is long for one line
+        wrapped = writing.written(view.text, pixels, view.spacing, size[0] // larger)
+        if max(wrapped.shape[1] / size[0], wrapped.shape[0] / size[1]) * larger <= 1:
+            scale, text = larger, wrapped
+    scale = max(scale, 1)
+    paper = Image.new("RGB", size, writing.rgb(view.paper))
+    ink = Image.fromarray(writing.ramp(view.ink, view.paper)[text])
+    ink = ink.resize((ink.width * scale, ink.height * scale), Image.Resampling.NEAREST)
+    paper.paste(ink, ((size[0] - ink.width) // 2, (size[1] - ink.height) // 2))
+    image.paste(paper, (0, 0))
 
 
 def _shortened(draw: ImageDraw.ImageDraw, text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:

@@ -11,14 +11,14 @@ import streamlit as st
 from models import pictures
 from models.generator_file import GeneratorFileError
 from models.view_link import G_LENGTH, View, ViewError, pairs
-from models.views import DrawingView, ExploreView, InterpolateView
+from models.views import DrawingView, ExploreView, InterpolateView, WriteView
 from trainer.run_store import DamagedError, RunStoreError, StoredGenerator
 from webapp import address, catalog, inference, notices, wording
 from webapp.catalog import Listing, RunEntry
 from webapp.classes import Classes, plain
 from webapp.page import DrawingScene, OwnScene, Page, Scene
 from webapp.trainings import TRAININGS
-from webapp.views import architecture, explore, gallery, interpolate, train, training
+from webapp.views import architecture, explore, gallery, interpolate, train, training, write
 
 PAGES = (
     Page(
@@ -38,6 +38,15 @@ PAGES = (
         "How one generated digit turns into another, frame by frame.",
         draws=True,
         start=interpolate.START,
+    ),
+    Page(
+        "Write",
+        ":material/draw:",
+        WriteView,
+        write.show,
+        "Type a number, a date or a time, and a small neural network writes it by hand.",
+        draws=True,
+        start=write.START,
     ),
     Page(
         "Gallery",

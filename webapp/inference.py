@@ -35,7 +35,7 @@ class GeneratorKey:
 
 def _what_it_draws(view: DrawingView) -> tuple[object, ...]:
     """Return the values of a view that its pictures depend on; a generator is known by its hash."""
-    where = ("run", "step", "g", "frame", "play", "fps")
+    where = ("run", "step", "g", "frame", "play", "fps", "spacing", "ink", "paper")
     return (view.kind, *[pair for pair in pairs(view) if pair[0] not in where])
 
 

@@ -10,7 +10,7 @@ import streamlit as st
 from models.view_link import G_LENGTH, View
 from trainer.run_store import RunStoreError, StoredGenerator
 from webapp import address, wording
-from webapp.catalog import Listing, RunEntry, stores, without_paths
+from webapp.catalog import Listing, RunEntry, list_runs, stores, without_paths
 from webapp.classes import plain
 
 P = ParamSpec("P")
@@ -144,6 +144,13 @@ def damaged(entry: RunEntry, bad: StoredGenerator, good: StoredGenerator | None,
         _offer_checkpoint(f"Use the {kind} good one", entry, good)
     else:
         st.write("No other checkpoint of this run can be used either.")
+
+
+def writes_no_digits(entry: RunEntry) -> None:
+    """Say that a generator does not draw the ten digits, and offer the run that is shown first."""
+    st.title("This generator writes no numbers")
+    st.write(f"**{plain(entry.name)}** does not draw the digits 0 to 9 on request, so it cannot write a text.")
+    _offer_run(list_runs(), besides=entry.key)
 
 
 def resume_command(entry: RunEntry) -> None:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from models import pictures
 from models.view_link import G_LENGTH, View, ViewError
-from models.views import DrawingView, GenerateView, InterpolateView, Permalink, from_query
+from models.views import DrawingView, GenerateView, InterpolateView, Permalink, WriteView, from_query
 from trainer.run_store import RunStoreError, StoredGenerator
 from webapp import catalog, inference
 from webapp.catalog import RunEntry
@@ -75,10 +75,10 @@ def find(items: Sequence[tuple[str, str]]) -> Found:
     key = inference.GeneratorKey(entry.key, stored.step, stored.sha256)
     loaded = inference.load(key)
     view = pictures.explicit(loaded, link.view)
-    number = view.number if isinstance(view, InterpolateView) else _pictures(view)
+    number = _pictures(view)
     limit = int(MAX_WORK // multiply_accumulates(loaded.config))
     if number > limit:
-        name = "frames" if isinstance(view, InterpolateView) else "count"
+        name = {InterpolateView: "frames", WriteView: "text"}.get(type(view), "count")
         raise ViewError(name, f"makes {number} pictures; of this generator, one request draws at most {limit}")
     view = dataclasses.replace(view, run=entry.key, step=stored.step, g=stored.sha256[:G_LENGTH])
     classes = Classes(loaded.config.num_classes, loaded.class_names)
@@ -86,6 +86,10 @@ def find(items: Sequence[tuple[str, str]]) -> Found:
 
 
 def _pictures(view: DrawingView) -> int:
+    if isinstance(view, InterpolateView):
+        return view.number
+    if isinstance(view, WriteView):
+        return len(view.digits)
     return len(view.digits or (0,)) * view.count if isinstance(view, GenerateView) else 1
 
 
@@ -112,9 +116,9 @@ def _file(sha256: str, text: str, kind: str, _found: Found) -> tuple[str, bytes]
 
 
 def file(found: Found, kind: str) -> tuple[str, bytes]:
-    """Return the digest of a view's pixels, and its file: png, gif, webp, mp4, or frames, which are the pixels.
+    """Return the digest of a view's pixels, and its file: png, svg, gif, webp, mp4, or frames, which are the pixels.
 
-    Raises `ValueError` for an animation of what does not move.
+    Raises `ValueError` for a kind that does not show the view.
     """
     return _file(found.key.sha256, Permalink(found.link.view).text, kind, found)
 

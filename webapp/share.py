@@ -19,7 +19,7 @@ from starlette.routing import Route
 
 from models.prompt import Abilities, read_prompt
 from models.view_link import ViewError, encode
-from models.views import MAX_LINK, DrawingView, ExploreView, GenerateView, InterpolateView, Permalink
+from models.views import MAX_LINK, DrawingView, ExploreView, GenerateView, InterpolateView, Permalink, WriteView
 from trainer.run_store import RunStoreError
 from webapp import catalog, inference, rendering, share_page, wording
 from webapp.card import HEIGHT, WIDTH, card
@@ -37,6 +37,7 @@ NO_SCRIPT = (
 )
 KINDS = {
     "image.png": "png",
+    "image.svg": "svg",
     "animation.gif": "gif",
     "animation.webp": "webp",
     "animation.mp4": "mp4",
@@ -44,6 +45,7 @@ KINDS = {
 }
 MEDIA = {
     "png": "image/png",
+    "svg": "image/svg+xml",
     "gif": "image/gif",
     "webp": "image/webp",
     "mp4": "video/mp4",
@@ -264,6 +266,8 @@ def file_name(found: Found, kind: str) -> str:
     if isinstance(view, InterpolateView):
         digits = [slug(found.classes.name(digit)) for digit, _ in view.stops if digit is not None]
         return f"interpolation-{'-to-'.join(digits) or view.from_seed}.{suffix}"
+    if isinstance(view, WriteView):
+        return f"written-{slug(view.text)}.{suffix}"
     digit = view.digit if isinstance(view, ExploreView) else None
     if isinstance(view, GenerateView) and view.digits and len(view.digits) == 1 and digit in (None, view.digits[0]):
         return f"{found.classes.noun}-{slug(found.classes.name(view.digits[0]))}-seed-{view.seed}.{suffix}"

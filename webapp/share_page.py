@@ -5,13 +5,22 @@ import time
 from pathlib import Path
 from urllib.parse import urlencode
 
+from models.pictures import kinds
 from models.scores import SCORES
 from models.view_link import encode
-from models.views import DrawingView, ExploreView, GenerateView, InterpolateView, Permalink
+from models.views import DrawingView, ExploreView, GenerateView, InterpolateView, Permalink, WriteView
+from models.writing import SIGNS
 from webapp import catalog, wording
 from webapp.rendering import Found
 
 EMBED_WIDTH, EMBED_HEIGHT = 480, 520
+SAVED = {
+    "png": ("PNG", "s/image.png"),
+    "svg": ("SVG", "s/image.svg"),
+    "gif": ("GIF", "s/animation.gif"),
+    "webp": ("WebP", "s/animation.webp"),
+}
+"""Kind of a file that a visitor can save -> its name, and its path. Not every server can make an MP4."""
 SHOWN_SCORES = ("label_accuracy", "fid")
 
 STYLE, EMBED_STYLE = (Path(__file__).with_name(name) for name in ("share_page.css", "embed.css"))
@@ -33,6 +42,8 @@ def title(found: Found) -> str:
         if number == 1:
             return f"{classes.picture((view.digits or (None,))[0])}, seed {view.seed}"
         return f"{number} pictures of {classes.listed(view.digits or ())}"
+    if isinstance(view, WriteView):
+        return f"{view.text.strip()} in handwriting"
     return "A picture"
 
 
@@ -70,6 +81,8 @@ def _seeds(view: DrawingView, found: Found) -> str:
         ]
         way = "on the arc between the latents" if view.path == "slerp" else "on the straight line between the latents"
         return f"{', then '.join(stops)}; {view.number} frames {way}"
+    if isinstance(view, WriteView):
+        return _written(view)
     if not isinstance(view, GenerateView):
         return ""
     last = view.seed + view.count - 1
@@ -81,10 +94,23 @@ def _seeds(view: DrawingView, found: Found) -> str:
     return text
 
 
+def _written(view: WriteView) -> str:
+    """Say how the digits of a text were drawn, and that its signs were not."""
+    own = ", ".join(f"digit {number + 1} with seed {seed}" for number, seed in view.own)
+    style = (
+        f"in one style, seed {view.seed}"
+        if view.style == "same"
+        else f"each in its own style, from seed {view.seed} on"
+    )
+    signs = "".join(dict.fromkeys(character for character in view.text if character in SIGNS))
+    named = f"the sign{'s' * (len(signs) > 1)} {' '.join(signs)}"
+    note = f"; {named} drawn by this app, because the generator knows only digits" if signs else ""
+    return f"The digits {style}{f', {own}' if own else ''}, truncation {view.truncation:g}{note}"
+
+
 def page(found: Found, px: str, number: int, base: str) -> str:
     """Return the page of a permalink. `px` and `number` are the digest and the number of its pixels."""
     link = Permalink(found.link.view, px)
-    moves = isinstance(link.view, InterpolateView)
     heading, text = title(found), f"{origin(found)}. {wording.reproduced(found.link.px, px, number)}"
     url, card = f"{base}{link.text}", f"{base}s/image.png?{link.query}&card=1"
     oembed = f"{base}oembed?{urlencode({'url': url, 'format': 'json'})}"
@@ -109,10 +135,9 @@ def page(found: Found, px: str, number: int, base: str) -> str:
     tags = "\n".join(f'<meta {kind}="{name}" content="{_quoted(value)}">' for kind, name, value in meta)
     mark = "" if not found.link.px else " good" if found.link.px == px else " bad"
     rows = "".join(f"<dt>{name}</dt><dd>{_quoted(value)}</dd>" for name, value in details(found))
-    saved = [("PNG", "s/image.png")] + ([("GIF", "s/animation.gif"), ("WebP", "s/animation.webp")] if moves else [])
     downloads = "".join(
         f'<li><a href="{_quoted(f"{path}?{link.query}&download=1")}" download>Save {name}</a></li>'
-        for name, path in saved
+        for name, path in [SAVED[kind] for kind in kinds(link.view) if kind in SAVED]
     )
     fields = "".join(
         f'<label for="{name}">{label}</label><input id="{name}" readonly value="{_quoted(value)}">'

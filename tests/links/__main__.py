@@ -12,7 +12,8 @@ from pathlib import Path
 from models import pictures
 from models.generator_file import load_generator
 from models.sampling import MAX_SEED
-from models.views import DrawingView, ExploreView, GenerateView, InterpolateView, Permalink
+from models.views import STYLES, DrawingView, ExploreView, GenerateView, InterpolateView, Permalink, WriteView
+from models.writing import COLOURS, DIGITS, SIGNS
 
 PRETRAINED = Path(__file__).resolve().parents[2] / "pretrained"
 
@@ -21,12 +22,18 @@ AROUND = {"slant": (-30, 40), "thickness": (2, 5), "width": (8, 18)}
 """Attribute -> values that views ask for."""
 
 
-def random_view(choose: random.Random, classes: int) -> DrawingView:
+def random_view(choose: random.Random, classes: int, can_write: bool) -> DrawingView:
     """Return a random view of a few pictures."""
     digit = (lambda: choose.randrange(classes)) if classes else (lambda: None)
     seed, share = (lambda: choose.randrange(MAX_SEED - 20)), (lambda: choose.randrange(101) / 100)
     digits = tuple(sorted(choose.sample(range(classes), choose.randrange(1, 4)))) if classes else None
-    kind = choose.choice([GenerateView, ExploreView, InterpolateView])
+    kind = choose.choice([GenerateView, ExploreView, InterpolateView, *[WriteView] * can_write])
+    if kind is WriteView:
+        text = "7" + "".join(choose.choice(f"{DIGITS}{''.join(SIGNS)} ") for _ in range(choose.randrange(8)))
+        style, colours = choose.choice(STYLES), choose.sample(sorted(COLOURS), 2)
+        view = WriteView(text=text, style=style, seed=seed(), truncation=share(), ink=colours[0], paper=colours[1])
+        number = choose.randrange(len(view.digits))
+        return replace(view, own=((number, seed()),), spacing=choose.randrange(17))
     if kind is InterpolateView:
         via = tuple((digit(), seed()) for _ in range(choose.choice([0, 0, 1, 2])))
         return InterpolateView(
@@ -63,7 +70,7 @@ def main(number: int) -> None:
         loaded = load_generator(path)
         g = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
         run = f"pretrained/{path.parent.parent.name}"
-        view = random_view(choose, loaded.config.num_classes)
+        view = random_view(choose, loaded.config.num_classes, loaded.writes_digits)
         for name in loaded.config.attributes:
             if choose.random() < 0.4:
                 low, high = AROUND[name]

@@ -32,11 +32,11 @@ export class Drawer {
   // Return the pictures of a job, { pixels, count, height, width, channels }, or null if a later call of the same lane
   // replaced it. `query` is the same job for the server, which may answer with more pictures than `count`.
   async draw(job, query, lane, count) {
-    if (this.isReady) return this.artist.draw(job, lane)
     const state = this.lanes.get(lane) ?? { running: null, next: null }
     this.lanes.set(lane, state)
     const mine = { query }
-    state.next = mine
+    state.next = mine // an answer of the server to an earlier call is not shown any more
+    if (this.isReady) return this.artist.draw(job, lane)
     while (state.running) await state.running.catch(() => {})
     if (state.next !== mine) return null
     state.running = this.fetched(query, count)

@@ -3,6 +3,7 @@
 
 import { Actions } from "./actions.js"
 import { Drawer, paint } from "./drawer.js"
+import { Knobs } from "./knobs.js"
 import { Look } from "./look.js"
 import { MAX_SEED, another, digits as digitsText, following, number, query, randomSeed, seed as readSeed, share, writer as readWriter, writersHelp } from "./values.js"
 
@@ -381,41 +382,12 @@ export default class Explore {
       const [writer] = this.data.writers
       this.find("#prompt").placeholder = writer === undefined ? `${adjectives} seven, seed 7` : `a seven by writer ${writer}, seed 7`
     }
-    this.find(".attributes").replaceChildren(...this.data.attributes.map((attribute) => this.knob(attribute)))
+    const change = (values, isDragged) => this.change(values, isDragged ? NEVER : 0)
+    this.knobs = new Knobs(this.find(".attributes"), this.data.attributes, change, () => this.commit())
     this.find(".hand").hidden = !this.data.writers.length
     this.find("#writer-help").textContent = writersHelp(this.data.writers)
     const strip = Array.from({ length: STRIP }, (_, k) => cell(() => this.chooseStyle(this.stripSeed + k)))
     this.find(".strip").replaceChildren(...strip)
-  }
-
-  // Return the slider of an attribute, and the button that leaves it to the seeds again.
-  knob({ name, title, low, high, step }) {
-    const knob = Object.assign(document.createElement("div"), { className: "field attribute" })
-    knob.dataset.name = name
-    knob.innerHTML = `
-      <label class="title" for="attribute-${name}"><span></span> <output></output></label>
-      <div class="attribute-line"><input id="attribute-${name}" type="range"><button class="plain" type="button">Reset</button></div>`
-    knob.querySelector("span").textContent = title
-    const input = knob.querySelector("input")
-    Object.assign(input, { min: low, max: high, step, value: (low + high) / 2 })
-    input.oninput = () => this.change({ [name]: Math.round(input.valueAsNumber * 100) / 100 }, NEVER)
-    input.onchange = () => this.commit()
-    const free = knob.querySelector("button")
-    free.title = `${title} from the seed`
-    free.setAttribute("aria-label", free.title)
-    free.onclick = () => this.change({ [name]: null })
-    return knob
-  }
-
-  showAttributes() {
-    for (const { name, unit } of this.data.attributes) {
-      const knob = this.find(`.attribute[data-name=${name}]`)
-      const value = this.state[name]
-      if (value !== null) knob.querySelector("input").value = value
-      knob.querySelector("output").textContent = value === null ? "from the seed" : number(value) + unit
-      knob.querySelector("button").disabled = value === null
-      knob.classList.toggle("is-free", value === null)
-    }
   }
 
   showWriter() {
@@ -450,7 +422,7 @@ export default class Explore {
     this.find(".truncation-value").textContent = truncation.toFixed(2)
     this.find(".count").value = count
     this.find(".count-value").textContent = count
-    this.showAttributes()
+    this.knobs.show(this.state)
     this.showWriter()
     this.root.querySelectorAll(".corner-seeds input").forEach((input, k) => keep(input, corners[k], readSeed))
     this.root.querySelectorAll(".corner").forEach((button, k) => {

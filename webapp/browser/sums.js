@@ -1,15 +1,18 @@
 // The innermost loops of convolutions, in WebAssembly, which calculates two doubles at a time. Each sum is in order and
-// no multiplication is fused with its addition, so the numbers are those of the same loops in JavaScript.
+// no multiplication is fused with its addition, so the numbers are those of the same loops in JavaScript. These draw where
+// there is no WebAssembly with SIMD, or where the page's Content-Security-Policy forbids it.
 //
 // The module is assembled here: see https://webassembly.github.io/spec/core/binary/ for what the bytes mean.
 
 export const BYTES = 8 // of a double
 const PAGE = 65536
+let isCompiling = true // until the browser has refused to
 
 // Return a memory of WebAssembly, and arrays of doubles in it that have these lengths.
 export function arrays(...lengths) {
   const total = lengths.reduce((sum, length) => sum + length, 0)
-  const memory = new WebAssembly.Memory({ initial: Math.ceil((BYTES * total) / PAGE) })
+  const pages = Math.ceil((BYTES * total) / PAGE)
+  const memory = globalThis.WebAssembly ? new WebAssembly.Memory({ initial: pages }) : { buffer: new ArrayBuffer(pages * PAGE) }
   let end = 0
   const found = lengths.map((length) => {
     const start = end
@@ -33,9 +36,54 @@ export function address(array, k) {
 // are addresses, `row` the size of a row of y and a multiple of four doubles, `plane` that of a plane of x, `planes` that
 // of all planes, and `end` the address behind the last offset. Offsets are in bytes too, and there is at least one.
 export function summing(memory, channels) {
-  const code = assembled(channels)
-  if (!WebAssembly.validate(code)) throw new Error("it has no WebAssembly with SIMD")
-  return new WebAssembly.Instance(new WebAssembly.Module(code), { page: { memory } }).exports.sum
+  if (isCompiling) {
+    try {
+      const compiled = new WebAssembly.Module(assembled(channels))
+      return new WebAssembly.Instance(compiled, { page: { memory } }).exports.sum
+    } catch {
+      isCompiling = false // asking again would only repeat the browser's message
+    }
+  }
+  return loops(memory, channels)
+}
+
+
+// The same function in JavaScript, for one channel or four.
+function loops(memory, channels) {
+  const numbers = new Float64Array(memory.buffer)
+  const sumPixel = channels === 1 ? sumOne : sumFour
+  return (...addresses) => {
+    const [y, row, x, plane, planes, start, offsets, end, weight] = addresses.map((bytes) => (bytes / BYTES) | 0)
+    for (let pixel = 0; pixel < row; pixel++) sumPixel(numbers, y + pixel, row, x + pixel, plane, planes, start, offsets, end, weight)
+  }
+}
+
+function sumOne(numbers, y, row, x, plane, planes, start, offsets, end, weight) {
+  let sum = numbers[start]
+  for (let tap = offsets; tap < end; tap++) {
+    const first = (x + numbers[tap] / BYTES) | 0
+    for (let k = first; k < first + planes; k += plane) sum += numbers[weight++] * numbers[k]
+  }
+  numbers[y] = sum
+}
+
+function sumFour(numbers, y, row, x, plane, planes, start, offsets, end, weight) {
+  let [a, b, c, d] = [numbers[start], numbers[start + 1], numbers[start + 2], numbers[start + 3]]
+  for (let tap = offsets; tap < end; tap++) {
+    const first = (x + numbers[tap] / BYTES) | 0
+    const last = first + planes
+    for (let k = first; k < last; k += plane, weight += 4) {
+      const value = numbers[k]
+      a += numbers[weight] * value
+      b += numbers[weight + 1] * value
+      c += numbers[weight + 2] * value
+      d += numbers[weight + 3] * value
+    }
+  }
+  numbers[y] = a
+  numbers[y + row] = b
+  numbers[y + 2 * row] = c
+  numbers[y + 3 * row] = d
 }
 
 // --- The module
