@@ -15,7 +15,7 @@ help: ## print this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
 
 demo: .venv/.runtime ## serve the app with the shipped runs, and train `quick` live (PORT=8501 RUNS=runs)
-	@exec $(VENV) -m webapp --train quick --port $(PORT) --runs "$(RUNS)"
+	@exec $(VENV) -m webapp --train quick --allow-training --port $(PORT) --runs "$(RUNS)"
 
 train: .venv/.runtime ## train a recipe, or resume its run (RECIPE=forge RUNS=runs ARGS="--workers 2")
 	@exec $(VENV) -m trainer $(RECIPE) --runs "$(RUNS)" $(ARGS)

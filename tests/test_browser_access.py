@@ -24,6 +24,7 @@ PATHS = {
     "how, one step": "how?run=pretrained/forge&part=3",
     "how, courtroom": "how?run=pretrained/forge&part=4",
     "how, networks": "how?run=runs/quick-1&part=7",
+    "train": "train",
     "notice": "?run=runs/none",
     "invalid": "gallery?run=runs/quick-1&epoch=x",
     "permalink": f"s?v=1&kind=generate&{FORGE}&digits=7&count=1&seed=5",

@@ -26,7 +26,18 @@ ROOT = Path(__file__).resolve().parent.parent
 def demo(tmp_path: Path) -> Iterator["subprocess.Popen[str]"]:
     """The command of `make demo` in a process, on a free port and without a terminal."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "webapp", "--train", "quick", "--port", "0", "--runs", str(tmp_path / "runs")],
+        [
+            sys.executable,
+            "-m",
+            "webapp",
+            "--train",
+            "quick",
+            "--allow-training",
+            "--port",
+            "0",
+            "--runs",
+            str(tmp_path / "runs"),
+        ],
         cwd=ROOT,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         stdin=subprocess.DEVNULL,

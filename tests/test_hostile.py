@@ -54,7 +54,7 @@ NAMES = (*FIELDS, "v", "kind", "px", "card", "download", "words", "url", "format
 ROUTES = (
     *("/s", "/s/link", "/s/image.png", "/s/animation.gif", "/s/animation.webp", "/s/animation.mp4", "/s/frames.bin"),
     *("/s/image.svg", "/embed", "/oembed", "/api/v1/look", "/api/v1/prompt", "/api/v1/samples.png"),
-    *("/", "/generate", "/gallery", "/interpolate", "/write", "/quiz", "/architecture"),
+    *("/", "/generate", "/gallery", "/interpolate", "/write", "/quiz", "/architecture", "/train"),
 )
 PATHS = (
     *("/g", "/s/animation.exe", "/s/..%2f..%2fetc/passwd", "/s/%00", "/gallery/..%5c..", "//evil.example/s", "/s/s/s"),

@@ -138,6 +138,10 @@ def test_recipes_are_listed_by_name_and_with_their_notes(capsys: pytest.CaptureF
         assert f"{name}: {recipe.summary}" in text
         assert " ".join(recipe.notes.split()) in text
     assert "relativistic + R1 or R2 in turn" in text
+    assert main(["recipes", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert list(rows) == list(RECIPES)
+    assert rows["forge"] == {"summary": RECIPES["forge"].summary, "max_workers": 16}
 
 
 def test_every_recipe_names_itself_and_is_what_its_command_trains() -> None:

@@ -67,6 +67,9 @@ def is_running(pid: int) -> bool:
         (["--public-url", "https://lab.example/?a=1"], "a public URL has a scheme"),
         (["--public-url", "https://user@lab.example"], "a public URL has a scheme"),
         (["--public-url", "https://lab.example:x"], "a public URL has a scheme"),
+        (["--allow-training", "--port", "0", "--host", "0.0.0.0"], "--allow-training serves this machine alone"),
+        (["--allow-training", "--port", "0", "--allow-host", "lab.example"], "goes with neither --allow-host nor"),
+        (["--allow-training", "--port", "0", "--public-url", "https://lab.example"], "nor --public-url"),
     ],
 )
 def test_bad_input_gets_one_line(
@@ -240,6 +243,26 @@ def test_a_child_gets_one_interrupt_and_time_to_end(tmp_path: Path, said: list[s
     expected = f"checkpoint written 1 {os.nice(0) + training_child.NICENESS} PASSIVE True"
     assert training.last_lines(1) == expected
     assert len(said) == 1
+
+
+def test_a_child_that_was_asked_to_stop_is_not_asked_again(tmp_path: Path, said: list[str]) -> None:
+    script = (
+        "signals = []\n"
+        "signal.signal(signal.SIGINT, lambda number, _: signals.append(number))\n"
+        "ready.touch()\n"
+        "while not signals: time.sleep(0.02)\n"
+        "time.sleep(1)\n"
+        "print('trainer: stopped after', len(signals), 'signal')\n"
+        "print('more')"
+    )
+    training = child(tmp_path, script)
+    wait_ready(tmp_path)
+    training.interrupt()
+    training.interrupt()
+    training.stop(said.append)
+    assert training.exit_code() == 0
+    assert training.reason() == "trainer: stopped after 1 signal"
+    assert training.workers() == []
 
 
 def test_a_child_that_ignores_signals_is_killed_with_its_children(

@@ -1,5 +1,6 @@
 """`python -m trainer recipes`: list each recipe with its networks, their sizes and its schedule."""
 
+import json
 import textwrap
 
 from models.command_line import Parser
@@ -56,6 +57,14 @@ def long_text(recipe: Recipe) -> str:
     return "\n".join([*lines, "", notes])
 
 
+def json_text() -> str:
+    """Return the summary and the largest number of workers of each recipe, by its name, as JSON."""
+    rows = {
+        name: {"summary": recipe.summary, "max_workers": recipe.config.max_workers} for name, recipe in RECIPES.items()
+    }
+    return json.dumps(rows, indent=2)
+
+
 def _pair(g: float, d: float) -> str:
     return f"{g:g}" if g == d else f"{g:g} / {d:g}"
 
@@ -69,9 +78,14 @@ def main(arguments: list[str]) -> int:
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--long", action="store_true", help="also print each recipe's notes")
     form.add_argument("--names", action="store_true", help="print only the names, one per line")
+    form.add_argument(
+        "--json", action="store_true", help="print names, summaries and the largest numbers of workers, as JSON"
+    )
     options = parser.parse_args(arguments)
     if options.names:
         print("\n".join(RECIPES))
+    elif options.json:
+        print(json_text())
     elif options.long:
         print("\n\n".join(long_text(recipe) for recipe in RECIPES.values()))
     else:

@@ -1,4 +1,7 @@
-"""Serve the app; with `--train RECIPE` also train, in a child process that ends with the app."""
+"""Serve the app; with `--train RECIPE` also train, and with `--allow-training` let the page Train do so.
+
+A training is a child process that ends with the app.
+"""
 
 import argparse
 import asyncio
@@ -7,7 +10,6 @@ import re
 import signal
 import socket
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from ipaddress import ip_address
@@ -18,9 +20,10 @@ from urllib.parse import urlsplit
 import uvicorn
 
 from models.command_line import Parser
-from trainer.run_store import RunStore, RunStoreError, open_store, valid_run_name
+from trainer.run_store import RunStoreError, open_store, valid_run_name
 from webapp.environment import HOSTS_VARIABLE, PUBLIC_URL_VARIABLE, RUNS_VARIABLE
-from webapp.training_child import REFUSED, TrainingChild, choose_run_name, training_command
+from webapp.training_child import REFUSED, TrainingChild, choose_run_name
+from webapp.trainings import TRAININGS, Launch
 
 ROOT = Path(__file__).resolve().parent.parent
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -47,6 +50,15 @@ def main() -> int:
             file=sys.stderr,
         )
         return 1
+    if options.allow_training and (not _is_loopback(listener) or options.allow_host or options.public_url):
+        print(
+            "webapp: --allow-training serves this machine alone: it needs a --host such as 127.0.0.1 or localhost, and "
+            "goes with neither --allow-host nor --public-url",
+            file=sys.stderr,
+        )
+        listener.close()
+        return 2
+    TRAININGS.is_allowed = options.allow_training
     say("Starting DigitForge ...")
     if not _is_loopback(listener):
         say("Warning: there is no password. Everyone who can reach this machine can use the app and see every run.")
@@ -80,6 +92,11 @@ def _parser() -> Parser:
         "--runs", default=os.environ.get("RUNS") or "runs", help="folder or URI of the runs (default: RUNS, or runs)"
     )
     parser.add_argument("--train", type=_recipe, metavar="RECIPE", help="also train this recipe on two workers")
+    parser.add_argument(
+        "--allow-training",
+        action="store_true",
+        help="show the page Train, which starts and stops trainings; only for visitors on this machine",
+    )
     return parser
 
 
@@ -154,7 +171,6 @@ class Demo(uvicorn.Server):
             )
         )
         self._url, self._runs, self._recipe = url, runs, recipe
-        self._training: TrainingChild | None = None
         self._watching: asyncio.Task[None] | None = None
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
@@ -165,9 +181,8 @@ class Demo(uvicorn.Server):
             finally:
                 if self._watching:
                     self._watching.cancel()
-                if self._training:
-                    self._training.stop(say)
-                    say(f"The training has ended; its output is in {self._training.log}")
+                if log := TRAININGS.close(say):
+                    say(f"The training has ended; its output is in {log}")
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Print the app's URL as soon as it answers, and start the training."""
@@ -191,8 +206,7 @@ class Demo(uvicorn.Server):
         """End the server. On a second signal, do not wait for it."""
         if self.should_exit:
             self.force_exit = True
-            if self._training:
-                self._training.hurry()
+            TRAININGS.hurry()
         self.should_exit = True
 
     async def _start_training(self, recipe: str, resume: bool = True) -> None:
@@ -200,12 +214,12 @@ class Demo(uvicorn.Server):
             store = open_store(self._runs)
             name = await asyncio.to_thread(choose_run_name, store, recipe, resume)
             resumes = resume and await asyncio.to_thread(store.run(name).exists)
-            self._training = TrainingChild(training_command(recipe, name, self._runs), _log_of(store, name))
-        except (RunStoreError, OSError) as error:
+            training = TRAININGS.start([Launch(recipe, name)], self._runs).child
+        except (RunStoreError, OSError, ValueError) as error:
             say(f"The training could not be started: {error}")
             return
-        say(f"Training {name} on two workers, at low priority; its output goes to {self._training.log}")
-        self._watching = asyncio.create_task(self._watch_training(recipe, name, resumes, self._training))
+        say(f"Training {name} on two workers, at low priority; its output goes to {training.log}")
+        self._watching = asyncio.create_task(self._watch_training(recipe, name, resumes, training))
 
     async def _watch_training(self, recipe: str, name: str, resumes: bool, training: TrainingChild) -> None:
         while training.exit_code() is None:
@@ -223,15 +237,6 @@ class Demo(uvicorn.Server):
                 f"The training of {name} ended with exit code {training.exit_code()}; the app keeps running. "
                 f"The last lines of {training.log}:\n\n{training.last_lines()}\n"
             )
-
-
-def _log_of(store: RunStore, name: str) -> Path:
-    """Return the file for the output of a training: beside its run, or a temporary file if the run is not on a disk."""
-    if store.storage.is_local:
-        return Path(store.root) / f"{name}.log"
-    handle, path = tempfile.mkstemp(prefix=f"digitforge-{name}-", suffix=".log")
-    os.close(handle)
-    return Path(path)
 
 
 if __name__ == "__main__":

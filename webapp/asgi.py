@@ -23,6 +23,7 @@ from starlette_compress import CompressMiddleware
 from webapp import delivery, share
 from webapp.environment import HOSTS_VARIABLE, ROUTES_VARIABLE, SAMPLES_ROUTE
 from webapp.shell import first_picture_url, icon_font, not_found, script_hashes, shell
+from webapp.trainings import TRAININGS
 
 SCRIPT = Path(__file__).resolve().with_name("app.py")
 ICONS = SCRIPT.with_name("icons.woff2")
@@ -34,6 +35,8 @@ HIDDEN = ("_stcore/metrics",)
 MOVED = {"architecture": ("how", "part=7")}
 """Kind of a page of earlier versions -> that of the page that it is a part of now, and the part's parameter."""
 
+FORWARDED = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
+"""Headers that a proxy adds."""
 ROBOTS = "User-agent: *\nDisallow: /_stcore/\nDisallow: /api/\n"
 
 CONTENT_SECURITY_POLICY = "; ".join(
@@ -77,6 +80,57 @@ class SecurityHeaders:
         await self.app(scope, receive, send_with_headers if scope["type"] == "http" else send)
 
 
+class ThisMachineOnly:
+    """Middleware that refuses all but the browsers of this machine, if visitors may start trainings.
+
+    The server listens on a loopback address then. A proxy on this machine could still lead others to it, and a web site
+    could make a browser of this machine call it.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if not TRAININGS.is_allowed or scope["type"] == "lifespan" or is_from_this_machine(scope):
+            await self.app(scope, receive, send)
+        else:
+            text = (
+                "This app may start trainings (--allow-training), so it answers to browsers of its own machine only.\n"
+            )
+            await _refuse(text, scope, receive, send)
+
+
+def is_from_this_machine(scope: Scope) -> bool:
+    """Return whether a request comes from a browser of this machine, and from a page of this app if it says from where.
+
+    The client and the Host are loopback addresses or localhost, no proxy has forwarded it, and an Origin is ours.
+    """
+    headers = Headers(scope=scope)
+    host = _host_name(headers.get("host", ""))
+    origin = headers.get("origin")
+    return (
+        _is_loopback((scope.get("client") or ("",))[0])
+        and (host == "localhost" or host.endswith(".localhost") or _is_loopback(host))
+        and (origin is None or origin in (f"http://{headers['host']}", f"https://{headers['host']}"))
+        and not any(name in headers for name in FORWARDED)
+    )
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        return ip_address(address).is_loopback
+    except ValueError:
+        return False
+
+
+async def _refuse(text: str, scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer 403 with a text."""
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.close", "code": 1008})  # before it is accepted: the browser gets a 403
+    else:
+        await PlainTextResponse(text, 403)(scope, receive, send)
+
+
 class AllowedHosts:
     """Middleware that refuses a request for a host name that is not ours.
 
@@ -91,22 +145,25 @@ class AllowedHosts:
         host = Headers(scope=scope).get("host", "") if scope["type"] in ("http", "websocket") else None
         if host is None or is_allowed_host(host):
             await self.app(scope, receive, send)
-        elif scope["type"] == "websocket":
-            await send({"type": "websocket.close", "code": 1008})  # before it is accepted: the browser gets a 403
         else:
             text = "This app does not answer to this host name; `python -m webapp --allow-host NAME` allows one.\n"
-            await PlainTextResponse(text, 403)(scope, receive, send)
+            await _refuse(text, scope, receive, send)
 
 
-def is_allowed_host(host: str) -> bool:
-    """Return whether a Host header names this app: localhost, an IP address, or a name in `HOSTS_VARIABLE`."""
+def _host_name(host: str) -> str:
+    """Return the name or address in a Host header, in lower case; empty if the header is invalid."""
     try:
         parts = urlsplit(f"//{host}")
         name = (parts.hostname or "").rstrip(".")
         _ = parts.port
     except ValueError:
-        return False
-    if not name or parts.username is not None or parts.path or parts.query or parts.fragment:
+        return ""
+    return "" if parts.username is not None or parts.path or parts.query or parts.fragment else name
+
+
+def is_allowed_host(host: str) -> bool:
+    """Return whether a Host header names this app: localhost, an IP address, or a name in `HOSTS_VARIABLE`."""
+    if not (name := _host_name(host)):
         return False
     with suppress(ValueError):
         ip_address(name.partition("%")[0])
@@ -268,6 +325,7 @@ app = st.App(
     routes=ROUTES,
     middleware=[
         Middleware(SecurityHeaders),
+        Middleware(ThisMachineOnly),
         Middleware(AllowedHosts),
         # Without remove_accept_encoding, Streamlit would choose gzip before.
         Middleware(CompressMiddleware, zstd_level=9, brotli_quality=5, gzip_level=6, remove_accept_encoding=True),

@@ -80,6 +80,30 @@ def accuracy(curves: Sequence[Curve], steps_per_epoch: int) -> go.Figure:
     return figure
 
 
+def overlay(undisturbed: Sequence[Curve], struck: Sequence[Curve], redone: tuple[int, int] | None) -> go.Figure:
+    """Draw the losses of two runs over each other, every step: one as broad bands, the other as thin lines on top.
+
+    `redone` is the first and the last step that the second run has trained twice; None if there are none.
+    """
+    figure = _figure("Loss")
+    for curves, run, width, opacity in ((undisturbed, "undisturbed", 7, 0.3), (struck, "again", 1.4, 1.0)):
+        data = joined(curves, ("step", "d_loss", "g_loss"))
+        for name, title, color in (("d_loss", "Discriminator", D_COLOR), ("g_loss", "Generator", G_COLOR)):
+            figure.add_scatter(
+                x=data["step"], y=data[name], name=f"{title}, {run}", mode="lines", opacity=opacity,
+                line={"color": color, "width": width}, hovertemplate=f"{title}, {run} %{{y:.9f}}<extra></extra>",
+            )  # fmt: skip
+    if redone:
+        figure.add_vrect(x0=redone[0], x1=redone[1], fillcolor=GREY, opacity=0.25, line_width=0)
+        figure.add_vline(
+            x=redone[1], line={"color": GREY, "dash": "dash", "width": 1.5}, annotation_text="plug pulled",
+            annotation_position="top right",
+        )  # fmt: skip
+    figure.update_layout(height=320)
+    figure.update_xaxes(title="Step")
+    return figure
+
+
 def throughput(curves: Sequence[Curve], steps_per_epoch: int) -> go.Figure:
     """Draw the training images per second."""
     data = joined(curves, ("step", "images_per_second"))

@@ -16,8 +16,9 @@ from trainer.run_store import DamagedError, RunStoreError, StoredGenerator
 from webapp import address, catalog, inference, notices, wording
 from webapp.catalog import Listing, RunEntry
 from webapp.classes import Classes, plain
-from webapp.page import DrawingScene, Page, Scene
-from webapp.views import explore, gallery, how, interpolate, quiz, training, write
+from webapp.page import DrawingScene, OwnScene, Page, Scene
+from webapp.trainings import TRAININGS
+from webapp.views import explore, gallery, how, interpolate, quiz, train, training, write
 
 PAGES = (
     Page(
@@ -76,6 +77,15 @@ PAGES = (
         how.show,
         "What a GAN is, told with the pictures and the numbers of a real one: forger, detective, and their networks.",
     ),
+    Page(
+        "Train",
+        ":material/model_training:",
+        train.TrainView,
+        train.show,
+        "Start and stop the training of a GAN, and kill one of its workers to see it recover without a difference.",
+        is_own=True,
+        is_offered=lambda: TRAININGS.is_allowed,
+    ),
 )
 """All pages, in the order of the navigation bar."""
 
@@ -100,6 +110,7 @@ def navigation(home: str) -> st.Page:
             icon=page.icon,
             url_path=page.kind,
             default=page.kind == home,
+            visibility="visible" if page.is_offered() else "hidden",
         )
     return st.navigation(list(links.values()), position="top")
 
@@ -110,6 +121,10 @@ def show(page: Page, links: Links) -> None:
     st.logo(LOGO, size="large")
     listing = catalog.list_runs()
     link = address.read(page.view, page.start or page.view())
+    if page.is_own:
+        _show_problems(link, link.view)
+        page.show(OwnScene(link.view, links))
+        return
     for problem in listing.problems:
         text = f"Runs cannot be listed: {catalog.without_paths(problem)}"
         st.warning(plain(text), icon=":material/cloud_off:")

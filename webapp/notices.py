@@ -163,6 +163,16 @@ def resume_command(entry: RunEntry) -> None:
     st.code(shlex.join(command), language="shell", wrap_lines=True)
 
 
+def no_training() -> None:
+    """Say that this app starts no trainings, and how to serve one that does."""
+    st.title("Training from this page is not allowed")
+    st.write("The page Train starts and stops trainings on the machine of the server. This server was not told to.")
+    st.write("Serve the app on your own machine like this, and the page appears in the navigation:")
+    st.code("python -m webapp --allow-training", language=None, wrap_lines=True)
+    st.write("A training can also be started on the command line:")
+    st.code("python -m trainer quick --workers 2", language=None, wrap_lines=True)
+
+
 def unreadable(error: RunStoreError) -> None:
     """Say that the storage does not answer, or that a file is damaged that the page needs."""
     st.title("The run cannot be read")

@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+import psutil
+
 from trainer.run_store import RunStore
 
 NICENESS = 10
@@ -19,16 +21,20 @@ REFUSED = 2
 STAGES = ((signal.SIGINT, 20.0), (signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0))
 """Signals that end the child, in order, and the seconds to wait after each."""
 PR_SET_PDEATHSIG = 1
+WORKER = "RayTrainWorker"
+"""What the command line of a worker's process has, as Ray sets it."""
+CLEAR_LINES = ("trainer: ", "Training failed: ")
+"""Beginnings of the lines in which a trainer says why it has ended."""
 
 
 class TrainingChild:
     """A training in a child process. Its output goes to a file, so that the terminal stays readable."""
 
     def __init__(self, command: Sequence[str], log: Path) -> None:
-        """Start the child. Call this on the main thread: on Linux, the child ends when that thread ends."""
+        """Start the child. On Linux, it ends when the thread ends that calls this."""
         log.parent.mkdir(parents=True, exist_ok=True)
         self.log = log
-        self._hurry = False
+        self._hurry = self._is_interrupted = False
         libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
         def prepare() -> None:
@@ -61,6 +67,28 @@ class TrainingChild:
         lines = self.log.read_text(errors="replace").replace("\r", "\n").splitlines()
         return "\n".join([line for line in lines if line.strip()][-count:])
 
+    def reason(self) -> str:
+        """Return the line in which the trainer has said why it ended, or else its last line."""
+        lines = self.last_lines(1000).splitlines()
+        clear = [line for line in lines if line.startswith(CLEAR_LINES)]
+        return next(reversed(clear or lines), "")
+
+    def workers(self) -> list[psutil.Process]:
+        """Return the processes of Ray's workers in this training."""
+        found = []
+        with suppress(psutil.Error):
+            for process in psutil.Process(self.pid).children(recursive=True):
+                with suppress(psutil.Error):  # it has ended meanwhile
+                    if WORKER in " ".join(process.cmdline()):
+                        found.append(process)
+        return found
+
+    def interrupt(self) -> None:
+        """Ask the trainer, once, to stop after a checkpoint. It would end at once if it were asked again."""
+        if self.exit_code() is None and not self._is_interrupted:
+            self._is_interrupted = True
+            self._process.send_signal(signal.SIGINT)
+
     def hurry(self) -> None:
         """End the current stage of `stop` now; may be called by a signal handler."""
         self._hurry = True
@@ -73,7 +101,9 @@ class TrainingChild:
             if self.exit_code() is not None:
                 break
             with suppress(ProcessLookupError):
-                if number == signal.SIGKILL:
+                if number == signal.SIGINT:
+                    self.interrupt()
+                elif number == signal.SIGKILL:
                     os.killpg(self.pid, number)
                 else:
                     self._process.send_signal(number)
@@ -95,11 +125,6 @@ class TrainingChild:
                 after_name = stat.read_text().rpartition(")")[2].split()
                 if int(after_name[3]) == self.pid:  # state, parent, group, session
                     os.kill(int(stat.parent.name), signal.SIGKILL)
-
-
-def training_command(recipe: str, name: str, runs: str) -> list[str]:
-    """Return the command that `python -m webapp --train` starts."""
-    return [sys.executable, "-m", "trainer", recipe, "--workers", "2", "--runs", runs, "--name", name]
 
 
 def choose_run_name(store: RunStore, recipe: str, resume: bool = True) -> str:

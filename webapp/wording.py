@@ -25,6 +25,11 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
+def seconds(number: float) -> str:
+    """Return a short time to a tenth of a second, such as 0.6 s."""
+    return f"{number:.1f} s"
+
+
 def count(number: float) -> str:
     """Return a number in short form, such as 936, 1,404, 60k or 4.2M."""
     if number < 10_000:

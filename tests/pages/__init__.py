@@ -13,7 +13,8 @@ from streamlit.testing.v1 import AppTest
 from webapp import frame
 
 APP = Path(__file__).resolve().parents[2] / "webapp" / "app.py"
-KINDS = tuple(page.kind for page in frame.PAGES)
+KINDS = tuple(page.kind for page in frame.PAGES if not page.is_own)
+"""The pages that show a run."""
 
 installed_components = functools.cache(manifest_scanner.scan_component_manifests)
 """Return the Streamlit components of installed packages. Reading all packages takes longer than drawing a page."""
