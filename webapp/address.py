@@ -111,7 +111,7 @@ def choose(run: str, step: int | None, g: str = "") -> None:
     """Show this generator from the next run of the script on; None: follow the newest."""
     memory = _memory()
     if run != memory.run:
-        memory.views.pop("gallery", None)  # another run has other epochs
+        memory.views.pop("training", None)  # another run has other epochs
         memory.versions += 1
     memory.run, memory.step, memory.g, memory.opened, memory.px = run, step, g, None, ""
     memory.problems = ("", ())

@@ -157,6 +157,9 @@ def _page(scope: Scope) -> Response | None:
     if kind in (HOME, GenerateView.kind):  # the text of a view, as older versions wrote it into a PNG, is a path too
         query = scope["query_string"].decode("latin-1")
         return RedirectResponse(f"./?{query}" if query else "./", 307)
+    if kind == "gallery":  # links of earlier versions
+        query = scope["query_string"].decode("latin-1")
+        return RedirectResponse(f"./training?{query}" if query else "./training", 307)
     if kind in HIDDEN:
         return _not_found(scope)
     if scope["path"] == icon_font():

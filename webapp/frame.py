@@ -17,7 +17,7 @@ from webapp import address, catalog, inference, notices, wording
 from webapp.catalog import Listing, RunEntry
 from webapp.classes import Classes, plain
 from webapp.page import DrawingScene, Page, Scene
-from webapp.views import architecture, explore, gallery, interpolate, training, write
+from webapp.views import architecture, compare, explore, interpolate, training, write
 
 PAGES = (
     Page(
@@ -48,18 +48,19 @@ PAGES = (
         start=write.START,
     ),
     Page(
-        "Gallery",
-        ":material/grid_on:",
-        gallery.GalleryView,
-        gallery.show,
-        "How a generator learns to write digits: the same grid of digits after every epoch of its training.",
-    ),
-    Page(
         "Training",
         ":material/show_chart:",
         training.TrainingView,
         training.show,
-        "Progress, scores and curves of the training of a GAN, live while it runs.",
+        "How a generator learns to write digits: a grid, scores and curves of every epoch, live as it trains.",
+    ),
+    Page(
+        "Compare",
+        ":material/compare:",
+        compare.CompareView,
+        compare.show,
+        "Two generators draw from the same random numbers: two epochs of a training, or two trainings.",
+        draws=True,
     ),
     Page(
         "Architecture",
