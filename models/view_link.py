@@ -1,4 +1,4 @@
-"""Views, and their text in a URL: `gallery?run=runs/quick-1&epoch=3` is the gallery's view of one epoch.
+"""Views, and their text in a URL: `training?run=runs/quick-1&epoch=3` is the view of one epoch of a training.
 
 The text contains every value, so a link always shows the same. Views that draw pictures are in models/views.py, those
 of the other pages in webapp/views/; this module reads and writes them. A permalink is the text of a drawing view with

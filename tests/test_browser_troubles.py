@@ -48,23 +48,21 @@ def write_progress(run: Run, **fields: object) -> None:
 
 def test_pages_wake_up_when_a_silent_run_is_resumed(page: Page, site: str, runs: Path) -> None:
     run = write_run(runs, "silent", epochs=1, phase="training", heartbeat=time.time() - 60)
-    training, gallery = page, page.context.new_page()
-    training.goto(f"{site}/training?run=runs/silent")
-    gallery.goto(f"{site}/gallery?run=runs/silent")
-    heading = training.get_by_role("heading", level=1)
+    page.goto(f"{site}/training?run=runs/silent")
+    heading, caption = page.get_by_role("heading", level=1), page.locator(".caption")
     expect(heading).to_contain_text("has not reported for 1 min")
-    expect(gallery.locator(".caption")).to_contain_text("Epoch 1")
+    expect(caption).to_contain_text("Epoch 1")
     before = heading.inner_text()
     expect(heading).not_to_have_text(before, timeout=30_000)  # the seconds go on
 
     write_epoch(run, 2, model_config())
     write_progress(run, heartbeat=time.time() + 25, step=100, epoch=3)
     expect(heading).to_have_text("silent is training: epoch 3 of 3", timeout=30_000)
-    expect(gallery.locator(".caption")).to_contain_text("Epoch 2", timeout=30_000)
+    expect(caption).to_contain_text("Epoch 2", timeout=30_000)
     write_epoch(run, 3, model_config())
     write_progress(run, phase="finished", step=150)
     expect(heading).to_have_text("silent has finished", timeout=30_000)
-    expect(gallery.locator(".caption")).to_contain_text("Epoch 3", timeout=30_000)
+    expect(caption).to_contain_text("Epoch 3", timeout=30_000)
 
 
 def test_pages_wake_up_when_a_stopped_run_is_resumed(page: Page, site: str, runs: Path) -> None:
@@ -112,7 +110,7 @@ def test_an_error_in_the_app_shows_our_own_words(page: Page, site: str, runs: Pa
 def test_a_damaged_picture_is_named(page: Page, site: str, runs: Path) -> None:
     run = write_run(runs, "scratched", epochs=2)
     flip_a_byte(Path(run.path, "epochs", "0002", "samples.png"))
-    page.goto(f"{site}/gallery?run=runs/scratched")
+    page.goto(f"{site}/training?run=runs/scratched")
     expect(page.locator(".caption")).to_contain_text("Epoch 2 - step 100 - this picture is damaged")
     page.get_by_role("button", name="Previous").click()
     expect(page.locator(".caption")).to_have_text("Epoch 1 - step 50")

@@ -521,5 +521,4 @@ def test_the_app_calls_classes_by_their_names_and_links_by_their_numbers() -> No
     app = open_app("interpolate", from_digit="1", to_digit="2")
     assert [each["name"] for each in drawn(app)["classes"]] == ["red", "Green/moss", "sky, blue"]
     assert address(app)["from_digit"] == "1"
-    for kind in ("gallery", "training"):
-        assert "digit" not in words(open_app(kind))
+    assert "digit" not in words(open_app("training"))

@@ -42,6 +42,8 @@ GOOD = {
     "generate": f"v=1&kind=generate&{FORGE}&digits=7&count=1&seed=5&truncation=1",
     "interpolate": f"v=1&kind=interpolate&{FORGE}&from_digit=3&from_seed=1&to_digit=8&to_seed=2&path=slerp&frames=9",
     "quiz": f"v=1&kind=quiz&{FORGE}&seed=5&answers=0101010101",
+    "training": f"{FORGE}&epoch=3&mine=7.5&link=explore?digit%3D7",
+    "compare": f"{FORGE}&other_run=pretrained/writers&other_step=15000&digits=3-5&count=2&seed=5&truncation=1",
     "write": f"v=1&kind=write&{FORGE}&text=2026-11-24&style=free&seed=5&own=0.7&spacing=3&ink=blue&paper=cream",
     "explore": f"v=1&kind=explore&{FORGE}&digits=0-9&count=9&seed=5&truncation=1&digit=7&corners=5.6.7.8&x=0.5&y=0.25",
 }
@@ -54,7 +56,8 @@ NAMES = (*FIELDS, "v", "kind", "px", "card", "download", "words", "url", "format
 ROUTES = (
     *("/s", "/s/link", "/s/image.png", "/s/animation.gif", "/s/animation.webp", "/s/animation.mp4", "/s/frames.bin"),
     *("/s/image.svg", "/embed", "/oembed", "/api/v1/look", "/api/v1/prompt", "/api/v1/samples.png"),
-    *("/", "/generate", "/gallery", "/interpolate", "/write", "/quiz", "/architecture", "/train"),
+    *("/", "/generate", "/gallery", "/interpolate", "/training", "/compare", "/write", "/quiz", "/architecture"),
+    "/train",
 )
 PATHS = (
     *("/g", "/s/animation.exe", "/s/..%2f..%2fetc/passwd", "/s/%00", "/gallery/..%5c..", "//evil.example/s", "/s/s/s"),

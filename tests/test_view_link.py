@@ -26,11 +26,11 @@ from models.views import (
 from models.writing import COLOURS, DIGITS, SIGNS
 from webapp.asgi import MOVED
 from webapp.frame import PAGES
-from webapp.views.gallery import GalleryView
+from webapp.views.compare import CompareView
 from webapp.views.how import HowView
 from webapp.views.training import TrainingView
 
-VIEWS: dict[str, type[View]] = {page.kind: page.view for page in PAGES} | DRAWING_VIEWS
+VIEWS: dict[str, type[View]] = {page.kind: page.view for page in PAGES} | DRAWING_VIEWS | {"gallery": TrainingView}
 
 runs = st.sampled_from(["", "pretrained/forge", "runs/quick-1", "runs/a.b_c-d"])
 steps = st.none() | st.integers(0, 10**9)
@@ -103,10 +103,23 @@ drawing_views: st.SearchStrategy[DrawingView] = st.one_of(
 )
 views = st.one_of(
     drawing_views,
-    st.builds(GalleryView, **scope, epoch=st.none() | st.integers(0, 10**6)),
-    st.builds(TrainingView, **scope),
     st.builds(
         HowView, **scope, part=st.integers(1, 8), digit=classes, seed=seeds, epoch=st.none() | st.integers(0, 10**6)
+    ),
+    st.builds(
+        TrainingView,
+        **scope,
+        epoch=st.none() | st.integers(0, 10**6),
+        mine=st.lists(st.tuples(classes, seeds), max_size=1).map(tuple),
+        link=st.just("") | drawing_views.map(encode),
+    ),
+    st.builds(
+        CompareView,
+        **scope,
+        other_run=runs,
+        other_step=steps,
+        other_g=scope["g"],
+        **{**grid, "count": st.integers(1, 10)},
     ),
 )
 names = sorted({field.name for kind in VIEWS.values() for field in dataclasses.fields(kind)})

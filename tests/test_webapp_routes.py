@@ -7,6 +7,7 @@ import io
 import re
 import time
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 from urllib.parse import urlencode, urlsplit
 
@@ -87,6 +88,12 @@ def test_a_link_of_a_page_that_was_moved_leads_there(client: Client) -> None:
         assert (answer.status, answer.headers["location"]) == (307, location)
 
 
+def test_a_link_to_the_gallery_opens_training_at_its_epoch(client: Client) -> None:
+    answer = client.get("/gallery?run=runs/x&epoch=3")
+    assert (answer.status, answer.headers["location"]) == (307, "./training?run=runs/x&epoch=3")
+    assert client.get("/gallery").headers["location"] == "./training"
+
+
 @pytest.mark.parametrize(
     "path",
     ["/docs", "/no/such/page", "/wp-login.php", "/static/js/none.js", "/_stcore/metrics", "/_stcore/none", "/index"],
@@ -116,6 +123,17 @@ def test_a_generator_file_is_sent_as_it_is_and_kept_for_good(client: Client) -> 
     head = client.ask("HEAD", path)
     assert (head.status, head.headers["content-length"], head.content) == (200, str(len(content)), b"")
     assert client.ask("POST", path).status == 405
+
+
+def test_plotly_is_that_of_the_python_package_compressed_and_kept_for_good(client: Client) -> None:
+    expected = (files("plotly") / "package_data" / "plotly.min.js").read_bytes()
+    answer = client.get(f"/{delivery.plotly_url()}", accept_encoding="gzip")
+    assert gzip.decompress(answer.content) == expected
+    assert answer.headers["cache-control"] == "public, max-age=31536000, immutable"
+    answer = client.get(f"/{delivery.plotly_url()}", accept_encoding="gzip, br, zstd")
+    assert answer.headers["content-encoding"] == "zstd"
+    assert len(answer.content) < 1_300_000
+    assert client.get(f"/{delivery.PLOTLY}/0.0.1.js").status == 404
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in delivery.FOLDER.glob("*.js")))

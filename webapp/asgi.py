@@ -32,7 +32,7 @@ FAVICON = SCRIPT.with_name("favicon.ico")
 HIDDEN = ("_stcore/metrics",)
 """Paths of Streamlit that visitors have no use for: it tells of all sessions and caches."""
 
-MOVED = {"architecture": ("how", "part=7")}
+MOVED = {"architecture": ("how", "part=7"), "gallery": ("training", "")}
 """Kind of a page of earlier versions -> that of the page that it is a part of now, and the part's parameter."""
 
 FORWARDED = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
@@ -219,7 +219,7 @@ def _page(scope: Scope) -> Response | None:
         return RedirectResponse(f"./?{query}" if query else "./", 307)
     if kind in MOVED:
         query = "&".join(part for part in (MOVED[kind][1], scope["query_string"].decode("latin-1")) if part)
-        return RedirectResponse(f"./{MOVED[kind][0]}?{query}", 307)
+        return RedirectResponse(f"./{MOVED[kind][0]}" + (f"?{query}" if query else ""), 307)
     if kind in HIDDEN:
         return _not_found(scope)
     if scope["path"] == icon_font():

@@ -1,7 +1,8 @@
-"""The charts of the Training page: Plotly figures from the records of a run."""
+"""The charts of Training and Compare: Plotly figures from the records of runs."""
 
+import json
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import plotly.graph_objects as go
@@ -144,6 +145,50 @@ def neighbours(scored: Sequence[EpochSummary]) -> go.Figure:
     return figure
 
 
+def comparison(runs: Sequence[tuple[str, Sequence[EpochSummary]]]) -> list[dict[str, Any]]:
+    """Return charts of each mean and score that both of two named runs have, with the difference of the two."""
+    (first, _), (second, _) = runs
+    found = []
+    for name in (*MEANS, *("label_accuracy", "fid", "precision", "recall", "diversity")):
+        figure = compared(runs, name)
+        if not len(figure.data[2].x):
+            continue
+        score = SCORES.get(name)
+        title, words = (score.heading, score.help) if score else (MEANS[name], "Mean of an epoch.")
+        chart = Chart(title, f"{words} Below: {first} minus {second}.", compared)
+        found.append(for_browser(name, chart, f"{first} and {second}", figure))
+    return found
+
+
+def compared(runs: Sequence[tuple[str, Sequence[EpochSummary]]], name: str) -> go.Figure:
+    """Draw a score or a mean of an epoch's steps for two runs over each other, and their difference below."""
+    is_score = name in SCORES
+    figure = _figure(SCORES[name].heading if is_score else MEANS[name])
+    values: list[dict[int, float]] = []
+    for (title, epochs), color in zip(runs, (G_COLOR, D_COLOR), strict=True):
+        rows = {each.epoch: (each.scores or {}).get(name) if is_score else getattr(each, name) for each in epochs}
+        known = {epoch: value for epoch, value in rows.items() if value is not None}
+        values.append(known)
+        figure.add_scatter(
+            x=list(known), y=list(known.values()), name=title, mode="lines+markers",
+            line={"color": color, "width": 2.2}, marker={"size": 5},
+            hovertemplate=f"{title} %{{y:.3f}}<extra></extra>",
+        )  # fmt: skip
+    first, second = values
+    both = [epoch for epoch in first if epoch in second]
+    figure.add_scatter(
+        x=both, y=[first[epoch] - second[epoch] for epoch in both], name="Difference", yaxis="y2", mode="lines",
+        line={"color": GREY, "width": 1.6, "dash": "dot"}, hovertemplate="Difference %{y:+.3f}<extra></extra>",
+    )  # fmt: skip
+    figure.update_layout(
+        height=300,
+        xaxis={"anchor": "y2"},
+        yaxis={"domain": [0.36, 1]},
+        yaxis2={"domain": [0, 0.26], "title": "Difference", "zeroline": True, "automargin": True, "nticks": 4},
+    )
+    return figure
+
+
 def _add_score(figure: go.Figure, scored: Sequence[EpochSummary], name: str, title: str, color: str, form: str) -> None:
     """Add a score of each epoch, and the score of real images as a dashed line from epoch 0."""
     rows = [(each.epoch, (each.scores or {}).get(name), (each.floor or {}).get(name)) for each in scored]
@@ -183,15 +228,27 @@ def _add_curve(
 def _figure(y_title: str) -> go.Figure:
     figure = go.Figure()
     figure.update_layout(
+        template="none",  # the colours are those of the page: training.css
+        paper_bgcolor="rgba(0, 0, 0, 0)",
+        plot_bgcolor="rgba(0, 0, 0, 0)",
         height=240,
         margin={"l": 8, "r": 8, "t": 30, "b": 8},
         hovermode="x unified",
+        hoverdistance=-1,  # the whole chart answers to the pointer, not only places close to a point
         legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
         uirevision="stay",  # keep the visitor's zoom across updates
     )
-    figure.update_xaxes(title="Epoch", rangemode="tozero", automargin=True)
-    figure.update_yaxes(title=y_title, automargin=True)
+    figure.update_xaxes(title="Epoch", rangemode="tozero", automargin=True, zeroline=False)
+    figure.update_yaxes(title=y_title, automargin=True, zeroline=False)
     return figure
+
+
+def for_browser(name: str, chart: "Chart", run: str, figure: go.Figure) -> dict[str, Any]:
+    """Return a chart as webapp/browser/charts.js takes it: with its figure as Plotly's JSON."""
+    drawn = json.loads(figure.to_json())
+    figure_json = {"data": drawn["data"], "layout": drawn["layout"]}
+    alt = f"{chart.title} of {run}. {chart.words}"
+    return {"name": name, "title": chart.title, "words": chart.words, "alt": alt, "figure": figure_json}
 
 
 class Chart(NamedTuple):
@@ -203,6 +260,13 @@ class Chart(NamedTuple):
     draw: Callable[..., go.Figure]
 
 
+MEANS = {
+    "d_loss": "Loss of the discriminator",
+    "g_loss": "Loss of the generator",
+    "d_acc_real": "Discriminator right about real pictures",
+    "d_acc_fake": "Discriminator right about generated pictures",
+}
+"""Means over the steps of an epoch that Compare shows: field of `EpochSummary` -> title."""
 QUALITY = {
     "label_accuracy": Chart(
         SCORES["label_accuracy"].heading,

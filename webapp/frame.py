@@ -18,7 +18,7 @@ from webapp.catalog import Listing, RunEntry
 from webapp.classes import Classes, plain
 from webapp.page import DrawingScene, OwnScene, Page, Scene
 from webapp.trainings import TRAININGS
-from webapp.views import explore, gallery, how, interpolate, quiz, train, training, write
+from webapp.views import compare, explore, how, interpolate, quiz, train, training, write
 
 PAGES = (
     Page(
@@ -57,18 +57,19 @@ PAGES = (
         draws=True,
     ),
     Page(
-        "Gallery",
-        ":material/grid_on:",
-        gallery.GalleryView,
-        gallery.show,
-        "How a generator learns to write digits: the same grid of digits after every epoch of its training.",
-    ),
-    Page(
         "Training",
         ":material/show_chart:",
         training.TrainingView,
         training.show,
-        "Progress, scores and curves of the training of a GAN, live while it runs.",
+        "How a generator learns to write digits: a grid, scores and curves of every epoch, live as it trains.",
+    ),
+    Page(
+        "Compare",
+        ":material/compare:",
+        compare.CompareView,
+        compare.show,
+        "Two generators draw from the same random numbers: two epochs of a training, or two trainings.",
+        draws=True,
     ),
     Page(
         "How it works",

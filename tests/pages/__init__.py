@@ -81,6 +81,12 @@ def drawn(app: AppTest) -> dict[str, Any]:
     return component
 
 
+def part(app: AppTest, name: str) -> Any:
+    """Return the value `name` of what the component of a page gets from the server."""
+    [component] = [json.loads(each.proto.json) for each in app.get("bidi_component") if f'"{name}"' in each.proto.json]
+    return component[name]
+
+
 def address(app: AppTest) -> dict[str, str]:
     """Return the parameters in the URL of a page."""
     return {name: value[0] if isinstance(value, list) else value for name, value in app.query_params.items()}

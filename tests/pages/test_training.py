@@ -1,12 +1,14 @@
-"""The Training page: progress, scores and curves."""
+"""The Training page: progress, the grid of each epoch, scores and curves."""
 
+import dataclasses
+import re
 import time
 from pathlib import Path
 
 import numpy as np
 from streamlit.testing.v1 import AppTest
 
-from tests.pages import html, open_app, refresh, words
+from tests.pages import address, open_app, part, refresh, words
 from tests.sample_run import FLOOR, evaluation, model_config, write_epoch, write_run
 from trainer.metrics import EPOCH_COUNT
 from trainer.run_store import EpochSummary
@@ -17,7 +19,7 @@ def test_training_shows_figures_and_charts(runs: Path) -> None:
     write_run(runs, epochs=2, phase="training")
     app = open_app("training")
     assert "quick-1 is training: epoch 3 of 3" in words(app)
-    figures = {metric.label: metric.value for metric in app.metric if metric.value != "-"}
+    figures = {metric.label: metric.value for metric in app.metric}
     assert figures == {
         "Epoch": "3 of 3",
         "Step": "100 of 150",
@@ -26,53 +28,114 @@ def test_training_shows_figures_and_charts(runs: Path) -> None:
         "Time left": "1 min 15 s",
         "Workers": "2",
     }
-    assert len(app.get("plotly_chart")) == 3
-    assert "Sample grid of quick-1, epoch 2" in html(app)
+    assert len(chart_titles(app)) == 3
+    assert [each["alt"] for each in part(app, "epochs")] == [
+        "Sample grid of quick-1, epoch 0 - before training",
+        "Sample grid of quick-1, epoch 1 - step 50",
+        "Sample grid of quick-1, epoch 2 - step 100",
+    ]
 
 
 def chart_titles(app: AppTest) -> list[str]:
     """Return the titles of the charts on a page, from top to bottom."""
-    alts = [chart.proto.alt for chart in app.get("plotly_chart")]
-    return [alt.partition(" of quick-1")[0] for alt in alts]
+    charts = part(app, "charts")
+    assert all(chart["alt"].startswith(f"{chart['title']} of quick-1. ") for chart in charts)
+    return [chart["title"] for chart in charts]
+
+
+def score_titles(app: AppTest) -> list[str]:
+    return [row["title"] for row in part(app, "scores")["rows"]]
+
+
+def test_training_has_every_epoch(runs: Path) -> None:
+    write_run(runs, epochs=2)
+    app = open_app("training")
+    assert address(app) == {"run": "runs/quick-1", "epoch": "2"}
+    assert part(app, "index") is None
+    app = open_app("training", epoch="1")
+    assert address(app)["epoch"] == "1"
+    assert part(app, "index") == 1
+    app = open_app("training", epoch="9")
+    assert "no epoch 9. Shown instead: 2" in words(app)
+    assert address(app)["epoch"] == "2"
+
+
+def test_training_follows_a_live_run(runs: Path) -> None:
+    run = write_run(runs, epochs=1, phase="training")
+    app = open_app("training")
+    assert "epoch" not in address(app)
+    write_epoch(run, 2, model_config())
+    app = refresh(app)
+    assert "epoch" not in address(app)
+    assert len(part(app, "epochs")) == 3
+
+
+def test_training_of_one_grid_does_not_mention_the_slider(runs: Path) -> None:
+    write_run(runs, epochs=0, phase="stopped")
+    write_run(runs, "quick-2", epochs=0, phase="training")
+    stopped, live = (part(open_app("training", run=f"runs/{name}"), "words") for name in ("quick-1", "quick-2"))
+    assert "stopped within its first epoch" in stopped
+    assert "first epoch has not ended yet" in live
+    assert "slider" not in stopped + live
+
+
+def test_a_picture_of_ones_own_is_in_the_link(runs: Path) -> None:
+    write_run(runs, keeps_generators=True)
+    app = open_app("training", epoch="2", mine="7.772")
+    assert address(app) == {"run": "runs/quick-1", "epoch": "2", "mine": "7.772"}
+    place = {"digit": 7, "corners": [772, 773, 774, 775], "x": 0.0, "y": 0.0}
+    assert part(app, "picture") == {
+        "plane": place, "truncation": 1.0, "asked": {}, "seed": 772, "own": {"mine": "7.772"}
+    }  # fmt: skip
+    assert len({each["scope"]["g"] for each in part(app, "epochs")}) == 4
+    link = "explore?digit=3&corners=1.2.3.4&x=0.5&y=0.25&truncation=0.7"
+    app = open_app("training", link=link)
+    assert part(app, "picture")["plane"] == {"digit": 3, "corners": [1, 2, 3, 4], "x": 0.5, "y": 0.25}
+    assert address(app)["link"] == link
+    assert "cannot be used" in words(open_app("training", link="no link"))
 
 
 def test_training_shows_the_scores_of_epochs_beside_those_of_real_digits(runs: Path) -> None:
     run = write_run(runs, epochs=3, total_epochs=5, phase="training", scored=[1, 2])
     app = open_app("training")
-    assert "How good the digits are** after epoch 2" in words(app)  # epoch 3 was not scored
-    assert f"Scores of {EPOCH_COUNT:,} generated digits" in words(app)
-    figures = {metric.label: (metric.value, metric.delta) for metric in app.metric}
-    assert figures["Label accuracy"] == ("74.85%", "real 99.80%")
-    assert figures["FID"] == ("2.310", "real 0.420")
-    assert {"Precision", "Recall", "Density", "Coverage", "Diversity"} <= figures.keys()
+    by_epoch = {each["epoch"]: each for each in part(app, "epochs")}
+    assert by_epoch[2]["scores"]["label_accuracy"] == "74.85%"
+    assert by_epoch[2]["real"]["label_accuracy"] == "99.80%"
+    assert (by_epoch[2]["scores"]["fid"], by_epoch[2]["real"]["fid"]) == ("2.310", "0.420")
+    assert by_epoch[2]["count"] == EPOCH_COUNT
+    assert (by_epoch[3]["scores"], by_epoch[3]["count"]) == ({}, 0)  # epoch 3 was not scored
+    assert {"FID", "Label accuracy", "Precision", "Recall", "Density", "Diversity"} <= set(score_titles(app))
     assert chart_titles(app)[3:] == ["Label accuracy", "FID", "Precision, recall, density and coverage"]
     assert len(chart_titles(app)) == 6
     write_epoch(run, 4, model_config(), scored=True)
-    assert "after epoch 4" in words(refresh(app))
+    assert part(refresh(app), "epochs")[4]["scores"]
 
 
 def test_a_generator_without_classes_has_no_label_accuracy(runs: Path) -> None:
     write_run(runs, num_classes=0, scored=[1, 2, 3])
     app = open_app("training")
-    assert "Label accuracy" not in {metric.label for metric in app.metric}
+    assert "Label accuracy" not in score_titles(app)
     assert chart_titles(app)[3:] == ["FID", "Precision, recall, density and coverage"]
 
 
 def test_training_shows_the_evaluation_of_the_newest_checkpoint(runs: Path) -> None:
     run = write_run(runs)
     run.write_evaluation(evaluation(100))
-    assert not open_app("training").table  # only an older checkpoint has an evaluation
+    assert not open_app("training").expander  # only an older checkpoint has an evaluation
     generated = FLOOR | {"kid": 0.001, "nearest_median": 4.4, "recall": float("nan")}
     run.write_evaluation(evaluation(150, generated=generated, floor=FLOOR | {"kid": 0, "recall": 0.9}))
     app = refresh(open_app("training"))
-    assert "**Evaluation** - epoch 3, step 150" in words(app)
+    assert app.expander[0].label == "A larger evaluation of epoch 3, step 150, with 10,000 digits"
     assert "Scores of 10,000 generated" in words(app)
-    rows = {score: values for score, *values in app.table[0].value.itertuples(index=False)}
+    assert "Memorized" not in words(app)
+    rows = {
+        title: values for title, *values in re.findall(r"^\| ([^|]+) \| (\S+) \| (\S+) \|$", words(app), re.MULTILINE)
+    }
     assert rows["Label accuracy"] == ["99.80%", "99.80%"]
     assert rows["KID"] == ["0.00100", "0.00000"]
     assert not rows.keys() & {"Recall", "Nearest training image, median"}  # not in both columns
     Path(run.path, "evaluations", "step_00000150.json").write_text("damaged")
-    assert not refresh(app).table
+    assert not refresh(app).expander
 
 
 def test_charts_of_scores_have_real_digits_from_the_start_and_gaps_where_a_score_is_missing() -> None:
@@ -118,15 +181,23 @@ def test_a_failed_run_says_why(runs: Path) -> None:
 def test_the_places_of_the_scores_are_there_before_the_first_scores(runs: Path) -> None:
     run = write_run(runs, epochs=1, phase="training", heartbeat=time.time() + 60)
     app = open_app("training")
-    before = [metric.label for metric in app.metric]
-    assert "the first scores come at the end of an epoch" in words(app)
-    assert {metric.value for metric in app.metric if metric.label in ("FID", "Recall")} == {"-"}
+    before = score_titles(app)
+    assert "FID" in before
+    assert part(app, "scores")["is_expected"]
     write_epoch(run, 2, model_config(), scored=True)
     app = refresh(app)
-    assert [metric.label for metric in app.metric] == before
-    assert "-" not in {metric.value for metric in app.metric}
+    assert score_titles(app) == before
+    assert not part(app, "scores")["is_expected"]
 
 
 def test_a_run_that_has_ended_without_scores_has_no_places_for_them(runs: Path) -> None:
     write_run(runs)
-    assert "How good the digits are" not in words(open_app("training"))
+    assert not score_titles(open_app("training"))
+
+
+def test_a_training_that_goes_wrong_is_told_in_words(runs: Path) -> None:
+    run = write_run(runs, scored=[1, 2, 3])
+    assert "has won" not in words(open_app("training"))
+    summary = run.read_epoch_metrics(3)
+    run.write_epoch_metrics(dataclasses.replace(summary, d_acc_real=1.0, d_acc_fake=0.998))
+    assert "The discriminator has won: in epoch 3" in words(refresh(open_app("training")))

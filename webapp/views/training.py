@@ -1,20 +1,37 @@
-"""Training: the progress, the scores and the curves of a run, live while it trains."""
+"""Training: what a generator drew after each epoch of its training, how good that was, and the curves; live."""
 
+import dataclasses
+import functools
+import io
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qsl
 
 import streamlit as st
+from PIL import Image
 
+from models.config import ModelConfig
+from models.sampling import MAX_SEED
 from models.scores import SCORES
-from models.view_link import View
-from trainer.run_store import DamagedError, EpochSummary, Progress, RunStoreError
-from webapp import address, catalog, notices, wording
+from models.trace import sizes
+from models.view_link import G_LENGTH, Stops, View, ViewError, check_range, encode, from_pairs
+from models.views import MAX_LINK, ExploreView, GenerateView, InterpolateView, read_link
+from trainer.run_store import Curve, DamagedError, EpochSummary, Progress, RunStoreError
+from webapp import address, catalog, delivery, diagnosis, drawing, export, notices, wording
 from webapp.catalog import RunEntry
+from webapp.classes import Classes
+from webapp.components.copy_link import copy_link
+from webapp.components.training import training
 from webapp.page import Scene
 
+KEY = "training.page"
 POLL_SECONDS = 2
-PLOTLY = {"displaylogo": False, "modeBarButtons": [["resetScale2d"]]}
-"""Settings of the charts: the only button leads back from a zoom. style.css makes charts still on touch screens."""
+STAGE_WIDTH, STAGE_HEIGHT = 560, 900
+"""Approximate size of the grid on a large screen, in pixels: 560 is twice the width of a 28x28 grid."""
+TIMELAPSE_MILLISECONDS = 250
+MAX_EPOCH = 10**6
 
 EPOCH_COUNT = 2000
 """Number of pictures that a training scores at the end of an epoch, if there are as many test images."""
@@ -27,36 +44,89 @@ EPOCH_SCORES = (
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingView(View):
-    """The progress, the scores and the curves of a run."""
+    """One epoch of a run, and a picture of the visitor's own as the generator of that epoch draws it."""
 
     kind = "training"
+
+    epoch: int | None = None
+    """None: the newest."""
+    mine: Stops = ()
+    """The visitor's own picture, as one digit and seed."""
+    link: str = ""
+    """The visitor's own picture, as the text of a view, for those that one digit and seed do not describe."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.epoch is not None:
+            check_range("epoch", self.epoch, 0, MAX_EPOCH)
+        if len(self.mine) > 1:
+            raise ViewError("mine", f"must be one picture, such as 7.5: got {len(self.mine)}")
+        for _, seed in self.mine:
+            check_range("mine", seed, 0, MAX_SEED)
+        if self.link:
+            pasted(self.link)
+
+
+def pasted(link: str) -> ExploreView:
+    """Return the first picture of a link, as the hero of an Explore view. Raises `ViewError` for what is no link."""
+    view = read_link(link).view
+    if isinstance(view, ExploreView):
+        digit = view.digits[0] if view.digit is None and view.digits else view.digit
+        seed = view.seed
+    elif isinstance(view, InterpolateView):
+        digit, seed = view.from_digit, view.from_seed
+    elif isinstance(view, GenerateView):
+        digit, seed = view.digits[0] if view.digits else None, view.seed
+    else:
+        raise ViewError("link", "must be the link of a picture, such as generate?digits=7")
+    hero = ExploreView(
+        digit=digit,
+        digits=None if digit is None else (digit,),
+        count=1,
+        seed=seed,
+        slant=view.slant,
+        thickness=view.thickness,
+        width=view.width,
+        writer=view.writer,
+    )
+    if isinstance(view, GenerateView):
+        hero = dataclasses.replace(hero, truncation=view.truncation)
+    if isinstance(view, ExploreView):
+        hero = dataclasses.replace(hero, corners=view.corners, x=view.x, y=view.y)
+    return hero
 
 
 def show(scene: Scene[TrainingView]) -> None:
     """Draw the page, and again every few seconds while the run trains."""
-    address.publish(scene.view)
     progress = scene.entry.progress
     moves = progress.is_live or progress.is_stale  # the page says how long a run has been silent
-    st.fragment(_show, run_every=POLL_SECONDS if moves else None)(scene.entry.key, progress.is_live)
+    st.fragment(_show, run_every=POLL_SECONDS if moves else None)(scene, progress.is_live)
 
 
 @notices.guarded
-def _show(key: str, was_live: bool) -> None:
-    entry = catalog.list_runs().find(key)
+def _show(scene: Scene[TrainingView], was_live: bool) -> None:
+    entry = catalog.list_runs().find(scene.entry.key)
     if entry is None or entry.progress.is_live != was_live:
         st.rerun()
+    scene = dataclasses.replace(scene, entry=entry)
     _header(entry)
-    epochs = catalog.epochs(key)
-    scored = _scored(entry, epochs)
-    _scores(entry, scored)
-    with st.container(key="curves"):
-        left, right = st.columns([5, 3], gap="large")
-    with right:
-        _newest_samples(entry, epochs)
-        _evaluation(entry)
-    with left:
-        _charts(entry, epochs)
-        _quality(entry, scored)  # below, because the first scores come when one may be watching the curves
+    epochs = catalog.epochs(entry.key)
+    if scene.view.epoch is not None and epochs and scene.view.epoch not in epochs:
+        st.warning(f"This run has no epoch {scene.view.epoch}. Shown instead: {epochs[-1]}, the newest.")
+    summaries = catalog.readable(catalog.epoch_metrics, entry, epochs)
+    if damaged := [epoch for epoch in epochs if epoch not in summaries]:
+        st.warning(f"The summary of {wording.epochs(damaged)} is damaged, so its step and its scores are missing here.")
+    for finding in diagnosis.findings(list(summaries.values())):
+        st.warning(finding, icon=":material/monitor_heart:")
+    actions = st.container(horizontal=True, key="actions")
+    charts = _charts(entry, epochs, summaries)
+    if not epochs:
+        st.caption("The first sample grid will appear here.")
+    shown = _epochs(scene, epochs, summaries, charts)
+    with actions:
+        _actions(entry, epochs, shown)
+    address.publish(shown)
+    _evaluation(entry)
 
 
 def _header(entry: RunEntry) -> None:
@@ -74,7 +144,8 @@ def _header(entry: RunEntry) -> None:
         if progress.message:
             st.code(catalog.without_paths(progress.message), language=None, wrap_lines=True)
     notices.resume_command(entry)
-    st.progress(progress.share)
+    if progress.phase != "finished":
+        st.progress(progress.share)
     with st.container(horizontal=True, key="figures", gap="large"):
         for label, value in _figures(progress):
             st.metric(label, value, width="content")
@@ -93,41 +164,229 @@ def _figures(progress: Progress) -> list[tuple[str, str]]:
     return [(label, value) for label, value in rows if value]
 
 
-def _scored(entry: RunEntry, epochs: list[int]) -> list[EpochSummary]:
-    """Return the summaries of the epochs whose generator was scored."""
-    summaries = catalog.readable(catalog.epoch_metrics, entry, epochs)
-    if damaged := [epoch for epoch in epochs if epoch not in summaries]:
-        st.warning(f"The summary of {wording.epochs(damaged)} is damaged, so its scores are missing on this page.")
-    return [summary for summary in summaries.values() if summary.scores]
+# --- The epochs
 
 
-def _scores(entry: RunEntry, scored: list[EpochSummary]) -> None:
-    """Show the scores of the newest generator that has them, and those of real images below.
+def _epochs(
+    scene: Scene[TrainingView], epochs: list[int], summaries: Mapping[int, EpochSummary], charts: list[dict[str, Any]]
+) -> TrainingView:
+    """Draw the component with everything that depends on the epoch; return what it shows."""
+    entry, classes = scene.entry, catalog.classes(scene.entry.key)
+    state = st.session_state.get(KEY)
+    view, problem, answers = _reported(scene, state.get("view") if state else None)
+    generators = _generators(entry, epochs, summaries)
+    config = _config(entry)
+    index = epochs.index(scene.view.epoch) if scene.view.epoch in epochs else None
+    data = {
+        "version": f"{entry.key} {scene.version}",
+        "scripts": delivery.scripts_url(),
+        "plotly": delivery.plotly_url(),
+        "run": entry.key,
+        "is_live": entry.progress.is_live,
+        "epochs": [_epoch(entry, epoch, summaries.get(epoch), generators.get(epoch, {}), config) for epoch in epochs],
+        "index": index,
+        "interval": TIMELAPSE_MILLISECONDS,
+        "stage": _stage(entry, epochs),
+        "rows": [classes.name(label) for label in classes.labels],
+        "words": _words(entry, classes, epochs),
+        "scores": _scores(entry, classes, list(summaries.values())),
+        "charts": charts,
+        "picture": _picture(view, classes),
+        "problem": problem,
+        "answers": answers,
+        "weights": _weights_size(config, len({each["sha256"] for each in generators.values()})),
+        "size": [config.image_shape[1], config.image_shape[2], config.image_shape[0]] if config else [28, 28, 1],
+        "classes": [classes.picture(label) for label in classes.labels],
+        "thing": classes.picture(None),
+        "noun": classes.noun,
+    }
+    reported, _, _ = _reported(scene, training(data, key=KEY))
+    shown = dataclasses.replace(reported, epoch=_epoch_to_link(entry, reported.epoch, epochs))
+    return shown
 
-    A run that will have scores has their places from its start, so that nothing moves when they come.
-    """
-    expected = () if scored else _expected_scores(entry)
-    if not scored and not expected:
-        return
-    things, count = catalog.classes(entry.key).things, f"{(scored and scored[-1].count) or EPOCH_COUNT:,}"
-    if scored:
-        scores, reals = scored[-1].scores or {}, scored[-1].floor or {}
-        st.markdown(f"**How good the {things} are** after epoch {scored[-1].epoch}, with {count} {things}")
-    else:
-        scores, reals = {}, {}
-        st.markdown(f"**How good the {things} are**: the first scores come at the end of an epoch")
-    with st.container(horizontal=True, key="scores", gap="large"):
-        for name, score in SCORES.items():
-            value, real = scores.get(name), reals.get(name)
-            if value is not None or name in expected:
-                shown = "-" if value is None else score.show(value)
-                below = None if real is None and scored else f"real {'-' if real is None else score.show(real)}"
-                st.metric(score.heading, shown, below, "off", delta_arrow="off", help=score.help, width="content")
-    st.caption(
-        f"Scores of {count} generated {things}, most from a reader of such {things}. Below them, and dashed in the "
-        f"charts: those of {count} real ones. A generator can beat real {things} by drawing only typical ones; recall "
-        "and diversity then show how much variety is missing."
+
+def _actions(entry: RunEntry, epochs: Sequence[int], view: TrainingView) -> None:
+    """Draw the buttons that take the page elsewhere. A link always names its epoch."""
+    pinned = view if view.epoch is not None or not epochs else dataclasses.replace(view, epoch=epochs[-1])
+    copy_link(address.relative_url(pinned), key="training.link")
+    st.download_button(
+        "Time-lapse",
+        data=lambda: export.timelapse(
+            list(catalog.readable(catalog.samples, entry, epochs).values()), TIMELAPSE_MILLISECONDS
+        ),
+        file_name=f"{entry.name}.gif",
+        mime="image/gif",
+        icon=":material/download:",
+        on_click="ignore",
+        key="training.gif",
+        help="The grids of all epochs as one GIF",
+        disabled=len(epochs) < 2,
     )
+
+
+def _reported(scene: Scene[TrainingView], report: object) -> tuple[TrainingView, str, int]:
+    """Return the view that the browser reported, a problem with the link that it sent, and the report's number.
+
+    Without a report of this version, or for one that is invalid, the view is that of the scene. A report comes from
+    outside, so it may hold anything.
+    """
+    if not isinstance(report, Mapping) or report.get("version") != f"{scene.entry.key} {scene.version}":
+        return scene.view, "", 0
+    text, link, number = report.get("text"), report.get("pasted", ""), report.get("number", 0)
+    if not isinstance(text, str) or not isinstance(link, str) or type(number) is not int or len(text) > MAX_LINK:
+        return scene.view, "", 0
+    try:
+        view = from_pairs(TrainingView, parse_qsl(text, keep_blank_values=True, max_num_fields=50))
+        view = dataclasses.replace(view, run=scene.view.run, step=None, g="")
+    except ValueError:
+        return scene.view, "", number
+    if not link:
+        return view, "", number
+    try:
+        hero = pasted(link)
+        if hero == pasted(encode(ExploreView(digit=hero.digit, digits=hero.digits, count=1, seed=hero.seed))):
+            return dataclasses.replace(view, mine=((hero.digit, hero.seed),), link=""), "", number
+        return dataclasses.replace(view, mine=(), link=encode(hero)), "", number
+    except ViewError as error:
+        return view, f"This link cannot be used. {error.parameter}: {error.problem}.", number
+
+
+def _epoch_to_link(entry: RunEntry, epoch: int | None, epochs: Sequence[int]) -> int | None:
+    """Return the epoch for the address: None while following a run, so that the page keeps following.
+
+    A run that has not reported for long is followed too, because it may be resumed.
+    """
+    if epoch in epochs or not epochs:
+        return epoch
+    return None if entry.progress.is_live or entry.progress.is_stale else epochs[-1]
+
+
+def _epoch(
+    entry: RunEntry, epoch: int, summary: EpochSummary | None, generator: Mapping[str, Any], config: ModelConfig | None
+) -> dict[str, Any]:
+    """Return an epoch for the component: its words, the URL of its grid, its scores, and its generator."""
+    when = "before training" if epoch == 0 else f"step {summary.step:,}" if summary else "step not known"
+    label = f"Epoch {epoch} - {when}"
+    scores, real = (summary.scores or {}, summary.floor or {}) if summary else ({}, {})
+    weights = (
+        delivery.weights_url(generator["sha256"]) if generator and config and drawing.drawn_in_browser(config) else ""
+    )
+    return {
+        "epoch": epoch,
+        "label": label,
+        "alt": f"Sample grid of {entry.name}, {label.lower()}",
+        "url": catalog.sample_url(entry, epoch),
+        "scores": _shown(scores),
+        "real": _shown(real),
+        "count": (summary.count or EPOCH_COUNT) if summary and scores else 0,
+        "weights": weights,
+        "scope": generator.get("scope"),
+    }
+
+
+def _shown(scores: Mapping[str, object]) -> dict[str, str]:
+    """Return scores as tables show them, without those that are no number."""
+    known = {name: scores.get(name) for name in SCORES}
+    return {name: SCORES[name].show(value) for name, value in known.items() if isinstance(value, int | float)}
+
+
+def _generators(
+    entry: RunEntry, epochs: Sequence[int], summaries: Mapping[int, EpochSummary]
+) -> dict[int, dict[str, Any]]:
+    """Return the hash and the place of the generator of each epoch that still has one."""
+    try:
+        held = {each.step: each.sha256 for each in catalog.generators(entry.key)}
+    except RunStoreError:
+        return {}
+    found: dict[int, dict[str, Any]] = {}
+    for epoch in epochs:
+        step = summaries[epoch].step if epoch in summaries else None
+        if step in held:
+            scope = {"run": entry.key, "step": step, "g": held[step][:G_LENGTH]}
+            found[epoch] = {"sha256": held[step], "scope": scope}
+    return found
+
+
+def _config(entry: RunEntry) -> ModelConfig | None:
+    """Return the config of a run's networks; None if run.json has no valid one."""
+    model = catalog.run_record(entry.key).config.get("model")
+    with suppress(ValueError):
+        return ModelConfig.from_dict(model if isinstance(model, dict) else {})
+    return None
+
+
+def _weights_size(config: ModelConfig | None, number: int) -> str:
+    """Return the size of all generators in words, such as `20 MB`; empty if the browser does not load them."""
+    if config is None or not drawing.drawn_in_browser(config):
+        return ""
+    (parameters, _), _ = _sizes(config)  # of 32 bits each
+    return f"{max(4 * parameters * number / 1e6, 0.1):.2g} MB"
+
+
+@functools.cache
+def _sizes(config: ModelConfig) -> tuple[tuple[int, int], tuple[int, int]]:
+    return sizes(config)
+
+
+def _picture(view: TrainingView, classes: Classes) -> dict[str, Any] | None:
+    """Return the visitor's own picture: where it lies in the plane between four seeds, and what the link says of it."""
+    if view.link:
+        hero, own = pasted(view.link), {"link": view.link}
+    elif view.mine:
+        ((digit, seed),) = view.mine
+        hero = ExploreView(digit=digit, seed=seed, count=1)
+        own = {"mine": f"{seed}" if digit is None else f"{digit}.{seed}"}
+    else:
+        return None
+    if classes.number and (hero.digit is None or hero.digit >= classes.number):
+        hero = dataclasses.replace(hero, digit=0, digits=None)
+    if not classes.number:
+        hero = dataclasses.replace(hero, digit=None, digits=None)
+    corners = hero.corners or tuple((hero.seed + k) % (MAX_SEED + 1) for k in range(4))
+    place = {"digit": hero.digit, "corners": corners, "x": hero.x, "y": hero.y}
+    return {"plane": place, "truncation": hero.truncation, "asked": hero.asked, "seed": corners[0], "own": own}
+
+
+def _stage(entry: RunEntry, epochs: Sequence[int]) -> list[int]:
+    """Return the size of a grid, and its width on the page: a whole multiple, so that all pixels get the same size."""
+    for epoch in reversed(epochs):
+        with suppress(DamagedError):
+            width, height = Image.open(io.BytesIO(catalog.samples(entry.key, entry.started, epoch))).size
+            return [width, height, max(min(round(STAGE_WIDTH / width), STAGE_HEIGHT // height), 1) * width]
+    return [STAGE_WIDTH // 2, STAGE_WIDTH // 2, STAGE_WIDTH]
+
+
+def _words(entry: RunEntry, classes: Classes, epochs: Sequence[int]) -> str:
+    """Describe the grid and the slider."""
+    text = (
+        "After each epoch, the generator draws the same random numbers, so every change comes from what it has "
+        f"learned. {f'Each row is one {classes.noun}, each column one seed. ' if classes.number else ''}"
+    )
+    if len(epochs) > 1:
+        return f"{text}Drag the slider or press play. Point at a curve to see its epoch, click to go there."
+    if entry.progress.is_live:
+        return "The first epoch has not ended yet. Epoch 0 is the generator before training: it draws noise."
+    return "This run stopped within its first epoch. Explore shows what it had learned by then." if epochs else ""
+
+
+# --- Scores
+
+
+def _scores(entry: RunEntry, classes: Classes, summaries: Sequence[EpochSummary]) -> dict[str, Any]:
+    """Return the rows of the table of scores, and what is said about it.
+
+    A run that will have scores has its rows from its start, so that nothing moves when they come.
+    """
+    known = {name for each in summaries for name, value in (each.scores or {}).items() if value is not None}
+    names = [name for name in SCORES if name in known or (not known and name in _expected_scores(entry))]
+    return {
+        "rows": [
+            {"name": name, "title": SCORES[name].heading, "better": SCORES[name].better, "help": SCORES[name].help}
+            for name in names
+        ],
+        "things": classes.things,
+        "is_expected": not known,
+    }
 
 
 def _expected_scores(entry: RunEntry) -> tuple[str, ...]:
@@ -138,86 +397,58 @@ def _expected_scores(entry: RunEntry) -> tuple[str, ...]:
     return EPOCH_SCORES if classes.number else EPOCH_SCORES[1:]  # without classes there is no accuracy
 
 
-def _quality(entry: RunEntry, scored: list[EpochSummary]) -> None:
-    if not scored:
-        return
-    from webapp import charts  # late: Plotly is large, and only this page needs it
-
-    known = {name for summary in scored for name, score in (summary.scores or {}).items() if score is not None}
-    beside = [name for name in ("label_accuracy", "fid") if name in known]  # without classes there is no accuracy
-    with st.container(key="quality"):
-        places = [*(st.columns(len(beside), gap="medium") if beside else ()), st.container()]
-        for name, place in zip([*beside, "neighbours"], places, strict=True):
-            title, words, draw = charts.QUALITY[name]
-            with place:
-                st.markdown(f"**{title}**")
-                st.caption(words)
-                alt = f"{title} of {entry.name}. {words}"
-                st.plotly_chart(draw(scored), key=f"training.{name}", config=PLOTLY, alt=alt)
-
-
 def _evaluation(entry: RunEntry) -> None:
-    """Show all scores of the newest checkpoint if `python -m trainer evaluate` has written them."""
+    """Say that a larger evaluation of the newest checkpoint exists, and show it, if there is one."""
     checkpoints = catalog.generators(entry.key)
     found = catalog.evaluation(entry.key, checkpoints[-1].step) if checkpoints else None
     if not found:
         return
     generated, reals, things = found.generated, found.floor, catalog.classes(entry.key).things
+    if memory := diagnosis.memorized(generated, reals):
+        st.warning(memory, icon=":material/monitor_heart:")
     rows, meanings = [], []
     for name, score in SCORES.items():
         value, real = generated.get(name), reals.get(name)
         if isinstance(value, int | float) and isinstance(real, int | float):
             title = score.heading
-            rows.append({"Score": title, "Generated": score.show(value), "Real": score.show(real)})
+            rows.append(f"| {title} | {score.show(value)} | {score.show(real)} |")
             meanings.append(f"- **{title}**: {score.help}")
-    st.markdown(f"**Evaluation** - {wording.checkpoint(checkpoints[-1]).lower()}, with {found.count:,} {things}")
-    with st.container(key="evaluation"):
-        st.table(rows)
-    st.caption(
-        f"Scores of {found.count:,} generated and as many real {things}, most from a reader of such {things}. Some, "
-        f"such as FID, depend on the number of {things}: compare a score only with that of as many real ones."
-    )
-    with st.expander("What the scores mean"):
+    checkpoint = wording.checkpoint(checkpoints[-1])
+    with st.expander(f"A larger evaluation of {checkpoint.lower()}, with {found.count:,} {things}"):
+        # Markdown, because the browser would load 200 kB for a table of Streamlit's.
+        st.markdown("\n".join(["| Score | Generated | Real |", "|---|---:|---:|", *rows]))
+        st.caption(
+            f"Scores of {found.count:,} generated and as many real {things}, by `python -m trainer evaluate`. Some, "
+            f"such as FID, depend on the number of {things}, so these and those above cannot be compared."
+        )
         st.markdown("\n".join(meanings))
 
 
-def _newest_samples(entry: RunEntry, epochs: list[int]) -> None:
-    if not epochs:
-        st.caption("The first sample grid will appear here.")
-        return
-    name = f"Sample grid of {entry.name}, epoch {epochs[-1]}"
-    st.markdown(f"**Newest samples** - epoch {epochs[-1]}" + (", before training" if epochs[-1] == 0 else ""))
-    try:
-        catalog.samples(entry.key, entry.started, epochs[-1])
-    except DamagedError:
-        st.warning(f"The picture of epoch {epochs[-1]} is damaged.")
-        return
-    st.html(f'<img class="df-sheet" src="{catalog.sample_url(entry, epochs[-1])}" alt="{name}">')
-    st.caption("Always drawn from the same latents. The Gallery has every epoch.")
+# --- Charts
 
 
-def _charts(entry: RunEntry, epochs: list[int]) -> None:
+def _charts(entry: RunEntry, epochs: Sequence[int], summaries: Mapping[int, EpochSummary]) -> list[dict[str, Any]]:
+    """Return the charts of the steps, and below them those of the scores, which come later."""
     trained = [epoch for epoch in epochs if epoch > 0]
     readable = catalog.readable(catalog.losses, entry, trained)
     if damaged := [epoch for epoch in trained if epoch not in readable]:
         st.warning(f"The record of the steps of {wording.epochs(damaged)} is damaged, so the curves have a gap.")
-    curves = list(readable.values())
+    curves: list[Curve] = list(readable.values())
     with suppress(RunStoreError):  # completed in the meantime: it is among the others next time
         curves.append(catalog.running_losses(entry.key))
-    if not any(curve.get("step") for curve in curves):
+    from webapp import charts  # late: Plotly is large, and only two pages need it
+
+    found = []
+    if any(curve.get("step") for curve in curves):
+        steps = max(catalog.run_record(entry.key).steps_per_epoch, 1)
+        for name, chart in charts.CURVES.items():
+            found.append(charts.for_browser(name, chart, entry.name, chart.draw(curves, steps)))
+    else:
         live = entry.progress.is_live
         st.caption("Curves appear with the first steps of training." if live else "This run has recorded no curves.")
-        return
-    from webapp import charts  # late: Plotly is large, and only this page needs it
-
-    steps_per_epoch = _steps_per_epoch(entry)
-    with st.container(key="charts"):
-        for name, (title, words, draw) in charts.CURVES.items():
-            with st.container():
-                st.markdown(f"**{title}**", help=words)
-                alt = f"{title} of {entry.name}. {words}"
-                st.plotly_chart(draw(curves, steps_per_epoch), key=f"training.{name}", config=PLOTLY, alt=alt)
-
-
-def _steps_per_epoch(entry: RunEntry) -> int:
-    return max(catalog.run_record(entry.key).steps_per_epoch, 1)
+    scored = [summary for summary in summaries.values() if summary.scores]
+    known = {name for summary in scored for name, score in (summary.scores or {}).items() if score is not None}
+    for name, chart in charts.QUALITY.items() if scored else ():
+        if name == "neighbours" or name in known:  # without classes there is no accuracy
+            found.append(charts.for_browser(name, chart, entry.name, chart.draw(scored)))
+    return found

@@ -1,0 +1,273 @@
+"""Compare: two generators draw the same latents, with their scores and their curves beside each other."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qsl
+
+import streamlit as st
+
+from models.generator_file import GeneratorFileError
+from models.sampling import MAX_SEED
+from models.scores import SCORES
+from models.view_link import G_LENGTH, View, ViewError, check_range, from_pairs, pairs
+from models.views import MAX_CLASS, MAX_LINK
+from trainer.run_store import DamagedError, EpochSummary, RunStoreError, StoredGenerator
+from webapp import address, catalog, delivery, drawing, inference, notices, wording
+from webapp.catalog import Listing, RunEntry
+from webapp.classes import Classes, plain
+from webapp.components.compare import compare
+from webapp.components.copy_link import copy_link
+from webapp.page import DrawingScene
+
+KEY = "compare.page"
+MAX_COUNT = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareView(View):
+    """The same latents, drawn by the generator of `View` and by another."""
+
+    kind = "compare"
+
+    other_run: str = ""
+    """Key of the run of the other generator; empty: the app chooses one."""
+    other_step: int | None = None
+    other_g: str = ""
+    digits: tuple[int, ...] | None = None
+    """Classes to draw, ascending; None: all."""
+    count: int = 6
+    """Pictures of each digit."""
+    seed: int = 0
+    truncation: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        try:
+            _ = self.other
+        except ViewError as error:
+            raise ViewError(f"other_{error.parameter}", error.problem) from error
+        if self.digits is not None:
+            if not self.digits or list(self.digits) != sorted(set(self.digits)):
+                raise ViewError("digits", "must be different digits in ascending order")
+            for digit in self.digits:
+                check_range("digits", digit, 0, MAX_CLASS)
+        check_range("count", self.count, 1, MAX_COUNT)
+        check_range("seed", self.seed, 0, MAX_SEED + 1 - self.count)
+        check_range("truncation", self.truncation, 0, 1)
+        if round(self.truncation, 2) != self.truncation:
+            raise ViewError("truncation", f"must have at most two decimals: got {self.truncation}")
+
+    @property
+    def other(self) -> View:
+        """The other generator."""
+        return View(run=self.other_run, step=self.other_step, g=self.other_g)
+
+    def against(self, run: str, stored: StoredGenerator) -> "CompareView":
+        """Return the view with this generator as the other one."""
+        return dataclasses.replace(self, other_run=run, other_step=stored.step, other_g=stored.sha256[:G_LENGTH])
+
+
+@dataclass(frozen=True)
+class _Side:
+    """One of the two generators."""
+
+    entry: RunEntry
+    stored: StoredGenerator
+    classes: Classes
+    data: dict[str, Any]
+
+    @property
+    def title(self) -> str:
+        return f"{self.entry.name}, {wording.checkpoint(self.stored).lower()}"
+
+
+@notices.guarded
+def show(scene: DrawingScene[CompareView]) -> None:
+    """Draw the page."""
+    st.title("Two generators, the same seeds")
+    st.write(
+        "Both draw from the same random numbers, so what differs comes from the generators alone. The first one is "
+        "chosen above, the second one here: another epoch of the same training, or another training."
+    )
+    listing = catalog.list_runs()
+    entry, stored = _other(scene, listing)
+    view = scene.view
+    if entry is None:
+        st.warning("The second generator of this link is not in any run that this app can see. Choose another.")
+        entry = scene.entry
+    _choose_other(scene, listing, entry, stored)
+    if stored is None:
+        st.caption(f"{plain(entry.name)} has no generator yet.")
+        address.publish(view)
+        return
+    view = view.against(entry.key, stored)
+    try:
+        left = _side(scene.entry, scene.checkpoint)
+        right = _side(entry, stored)
+    except (DamagedError, GeneratorFileError, inference.GeneratorGoneError):
+        st.error("The file of the second generator is damaged or was removed. Choose another.")
+        address.publish(view)
+        return
+    labels = min((each.classes.labels for each in (left, right) if each.classes.number), key=len, default=())
+    view = _fitting(view, labels)
+    shared = left.classes if left.classes.number else right.classes
+    data = {
+        "version": scene.version,
+        "scripts": delivery.scripts_url(),
+        "plotly": delivery.plotly_url(),
+        "sides": [left.data | {"title": left.title}, right.data | {"title": right.title}],
+        "classes": [shared.name(label) for label in labels],
+        "picture": [shared.picture(label) for label in labels],
+        "thing": shared.picture(None),
+        "noun": shared.noun,
+        "view": {name: getattr(view, name) for name in ("digits", "count", "seed", "truncation")},
+        "scores": _scores([left, right]),
+        "charts": _charts([left, right]),
+    }
+    shown = _reported(scene, view, compare(data, key=KEY), labels)
+    if scene.entry.key == entry.key:
+        st.caption("Both are of the same run. Its curves, with a slider over all epochs, are on Training.")
+    with st.container(horizontal=True, key="actions"):
+        copy_link(address.relative_url(shown), key="compare.link")
+    address.publish(shown)
+
+
+def _other(scene: DrawingScene[CompareView], listing: Listing) -> tuple[RunEntry | None, StoredGenerator | None]:
+    """Return the other generator and its run: that of the view, or else an early epoch of the same run.
+
+    The run is None if the view names a generator that was not found.
+    """
+    if scene.view.other_g or scene.view.other_run:
+        found = catalog.locate(scene.view.other, listing)
+        return (found.entry if found.stored or not scene.view.other_g else None), found.stored
+    listed = catalog.generators(scene.entry.key)
+    others = [each for each in listed if each.sha256 != scene.checkpoint.sha256]
+    early = next((each for each in others if each.epoch >= 1), next(iter(others), None))
+    if early:
+        return scene.entry, early
+    for entry in listing.runs:
+        if entry.key != scene.entry.key and (generators := catalog.generators(entry.key)):
+            return entry, generators[-1]
+    return scene.entry, scene.checkpoint
+
+
+def _choose_other(
+    scene: DrawingScene[CompareView], listing: Listing, entry: RunEntry, stored: StoredGenerator | None
+) -> None:
+    """Draw the choice of the second run and generator."""
+    generators = catalog.generators(entry.key)
+    by_step = {each.step: each for each in reversed(generators)}
+    if stored:  # an archived one is not in the list
+        by_step[stored.step] = stored
+    names = {run.key: wording.run_name(run) for run in listing.runs}
+    steps = {step: wording.checkpoint(by_step[step]) for step in sorted(by_step, reverse=True)}
+
+    def choose_run() -> None:
+        key = st.session_state["against.run"]
+        held = catalog.generators(key)
+        if held:
+            address.publish(scene.view.against(key, held[-1]))
+        else:
+            address.publish(dataclasses.replace(scene.view, other_run=key, other_step=None, other_g=""))
+
+    def choose_step() -> None:
+        address.publish(scene.view.against(entry.key, by_step[st.session_state["against.step"]]))
+
+    st.session_state["against.run"] = entry.key
+    st.session_state["against.step"] = stored.step if stored else None
+    with st.container(horizontal=True, key="against"):
+        st.selectbox(
+            "Second run",
+            list(names),
+            format_func=lambda key: names.get(key, key),
+            key="against.run",
+            on_change=choose_run,
+            width=210,
+        )
+        if steps:
+            st.selectbox(
+                "Second checkpoint",
+                list(steps),
+                format_func=lambda step: steps.get(step, str(step)),
+                key="against.step",
+                on_change=choose_step,
+                placeholder="Choose one",
+                width=210,
+            )
+
+
+def _side(entry: RunEntry, stored: StoredGenerator) -> _Side:
+    """Load a generator; raises as `inference.load` does."""
+    loaded = inference.load(inference.GeneratorKey(entry.key, stored.step, stored.sha256))
+    config, (channels, height, width) = loaded.config, loaded.config.image_shape
+    data = {
+        "weights": delivery.weights_url(stored.sha256) if drawing.drawn_in_browser(config) else "",
+        "scope": dict(pairs(View(run=entry.key, step=stored.step, g=stored.sha256[:G_LENGTH]))),
+        "size": [height, width, channels],
+        "number": config.num_classes,
+    }
+    return _Side(entry, stored, Classes(config.num_classes, loaded.class_names), data)
+
+
+def _fitting(view: CompareView, labels: Sequence[int]) -> CompareView:
+    """Return the view with classes that both generators can draw; say what was left out."""
+    asked = set(view.digits or ())
+    if unknown := sorted(asked - set(labels)):
+        st.warning(f"Not both generators can draw {', '.join(map(str, unknown))}. Left out.")
+    known = tuple(digit for digit in view.digits or labels if digit in labels) or tuple(labels)
+    return dataclasses.replace(view, digits=known or None)
+
+
+def _reported(
+    scene: DrawingScene[CompareView], view: CompareView, report: object, labels: Sequence[int]
+) -> CompareView:
+    """Return the view that the browser reported, or `view` without a report of this version. It may hold anything."""
+    if not isinstance(report, Mapping) or report.get("version") != scene.version:
+        return view
+    text = report.get("text")
+    if not isinstance(text, str) or len(text) > MAX_LINK:
+        return view
+    try:
+        found = from_pairs(CompareView, parse_qsl(text, keep_blank_values=True, max_num_fields=50))
+    except ValueError:
+        return view
+    digits = tuple(digit for digit in found.digits or labels if digit in labels) or view.digits
+    return dataclasses.replace(view, digits=digits, count=found.count, seed=found.seed, truncation=found.truncation)
+
+
+def _summaries(entry: RunEntry) -> list[EpochSummary]:
+    try:
+        return list(catalog.readable(catalog.epoch_metrics, entry, catalog.epochs(entry.key)).values())
+    except RunStoreError:
+        return []
+
+
+def _scores(sides: Sequence[_Side]) -> list[dict[str, Any]]:
+    """Return the rows of the table: the scores of both generators, of how many pictures, and those of real images."""
+    found: list[EpochSummary | None] = []
+    for side in sides:
+        same = (each for each in _summaries(side.entry) if each.step == side.stored.step and each.scores)
+        found.append(next(same, None))
+    rows = []
+    for name, score in SCORES.items():
+        values = [(each.scores or {}).get(name) if each else None for each in found]
+        real = next((each.floor[name] for each in found if each and each.floor and name in each.floor), None)
+        if any(value is not None for value in values):
+            shown = ["-" if value is None else score.show(value) for value in (*values, real)]
+            rows.append({"title": score.heading, "better": score.better, "values": shown})
+    return rows
+
+
+def _charts(sides: Sequence[_Side]) -> list[dict[str, Any]]:
+    """Return charts of what both runs have recorded; none for a run and itself."""
+    left, right = sides
+    if left.entry.key == right.entry.key:
+        return []
+    from webapp import charts  # late: Plotly is large, and only two pages need it
+
+    runs = [(side.entry.name, _summaries(side.entry)) for side in sides]
+    if left.entry.name == right.entry.name:  # of two stores
+        runs = [(side.entry.key, epochs) for side, (_, epochs) in zip(sides, runs, strict=True)]
+    return charts.comparison(runs)
