@@ -10,7 +10,7 @@ from models import sampling
 from models.view_link import View
 from models.views import GenerateView
 from webapp import catalog, inference, story
-from webapp.look import class_rows, discriminator, look
+from webapp.look import condition_rows, discriminator, look
 
 KEY = "pretrained/forge"
 DIGIT, SEED = 3, 772
@@ -31,7 +31,7 @@ def test_objections_are_the_finite_differences_of_the_verdict(judge: tuple[str, 
     drawn = sampling.draw(
         loaded.generator, sampling.latents(seeds, loaded.config), loaded.class_rows([DIGIT] * 4, seeds)
     )
-    c = class_rows(loaded, torch.from_numpy(drawn)[:, None], [DIGIT] * 4).double()
+    c = condition_rows(loaded, torch.from_numpy(drawn)[:, None], [DIGIT] * 4).double()
     images = sampling.from_uint8(torch.from_numpy(drawn)[:, None], torch.float64)
     logits, gradient = story.objections(D, images, c)
     assert torch.equal(logits, D(images, c))
