@@ -415,7 +415,7 @@ def _evaluation(entry: RunEntry) -> None:
             meanings.append(f"- **{title}**: {score.help}")
     checkpoint = wording.checkpoint(checkpoints[-1])
     with st.expander(f"A larger evaluation of {checkpoint.lower()}, with {found.count:,} {things}"):
-        # Markdown, because the browser would load 200 kB for a table of Streamlit's.
+        # Markdown, because the browser would load 40 kB more for a table of Streamlit's.
         st.markdown("\n".join(["| Score | Generated | Real |", "|---|---:|---:|", *rows]))
         st.caption(
             f"Scores of {found.count:,} generated and as many real {things}, by `python -m trainer evaluate`. Some, "
