@@ -269,12 +269,13 @@ def test_a_late_click_brings_no_old_address_back_but_a_link_does(runs: Path) -> 
         write_run(runs, name)
     app = open_app("training", run="runs/first")
     old = address(app)
+    new = {"run": "runs/second", "epoch": "3"}
     app.selectbox(key="scope.run").set_value("runs/second")
-    assert address(check(app.run())) == {"run": "runs/second"}
+    assert address(check(app.run())) == new
 
     app.query_params.update(old)  # a click that was sent before the new URL had reached the browser
-    assert address(check(app.run())) == {"run": "runs/second"}
-    assert address(check(app.run())) == {"run": "runs/second"}  # the browser has it now
+    assert address(check(app.run())) == new
+    assert address(check(app.run())) == new  # the browser has it now
     app.query_params.update(old)  # so this is a link
     assert address(check(app.run())) == old
 
