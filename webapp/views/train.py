@@ -204,7 +204,7 @@ def _watch_training(job: Job, links: Mapping[str, st.Page]) -> None:
     with st.container(horizontal=True, vertical_alignment="center", key="controls"):
         _stop_button(job)
         _link_to(name, links)
-    newest = max(catalog.epochs(entry.key), default=0) if entry else 0
+    newest = max(_epochs(entry), default=0) if entry else 0
     said = f"The pictures of epoch {newest} are here." if newest else "The first pictures are noise."
     announce(f"{name} is stopping: it writes a checkpoint first." if job.is_stopping else said, key="train.said")
     _command([job.launch])
@@ -248,7 +248,7 @@ def _command(launches: Sequence[Launch]) -> None:
 @notices.guarded
 def _newest_grid(name: str) -> None:
     entry = _entry(name)
-    epochs = catalog.epochs(entry.key) if entry else []
+    epochs = _epochs(entry) if entry else []
     if not entry or not epochs:
         st.caption("The newest pictures of the training appear here.")
         return
@@ -261,6 +261,11 @@ def _grid(entry: RunEntry, epoch: int, title: str) -> None:
         catalog.samples(entry.key, entry.started, epoch)
         source, alt = catalog.sample_url(entry, epoch), f"Sample grid of {entry.name}, epoch {epoch}"
         st.html(f'<img class="df-newest" src="{source}" alt="{alt}">')
+
+
+def _epochs(entry: RunEntry) -> list[int]:
+    """Return the complete epochs of a run, read anew: nothing is drawn after the end that would replace old ones."""
+    return catalog.run_of(entry.key).epochs()
 
 
 def _entry(name: str) -> RunEntry | None:
@@ -361,6 +366,7 @@ def _compare(number: int, job: Job | None) -> None:
     Without the job that has trained them, the moments of the kill are not known.
     """
     undisturbed, struck = (_entry(launch.name) for launch in plug.launches(number))
+    weights = _weights(undisturbed, struck)  # before the curves, which are complete if both have ended here
     first, second = _curves(undisturbed) if undisturbed else [], _curves(struck) if struck else []
     compared, pull = plug.compare(first, second), job.pull if job else None
     with st.container(horizontal=True, key="compared", gap="large"):
@@ -369,7 +375,7 @@ def _compare(number: int, job: Job | None) -> None:
         largest = "-" if not compared.steps else "0" if compared.largest == 0 else f"{compared.largest:.3g}"
         st.metric("Largest difference", largest, width="content")
         st.metric("Steps compared", f"{compared.steps:,}", width="content")
-        st.metric("Weights at the end", _weights(undisturbed, struck), width="content")
+        st.metric("Weights at the end", weights, width="content")
     if undisturbed is None:
         return
     from webapp import charts  # late: Plotly is large
@@ -414,7 +420,7 @@ def _weights(undisturbed: RunEntry | None, struck: RunEntry | None) -> str:
 
 def _curves(entry: RunEntry) -> list[Curve]:
     """Return the curves of a run's epochs, also of the one under way."""
-    epochs = [epoch for epoch in catalog.epochs(entry.key) if epoch]
+    epochs = [epoch for epoch in _epochs(entry) if epoch]
     curves = list(catalog.readable(catalog.losses, entry, epochs).values())
     with suppress(RunStoreError):  # completed in the meantime: it is among the others next time
         curves.append(catalog.running_losses(entry.key))
