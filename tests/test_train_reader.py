@@ -19,7 +19,7 @@ from models.generator_file import generator_bytes
 from models.networks import build_generator
 from models.sampling import from_uint8
 from models.scores import SCORES
-from tests.pages import open_app, words
+from tests.pages import open_app, part, words
 from tests.sample_run import manifest, run_record
 from tests.test_data import idx, write_dataset
 from tests.training import forge_config, train_here
@@ -210,13 +210,13 @@ def app_on_bars(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.usefixtures("app_on_bars")
 def test_the_app_shows_the_scores_beside_the_floor_of_the_data(run: Run, reader: DatasetReader) -> None:
     app = open_app("training")
-    count = len(reader.reference.real.test_features)
-    assert f"How good the pictures are** after epoch 2, with {count} pictures" in words(app)
-    figures = {metric.label: (metric.value, metric.delta) for metric in app.metric}
+    epoch = part(app, "epochs")[2]
     scores = run.read_epoch_metrics(2).scores
     assert scores
-    shown = [SCORES["fid"].show(value) for value in (scores["fid"], reader.reference.floor["fid"])]
-    assert figures["FID"] == (shown[0], f"real {shown[1]}")
+    assert epoch["count"] == len(reader.reference.real.test_features)
+    assert epoch["scores"]["fid"] == SCORES["fid"].show(scores["fid"])
+    assert epoch["real"]["fid"] == SCORES["fid"].show(reader.reference.floor["fid"])
+    assert "digit" not in json.dumps(part(app, "scores"))
     assert "digit" not in words(app)
 
 
