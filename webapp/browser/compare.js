@@ -17,7 +17,7 @@ export default class Compare {
     this.version = null
     this.drawers = [null, null]
     this.listen()
-    this.keys = new Keys(this.root, this.find(".keys-place"), () => this.rows())
+    this.keys = new Keys(this.root, this.find(".keys-place"), () => this.keyRows())
   }
 
   // --- The server's side
@@ -79,7 +79,7 @@ export default class Compare {
 
   // --- The visitor's side
 
-  rows() {
+  keyRows() {
     const { classes, noun } = this.data
     const digits = DIGITS.slice(0, classes.length)
     return [

@@ -31,7 +31,7 @@ export default class Explore {
       files: [{ name: "PNG", path: "s/image.png" }],
     })
     this.look = new Look(this.find(".look"), this)
-    this.keys = new Keys(this.root, this.find(".keys-place"), () => this.rows())
+    this.keys = new Keys(this.root, this.find(".keys-place"), () => this.keyRows())
     this.find(".welcome").hidden = recall(WELCOME) === "closed"
   }
 
@@ -135,7 +135,7 @@ export default class Explore {
 
   // --- The visitor's side
 
-  rows() {
+  keyRows() {
     const { classes, noun } = this.data
     const digits = DIGITS.slice(0, classes.length)
     return [

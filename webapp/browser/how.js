@@ -21,7 +21,7 @@ export default class How {
     this.find(".next").onclick = () => this.go(this.state.part + 1)
     this.find(".onward").onclick = () => { this.go(this.state.part + 1); this.root.scrollIntoView({ block: "start" }); this.section.querySelector("h2").focus() }
     this.find(".roll").onclick = () => this.change({ seed: randomSeed() })
-    this.keys = new Keys(this.root, this.find(".keys-place"), () => this.rows())
+    this.keys = new Keys(this.root, this.find(".keys-place"), () => this.keyRows())
   }
 
   // --- The server's side
@@ -53,7 +53,7 @@ export default class How {
 
   // --- The visitor's side
 
-  rows() {
+  keyRows() {
     const { classes, things } = this.data
     const digits = this.section.querySelector(".slot") ? DIGITS.slice(0, classes.length) : []
     return [

@@ -32,7 +32,7 @@ export default class Interpolate {
     this.direction = 1
     this.selected = null // index of the stop whose digit the digit keys choose
     this.listen()
-    this.keys = new Keys(this.root, this.find(".keys-place"), () => this.rows())
+    this.keys = new Keys(this.root, this.find(".keys-place"), () => this.keyRows())
   }
 
   // --- The server's side
@@ -130,7 +130,7 @@ export default class Interpolate {
 
   // --- The visitor's side
 
-  rows() {
+  keyRows() {
     const { classes, noun } = this.data
     const digits = DIGITS.slice(0, classes.length)
     const choose = (key) => (this.selected === null ? false : this.changeStop(this.selected, { digit: Number(key) }))

@@ -19,7 +19,7 @@ export default class Quiz {
     this.find(".new").onclick = () => this.again()
     this.find(".same").onclick = () => this.replay()
     this.find(".reveal").onclick = () => this.reveal(!this.root.classList.contains("is-revealed"))
-    this.keys = new Keys(this.root, this.find(".keys-place"), () => this.rows())
+    this.keys = new Keys(this.root, this.find(".keys-place"), () => this.keyRows())
     this.actions = new Actions(this.find(".actions"), {
       base,
       thing: "result",
@@ -74,7 +74,7 @@ export default class Quiz {
 
   get isOver() { return this.answers.length === this.data.real.length && !this.isAnswered }
 
-  rows() {
+  keyRows() {
     if (this.isOver) return [{ keys: ["s"], words: "Share the result", act: () => { this.actions.share() } }]
     return SIDES.map((name, side) => ({
       keys: [String(side + 1), side ? "ArrowRight" : "ArrowLeft"],

@@ -31,7 +31,7 @@ export default class Training {
       tell: (text) => this.tellOwn(text),
     })
     this.listen()
-    this.keys = new Keys(this.root, this.find(".keys-place"), () => this.rows())
+    this.keys = new Keys(this.root, this.find(".keys-place"), () => this.keyRows())
   }
 
   // --- The server's side
@@ -104,7 +104,7 @@ export default class Training {
 
   // --- The visitor's side
 
-  rows() {
+  keyRows() {
     return [
       { keys: ["ArrowLeft", "ArrowRight"], words: "Previous or next epoch", act: (key) => this.go(this.index + (key === "ArrowLeft" ? -1 : 1)) },
       ...(this.last > 0 ? [{ keys: ["p"], words: "Play or pause", act: () => this.toggle() }] : []),

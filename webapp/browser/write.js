@@ -36,7 +36,7 @@ export default class Write {
         { name: "GIF", path: "s/animation.gif" },
       ],
     })
-    this.keys = new Keys(this.root, this.find(".keys-place"), () => this.rows())
+    this.keys = new Keys(this.root, this.find(".keys-place"), () => this.keyRows())
     this.observer = new ResizeObserver(() => this.fit())
     this.observer.observe(this.find(".paper"))
   }
@@ -120,7 +120,7 @@ export default class Write {
 
   // --- The visitor's side
 
-  rows() {
+  keyRows() {
     return [
       { keys: DIGITS, words: "Write a digit", act: () => this.enter() },
       { keys: [...SIGNS.keys()], words: "Write a sign", act: () => this.enter() },

@@ -219,9 +219,10 @@ def _matched(sides: Sequence[Classes], labels: Sequence[int]) -> tuple[list[str]
     names = [" \u00b7 ".join(dict.fromkeys(each)) for each in zip(*own, strict=True)]
     if all(each == own[0] for each in own):
         return names, ""
-    (left, right), last = own, len(labels) - 1
-    example = f"number {labels[last]} is {left[last]} on the left and {right[last]} on the right"
-    return names, f"The two generators know different classes. They are matched by number: {example}."
+    last = labels[-1]
+    left, right = [classes.one(last) for classes in sides]
+    example = f"{last} is {left} on the left and {right} on the right"
+    return names, f"The classes differ and are matched by number: {example}."
 
 
 def _fitting(view: CompareView, labels: Sequence[int]) -> CompareView:
