@@ -3,6 +3,7 @@
 
 import { Charts } from "./charts.js"
 import { Drawer, paint } from "./drawer.js"
+import { DIGITS, Keys, copyLink } from "./keys.js"
 import { MAX_SEED, digits as digitsText, query, randomSeed, seed as readSeed, share } from "./values.js"
 
 const REPORT_AFTER = 400 // milliseconds after the last key, before the server hears of it
@@ -16,6 +17,7 @@ export default class Compare {
     this.version = null
     this.drawers = [null, null]
     this.listen()
+    this.keys = new Keys(this.root, this.find(".keys-place"), () => this.keyRows())
   }
 
   // --- The server's side
@@ -70,11 +72,21 @@ export default class Compare {
 
   close() {
     clearTimeout(this.timer)
+    this.keys.close()
     this.charts?.close()
     for (const drawer of this.drawers) drawer?.close()
   }
 
   // --- The visitor's side
+
+  keyRows() {
+    const { classes, noun } = this.data
+    const digits = DIGITS.slice(0, classes.length)
+    return [
+      ...(digits.length ? [{ keys: digits, words: `Choose a ${noun}, or leave it out`, act: (key) => this.toggle(Number(key)) }] : []),
+      { keys: ["s"], words: "Copy the link", act: copyLink },
+    ]
+  }
 
   listen() {
     for (const name of ["pointerenter", "pointermove", "focusin"]) this.root.addEventListener(name, () => this.wake())
@@ -115,9 +127,11 @@ export default class Compare {
   // --- What is shown
 
   build() {
-    const { classes, noun, sides, scores } = this.data
+    const { classes, noun, matched, sides, scores } = this.data
     this.find(".digits").hidden = !classes.length
     this.find("#compare-digits").textContent = noun === "class" ? "Classes" : "Digits"
+    this.find(".matched").textContent = matched
+    this.find(".matched").hidden = !matched
     const names = JSON.stringify(classes)
     if (this.names !== names) {
       this.names = names
@@ -167,7 +181,7 @@ export default class Compare {
     }
     ;[...grid.children].forEach((canvas, k) => {
       const digit = rows[Math.floor(k / count)]
-      const name = digit === null ? this.data.thing : this.data.picture[digit]
+      const name = digit === null ? side.thing : side.picture[digit]
       canvas.setAttribute("aria-label", `${name}, seed ${seed + (k % count)}, by ${side.title}`)
     })
   }

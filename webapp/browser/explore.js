@@ -3,11 +3,15 @@
 
 import { Actions } from "./actions.js"
 import { Drawer, paint } from "./drawer.js"
+import { DIGITS, Keys } from "./keys.js"
 import { Knobs } from "./knobs.js"
 import { Look } from "./look.js"
+import { recall, remember } from "./memory.js"
 import { MAX_SEED, another, digits as digitsText, following, number, query, randomSeed, seed as readSeed, share, writer as readWriter, writersHelp } from "./values.js"
 
 const STRIP = 10 // styles in the strip
+const KEY_STEP = 0.05 // of the pad, that an arrow key moves the hero
+const WELCOME = "explore.welcome"
 const REPORT_AFTER = 400 // milliseconds after the last key, before the server hears of it
 const NEVER = Infinity // while a slider is dragged: its release reports
 
@@ -27,6 +31,8 @@ export default class Explore {
       files: [{ name: "PNG", path: "s/image.png" }],
     })
     this.look = new Look(this.find(".look"), this)
+    this.keys = new Keys(this.root, this.find(".keys-place"), () => this.keyRows())
+    this.find(".welcome").hidden = recall(WELCOME) === "closed"
   }
 
   // --- The server's side
@@ -123,10 +129,34 @@ export default class Explore {
 
   close() {
     clearTimeout(this.timer)
+    this.keys.close()
     this.drawer?.close()
   }
 
   // --- The visitor's side
+
+  keyRows() {
+    const { classes, noun } = this.data
+    const digits = DIGITS.slice(0, classes.length)
+    return [
+      ...(digits.length ? [{ keys: digits, words: `Choose the ${noun}`, act: (key) => this.change({ digit: Number(key) }) }] : []),
+      { keys: ["ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown"], words: "Move the large picture", act: (key) => this.nudge(key) },
+      { keys: ["s"], words: "Share", act: () => { this.actions.share() } },
+    ]
+  }
+
+  // Move the hero by a step of an arrow key; return false at the edge, or if the pad is out of sight.
+  nudge(key) {
+    const { top, bottom } = this.find(".pad").getBoundingClientRect()
+    if (bottom < 0 || top > innerHeight) return false
+    const { x, y } = this.state
+    const [across, down] = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[key]
+    const moved = [x + across * KEY_STEP, y + down * KEY_STEP].map((value) => Math.round(Math.min(Math.max(value, 0), 1) * 1000) / 1000)
+    if (moved[0] === x && moved[1] === y) return false
+    this.root.classList.add("dragged")
+    this.move(...moved)
+    this.commit(REPORT_AFTER)
+  }
 
   listen() {
     for (const name of ["pointerenter", "pointermove", "focusin"]) this.root.addEventListener(name, () => this.wake())
@@ -134,6 +164,10 @@ export default class Explore {
     this.find(".prompt").onsubmit = (event) => { event.preventDefault(); this.write(this.find("#prompt").value) }
     this.find(".seed").oninput = (event) => this.typeSeed(event.target.value)
     this.find(".roll").onclick = () => this.chooseSeed(randomSeed())
+    this.find(".welcome button").onclick = () => {
+      remember(WELCOME, "closed")
+      this.find(".welcome").classList.add("is-closed") // it keeps its place, so that nothing moves
+    }
     this.find(".truncation").oninput = (event) => this.change({ truncation: Number(event.target.value) }, NEVER)
     this.find(".truncation").onchange = () => this.commit()
     this.find(".count").oninput = (event) => {
@@ -369,6 +403,7 @@ export default class Explore {
   // Make the buttons of this generator's classes.
   build() {
     const { classes } = this.data
+    this.find(".welcome a").href = new URL("how?" + query(this.data.scope), this.base).href
     this.root.classList.toggle("without-classes", !classes.length)
     this.buttons.digit = pills(this.find(".pills.digit"), classes, (digit) => this.change({ digit }))
     this.buttons.rows = pills(this.find(".pills.rows"), classes, (digit) => this.toggleRow(digit))
@@ -525,9 +560,10 @@ function cell(choose, canvas = null) {
 function moveFocus(event, buttons, columns) {
   const at = buttons.findIndex((button) => button.matches(":focus"))
   const moves = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns, ArrowDown: columns, Home: -at, End: buttons.length - 1 - at }
-  const next = buttons[at + moves[event.key]]
-  if (at < 0 || !next) return
+  if (at < 0 || !(event.key in moves)) return
   event.preventDefault()
+  const next = buttons[at + moves[event.key]]
+  if (!next) return
   buttons[at].tabIndex = -1
   next.tabIndex = 0
   next.focus()

@@ -1,6 +1,7 @@
 // The page How it works: a story in parts. The browser changes parts at once, and the server sends their content.
 
 import { paint } from "./drawer.js"
+import { DIGITS, Keys, copyLink } from "./keys.js"
 import { query, randomSeed } from "./values.js"
 
 const FAINT = 0.15 // share of the strongest objection below which one is not shown
@@ -20,8 +21,7 @@ export default class How {
     this.find(".next").onclick = () => this.go(this.state.part + 1)
     this.find(".onward").onclick = () => { this.go(this.state.part + 1); this.root.scrollIntoView({ block: "start" }); this.section.querySelector("h2").focus() }
     this.find(".roll").onclick = () => this.change({ seed: randomSeed() })
-    this.onKey = (event) => this.press(event)
-    document.addEventListener("keydown", this.onKey)
+    this.keys = new Keys(this.root, this.find(".keys-place"), () => this.keyRows())
   }
 
   // --- The server's side
@@ -43,7 +43,7 @@ export default class How {
   }
 
   close() {
-    document.removeEventListener("keydown", this.onKey)
+    this.keys.close()
   }
 
   commit() {
@@ -53,18 +53,19 @@ export default class How {
 
   // --- The visitor's side
 
-  // The arrow keys change the part wherever the focus is, except in what uses them itself.
-  press(event) {
-    const move = { ArrowLeft: -1, ArrowRight: 1 }[event.key]
-    const target = event.composedPath()[0]
-    if (!move || event.defaultPrevented || event.altKey || event.ctrlKey || event.metaKey || event.shiftKey) return
-    if (target.closest?.("input, select, textarea, [contenteditable], [role=combobox], [role=listbox], [role=menu], [role=tablist]")) return
-    event.preventDefault()
-    this.go(this.state.part + move)
+  keyRows() {
+    const { classes, things } = this.data
+    const digits = this.section.querySelector(".slot") ? DIGITS.slice(0, classes.length) : []
+    return [
+      { keys: ["ArrowLeft", "ArrowRight"], words: "Previous or next part", act: (key) => this.go(this.state.part + (key === "ArrowLeft" ? -1 : 1)) },
+      ...(digits.length ? [{ keys: digits, words: `Choose the ${things === "digits" ? "digit" : "class"}`, act: (key) => this.change({ digit: Number(key) }) }] : []),
+      { keys: ["s"], words: "Copy the link", act: copyLink },
+    ]
   }
 
+  // Go to a part; return false if there is none.
   go(part) {
-    if (part < 1 || part > this.sections.length || part === this.state.part) return
+    if (part < 1 || part > this.sections.length || part === this.state.part) return false
     this.state.part = part
     this.find(".meaning").hidePopover()
     this.showPart()

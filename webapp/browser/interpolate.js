@@ -3,6 +3,7 @@
 
 import { Actions } from "./actions.js"
 import { Drawer, paint } from "./drawer.js"
+import { DIGITS, Keys } from "./keys.js"
 import { standalone } from "./standalone.js"
 import { another, number, query, randomSeed, seed as readSeed, writer as readWriter, writersHelp } from "./values.js"
 
@@ -29,7 +30,9 @@ export default class Interpolate {
     this.pictures = null
     this.index = 0
     this.direction = 1
+    this.selected = null // index of the stop whose digit the digit keys choose
     this.listen()
+    this.keys = new Keys(this.root, this.find(".keys-place"), () => this.keyRows())
   }
 
   // --- The server's side
@@ -120,11 +123,24 @@ export default class Interpolate {
 
   close() {
     clearTimeout(this.timer)
+    this.keys.close()
     this.pause()
     this.drawer?.close()
   }
 
   // --- The visitor's side
+
+  keyRows() {
+    const { classes, noun } = this.data
+    const digits = DIGITS.slice(0, classes.length)
+    const choose = (key) => (this.selected === null ? false : this.changeStop(this.selected, { digit: Number(key) }))
+    return [
+      ...(digits.length ? [{ keys: digits, words: `Choose the ${noun} of the outlined stop (click a stop first)`, act: choose }] : []),
+      { keys: ["ArrowLeft", "ArrowRight"], words: "Previous or next frame", act: (key) => this.step(key === "ArrowLeft" ? -1 : 1) },
+      { keys: ["p"], words: "Play or pause", act: () => this.toggle() },
+      { keys: ["s"], words: "Share", act: () => { this.actions.share() } },
+    ]
+  }
 
   listen() {
     for (const name of ["pointerenter", "pointermove", "focusin"]) this.root.addEventListener(name, () => this.wake())
@@ -148,20 +164,9 @@ export default class Interpolate {
     find(".smooth").onchange = (event) => this.root.classList.toggle("is-smooth", event.target.checked)
     find(".previous").onclick = () => this.step(-1)
     find(".next").onclick = () => this.step(1)
-    find(".play").onclick = () => (this.isPlaying ? this.stop() : this.play())
+    find(".play").onclick = () => this.toggle()
     find(".position").oninput = (event) => { this.pause(); this.showFrame(Number(event.target.value)) }
     find(".position").onchange = () => this.stop()
-    this.root.onkeydown = (event) => {
-      if (event.target.matches("input, select, .play, .stop *")) return // they have their own keys
-      if (event.key === " " && !event.target.matches("button")) {
-        event.preventDefault()
-        return this.isPlaying ? this.stop() : this.play()
-      }
-      const move = { ArrowLeft: -1, ArrowRight: 1 }[event.key]
-      if (!move) return
-      event.preventDefault()
-      this.step(move)
-    }
   }
 
   makeActions() {
@@ -343,6 +348,11 @@ export default class Interpolate {
     this.labelPlay()
   }
 
+  toggle() {
+    if (this.isPlaying) this.stop()
+    else this.play()
+  }
+
   schedule() {
     clearTimeout(this.playing)
     const milliseconds = this.state.fps ? 1000 / this.state.fps : 80
@@ -384,7 +394,7 @@ export default class Interpolate {
     this.root.classList.toggle("playing", Boolean(this.isPlaying))
     const button = this.find(".play")
     button.setAttribute("aria-label", this.isPlaying ? "Pause" : "Play")
-    button.title = this.isPlaying ? "Pause (space)" : "Play (space)"
+    button.title = this.isPlaying ? "Pause (P)" : "Play (P)"
   }
 
   // --- Widgets
@@ -418,6 +428,7 @@ export default class Interpolate {
     const cards = list.querySelectorAll(".stop")
     if (cards.length !== stops.length || list.dataset.version !== this.version) {
       list.dataset.version = this.version
+      this.select(null)
       const add = iconButton("add", "Add a stop", () => this.addStop())
       add.className = "add"
       add.append("Add a stop")
@@ -464,8 +475,17 @@ export default class Interpolate {
     right.disabled = k === number - 1
     remove.disabled = number === 2
     foot.append(left, right, remove)
+    for (const name of ["pointerdown", "focusin"]) card.addEventListener(name, () => this.select(k))
     this.makeDraggable(card, k)
     return card
+  }
+
+  select(selected) {
+    this.selected = selected
+    this.root.querySelectorAll(".stop").forEach((card, k) => {
+      if (k === selected) card.setAttribute("aria-current", "true")
+      else card.removeAttribute("aria-current")
+    })
   }
 
   makeDraggable(card, k) {

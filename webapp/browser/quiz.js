@@ -3,11 +3,10 @@
 
 import { Actions } from "./actions.js"
 import { Drawer, paint } from "./drawer.js"
+import { Keys } from "./keys.js"
 import { query, randomSeed } from "./values.js"
 
 const SIDES = ["left", "right"]
-const KEYS = { 1: 0, ArrowLeft: 0, 2: 1, ArrowRight: 1 }
-const TYPING = "input, select, textarea, [contenteditable], [role=combobox], [role=listbox], [role=slider]"
 
 export default class Quiz {
   constructor(parent, base) {
@@ -20,8 +19,7 @@ export default class Quiz {
     this.find(".new").onclick = () => this.again()
     this.find(".same").onclick = () => this.replay()
     this.find(".reveal").onclick = () => this.reveal(!this.root.classList.contains("is-revealed"))
-    this.onKey = (event) => this.key(event)
-    window.addEventListener("keydown", this.onKey) // no part of the page needs the focus
+    this.keys = new Keys(this.root, this.find(".keys-place"), () => this.keyRows())
     this.actions = new Actions(this.find(".actions"), {
       base,
       thing: "result",
@@ -69,23 +67,25 @@ export default class Quiz {
   }
 
   close() {
-    window.removeEventListener("keydown", this.onKey)
+    this.keys.close()
   }
 
   // --- The visitor's side
 
   get isOver() { return this.answers.length === this.data.real.length && !this.isAnswered }
 
-  key(event) {
-    const { key, altKey, ctrlKey, metaKey } = event
-    const target = event.composedPath()[0]
-    if (!(key in KEYS) || altKey || ctrlKey || metaKey || target.closest?.(TYPING) || this.find("dialog[open]")) return
-    if (!this.pictures || this.isOver || this.isAnswered) return
-    event.preventDefault()
-    this.answer(KEYS[key])
+  keyRows() {
+    if (this.isOver) return [{ keys: ["s"], words: "Share the result", act: () => { this.actions.share() } }]
+    return SIDES.map((name, side) => ({
+      keys: [String(side + 1), side ? "ArrowRight" : "ArrowLeft"],
+      words: `The ${name} one was written by a hand`,
+      act: () => this.answer(side),
+    }))
   }
 
+  // Bet on a side; return false if no question is open.
   answer(side) {
+    if (this.isAnswered) return false
     this.answers += side
     this.isAnswered = true
     this.showRound()

@@ -3,10 +3,12 @@
 
 import { Charts } from "./charts.js"
 import { paint } from "./drawer.js"
+import { Keys, copyLink } from "./keys.js"
+import { recall, remember } from "./memory.js"
 import { OwnPicture } from "./own_picture.js"
 import { following, query, randomSeed, seed as readSeed } from "./values.js"
 
-const PLAYED = "digitforge.training.played"
+const PLAYED = "training.played"
 const BETTER = { higher: "higher is better", lower: "lower is better", "like real": "best near real" }
 
 export default class Training {
@@ -29,6 +31,7 @@ export default class Training {
       tell: (text) => this.tellOwn(text),
     })
     this.listen()
+    this.keys = new Keys(this.root, this.find(".keys-place"), () => this.keyRows())
   }
 
   // --- The server's side
@@ -93,6 +96,7 @@ export default class Training {
   }
 
   close() {
+    this.keys.close()
     this.pause()
     this.charts?.close()
     this.own.close()
@@ -100,19 +104,21 @@ export default class Training {
 
   // --- The visitor's side
 
+  keyRows() {
+    return [
+      { keys: ["ArrowLeft", "ArrowRight"], words: "Previous or next epoch", act: (key) => this.go(this.index + (key === "ArrowLeft" ? -1 : 1)) },
+      ...(this.last > 0 ? [{ keys: ["p"], words: "Play or pause", act: () => this.toggle() }] : []),
+      { keys: ["s"], words: "Copy the link", act: copyLink },
+    ]
+  }
+
   listen() {
     this.find(".previous").onclick = () => this.go(this.index - 1)
     this.find(".next").onclick = () => this.go(this.index + 1)
-    this.find(".play").onclick = () => (this.timer ? this.stop() : this.play())
+    this.find(".play").onclick = () => this.toggle()
     const range = this.find(".position")
     range.oninput = () => { this.pause(); this.move(Number(range.value)) }
     range.onchange = () => this.commit()
-    this.find(".player").onkeydown = (event) => {
-      const move = { ArrowLeft: -1, ArrowRight: 1 }[event.key]
-      if (!move || event.target.closest("input, select")) return // these use arrow keys themselves
-      event.preventDefault()
-      this.go(this.index + move)
-    }
     this.find(".own-draw").onclick = () => this.chooseOwn()
     this.find(".own-digit").onchange = () => { if (this.place) this.chooseOwn() }
     this.find(".own-seed").onkeydown = (event) => { if (event.key === "Enter") this.chooseOwn() }
@@ -141,8 +147,9 @@ export default class Training {
     this.frame ??= requestAnimationFrame(() => { this.frame = null; this.show() })
   }
 
+  // Go to an epoch; return false if there is none.
   go(index) {
-    if (index < 0 || index > this.last) return
+    if (index < 0 || index > this.last) return false
     this.pause()
     this.index = index
     this.peeked = null
@@ -173,6 +180,11 @@ export default class Training {
     this.labelPlay()
   }
 
+  toggle() {
+    if (this.timer) this.stop()
+    else this.play()
+  }
+
   advance() {
     if (this.index < this.last) {
       this.index++
@@ -199,7 +211,7 @@ export default class Training {
     const playing = Boolean(this.timer)
     this.root.classList.toggle("playing", playing)
     button.setAttribute("aria-label", playing ? "Pause" : "Play")
-    button.title = playing ? "Pause" : "Play"
+    button.title = playing ? "Pause (P)" : "Play (P)"
   }
 
   // --- The grid, the scores, the curves
@@ -380,15 +392,11 @@ export default class Training {
   }
 }
 
-// Note that a training was played; return whether one was before. Without storage, one never was.
+// Note that a training was played; return whether one was before.
 function isPlayed() {
-  try {
-    const played = localStorage.getItem(PLAYED)
-    localStorage.setItem(PLAYED, "1")
-    return Boolean(played)
-  } catch {
-    return false
-  }
+  const played = recall(PLAYED)
+  remember(PLAYED, "1")
+  return Boolean(played)
 }
 
 function element(name, text) {

@@ -3,6 +3,7 @@
 
 import { Actions } from "./actions.js"
 import { Drawer } from "./drawer.js"
+import { DIGITS, Keys } from "./keys.js"
 import { Knobs } from "./knobs.js"
 import { MAX_SEED, another, number, query, randomSeed, seed as readSeed, share, writer as readWriter, writersHelp } from "./values.js"
 import { SIGNS, glyphs, isDigit, paintGlyph, rgb, rows } from "./writing.js"
@@ -35,6 +36,7 @@ export default class Write {
         { name: "GIF", path: "s/animation.gif" },
       ],
     })
+    this.keys = new Keys(this.root, this.find(".keys-place"), () => this.keyRows())
     this.observer = new ResizeObserver(() => this.fit())
     this.observer.observe(this.find(".paper"))
   }
@@ -111,11 +113,28 @@ export default class Write {
 
   close() {
     clearTimeout(this.timer)
+    this.keys.close()
     this.observer.disconnect()
     this.drawer?.close()
   }
 
   // --- The visitor's side
+
+  keyRows() {
+    return [
+      { keys: DIGITS, words: "Write a digit", act: () => this.enter() },
+      { keys: [...SIGNS.keys()], words: "Write a sign", act: () => this.enter() },
+      { keys: ["s"], words: "Share", act: () => { this.actions.share() } },
+    ]
+  }
+
+  // Go to the end of the field. The browser then writes the character of the key there.
+  enter() {
+    const field = this.find(".text")
+    field.focus({ preventScroll: true })
+    field.setSelectionRange(field.value.length, field.value.length)
+    return false
+  }
 
   listen() {
     const { find } = this

@@ -112,16 +112,15 @@ def show(scene: DrawingScene[CompareView]) -> None:
         return
     labels = min((each.classes.labels for each in (left, right) if each.classes.number), key=len, default=())
     view = _fitting(view, labels)
-    shared = left.classes if left.classes.number else right.classes
+    names, matched = _matched([each.classes for each in (left, right) if each.classes.number], labels)
     data = {
         "version": scene.version,
         "scripts": delivery.scripts_url(),
         "plotly": delivery.plotly_url(),
         "sides": [left.data | {"title": left.title}, right.data | {"title": right.title}],
-        "classes": [shared.name(label) for label in labels],
-        "picture": [shared.picture(label) for label in labels],
-        "thing": shared.picture(None),
-        "noun": shared.noun,
+        "classes": names,
+        "noun": "digit" if {left.classes.noun, right.classes.noun} == {"digit"} else "class",
+        "matched": matched,
         "view": {name: getattr(view, name) for name in ("digits", "count", "seed", "truncation")},
         "scores": _scores([left, right]),
         "charts": _charts([left, right]),
@@ -202,13 +201,28 @@ def _side(entry: RunEntry, stored: StoredGenerator) -> _Side:
     """Load a generator; raises as `inference.load` does."""
     loaded = inference.load(inference.GeneratorKey(entry.key, stored.step, stored.sha256))
     config, (channels, height, width) = loaded.config, loaded.config.image_shape
+    classes = Classes(config.num_classes, loaded.class_names)
     data = {
         "weights": delivery.weights_url(stored.sha256) if drawing.drawn_in_browser(config) else "",
         "scope": dict(pairs(View(run=entry.key, step=stored.step, g=stored.sha256[:G_LENGTH]))),
         "size": [height, width, channels],
         "number": config.num_classes,
+        "picture": [classes.picture(label) for label in classes.labels],
+        "thing": classes.picture(None),
     }
-    return _Side(entry, stored, Classes(config.num_classes, loaded.class_names), data)
+    return _Side(entry, stored, classes, data)
+
+
+def _matched(sides: Sequence[Classes], labels: Sequence[int]) -> tuple[list[str], str]:
+    """Return the name of each class, with those of all sides if they differ; and a line that says so, or nothing."""
+    own = [[classes.name(label) for label in labels] for classes in sides]
+    names = [" \u00b7 ".join(dict.fromkeys(each)) for each in zip(*own, strict=True)]
+    if all(each == own[0] for each in own):
+        return names, ""
+    last = labels[-1]
+    left, right = [classes.one(last) for classes in sides]
+    example = f"{last} is {left} on the left and {right} on the right"
+    return names, f"The classes differ and are matched by number: {example}."
 
 
 def _fitting(view: CompareView, labels: Sequence[int]) -> CompareView:

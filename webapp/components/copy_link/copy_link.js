@@ -1,3 +1,7 @@
+// The key S of a page copies its link, too: webapp/browser/keys.js then sends this event.
+const COPY = "digitforge-copy-link"
+const copies = new WeakMap() // element of a button -> what copies its link
+
 export default function (component) {
   const { data, parentElement } = component
   const button = parentElement.querySelector(".copy")
@@ -17,4 +21,8 @@ export default function (component) {
       address.select()
     }
   }
+  window.removeEventListener(COPY, copies.get(parentElement)) // that of earlier data
+  copies.set(parentElement, button.onclick)
+  window.addEventListener(COPY, button.onclick)
+  return () => window.removeEventListener(COPY, copies.get(parentElement))
 }
