@@ -136,7 +136,7 @@ def test_back_and_forward_go_through_quick_changes_one_by_one(context: BrowserCo
     for epoch in (2, 1, 0):
         page.keyboard.press("ArrowLeft")
         expect(caption).to_contain_text(f"Epoch {epoch}")
-        page.wait_for_timeout(400)
+        page.wait_for_function(f"() => location.search.includes('epoch={epoch}')")
     for epoch in (1, 2, 3):
         page.go_back()
         expect(caption).to_contain_text(f"Epoch {epoch}")

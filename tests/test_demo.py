@@ -14,7 +14,7 @@ import psutil
 import pytest
 from playwright.sync_api import Browser, BrowserContext, expect
 
-from tests.browser import images, open_page, row, settle
+from tests.browser import images, open_page, prefer, row, settle
 from trainer.run_store import open_store
 
 pytestmark = pytest.mark.slow
@@ -44,6 +44,7 @@ def demo(tmp_path: Path) -> Iterator["subprocess.Popen[str]"]:
         stdout=subprocess.PIPE,
         text=True,
     )
+    prefer(process)
     yield process
     if process.poll() is None:
         process.kill()

@@ -51,7 +51,7 @@ def test_bfloat16_trains_close_to_float32(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which(os.environ.get("CXX", "g++")) is None, reason="torch.compile needs a C++ compiler")
-@pytest.mark.parametrize("name", ["forge", "dropout"])
+@pytest.mark.parametrize("name", [pytest.param("forge", marks=pytest.mark.long), "dropout"])
 def test_compiled_networks_train_as_others_do(name: str, tmp_path: Path) -> None:
     config = TrainConfig.from_dict(CONFIGS[name].to_dict() | {"steps_per_epoch": 6})
     (run,) = train_on(1, (config, tmp_path / "as it is"))

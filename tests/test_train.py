@@ -14,7 +14,7 @@ from tests.browser import address, open_page, serve, settle
 from tests.test_browser_access import DESKTOP, PHONE, violations
 from trainer.run_store import open_store
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +82,7 @@ def test_a_worker_that_is_killed_leaves_no_trace_in_the_curve(browser: Browser, 
     pull = page.get_by_role("button", name="Pull the plug on a worker")
     expect(pull).to_be_disabled(timeout=60_000)
     page.reload()  # what the page knows is in the server and in the store
-    expect(pull).to_be_enabled(timeout=300_000)
+    expect(pull).to_be_enabled(timeout=600_000)
     expect(page.get_by_role("button", name="Start quick-1")).to_be_disabled()
     pull.click()
     said = page.get_by_role("status").filter(has_text="Training again")
@@ -92,7 +92,7 @@ def test_a_worker_that_is_killed_leaves_no_trace_in_the_curve(browser: Browser, 
     context.close()  # the training goes on
 
     page = open_page(browser.new_context(**DESKTOP), f"{own_site}/train")
-    expect(page.get_by_text("identical")).to_be_visible(timeout=200_000)
+    expect(page.get_by_text("identical")).to_be_visible(timeout=500_000)
     assert (figure(page, "Largest difference"), figure(page, "Steps compared")) == ("0", "400")
     expect(page.get_by_role("status").filter(has_text="the same weights, to the last bit")).to_be_visible()
     settle(page)
