@@ -22,7 +22,7 @@ train: .venv/.runtime ## train a recipe, or resume its run (RECIPE=forge RUNS=ru
 
 test: .venv/.dev ## run all tests except test-long, -recipes and -chaos; some are skipped without Chromium or Graphviz
 	@$(VENV) -m tools.programs chromium dot
-	@$(VENV) -m pytest -n 2 --dist worksteal
+	@$(VENV) -m pytest -n 3 --dist worksteal
 
 test-long: .venv/.dev ## repeat some tests with many more cases (minutes)
 	@$(VENV) -m tools.programs chromium
@@ -36,7 +36,7 @@ test-chaos: .venv/.dev ## strike trainings with every kind of fault, one after t
 
 test-fast: .venv/.dev ## run the tests that need no Ray, workers, S3 or browser
 	@$(VENV) -m tools.programs dot
-	@$(VENV) -m pytest -m "not slow" -n 2
+	@$(VENV) -m pytest -m "not slow" -n 3
 
 notebook: .venv/.dev ## run notebooks/tour.ipynb and save its outputs
 	@$(VENV) -m tools.programs chromium

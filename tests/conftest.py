@@ -29,8 +29,8 @@ settings.load_profile("no deadline")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run fast tests first, so that simple mistakes show within seconds, then slow ones, module by module.
 
-    `make test` runs two processes. Starting the modules with the longest time limits first makes both end at about the
-    same time. The tests of a module stay together, because they share a browser.
+    `make test` runs three processes, because many tests wait. Starting the modules with the longest time limits first
+    makes all end at about the same time. The tests of a module stay together, because they share a browser.
     """
     limits: dict[str, float] = {}
     for item in items:
