@@ -139,7 +139,9 @@ def test_plotly_is_that_of_the_python_package_compressed_and_kept_for_good(clien
 @pytest.mark.parametrize("name", sorted(path.name for path in delivery.FOLDER.glob("*.js")))
 def test_a_script_is_compressed_and_kept_for_good(client: Client, name: str) -> None:
     answer = client.get(f"/{delivery.scripts_url()}{name}", accept_encoding="gzip")
-    assert (answer.status, gzip.decompress(answer.content)) == (200, (delivery.FOLDER / name).read_bytes())
+    script = (delivery.FOLDER / name).read_bytes()
+    is_small = len(script) < 500  # too small to gain from it
+    assert (answer.status, answer.content if is_small else gzip.decompress(answer.content)) == (200, script)
     assert answer.headers["cache-control"] == "public, max-age=31536000, immutable"
     assert answer.headers["content-type"] == "text/javascript; charset=utf-8"
     assert client.ask("HEAD", f"/{delivery.scripts_url()}{name}").status == 200
