@@ -77,7 +77,10 @@ def test_a_worker_that_is_killed_leaves_no_trace_in_the_curve(browser: Browser, 
     context = browser.new_context(**DESKTOP)
     page = open_page(context, f"{own_site}/train")
     errors: list[str] = []
-    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    page.on(
+        "console",
+        lambda message: errors.append(f"{message.text} {message.location}") if message.type == "error" else None,
+    )
     page.get_by_role("button", name="Start the two trainings").click()
     pull = page.get_by_role("button", name="Pull the plug on a worker")
     expect(pull).to_be_disabled(timeout=60_000)
