@@ -2,8 +2,9 @@
 // The browser holds the state and draws it at once; the server hears of it when the visitor lets go.
 
 import { Actions } from "./actions.js"
-import { Drawer, paint } from "./drawer.js"
-import { DIGITS, Keys } from "./keys.js"
+import { paint } from "./drawer.js"
+import { DrawingPage, NEVER, REPORT_AFTER } from "./drawing_page.js"
+import { DIGITS } from "./keys.js"
 import { Knobs } from "./knobs.js"
 import { Look } from "./look.js"
 import { recall, remember } from "./memory.js"
@@ -12,15 +13,10 @@ import { MAX_SEED, another, digits as digitsText, following, number, query, rand
 const STRIP = 10 // styles in the strip
 const KEY_STEP = 0.05 // of the pad, that an arrow key moves the hero
 const WELCOME = "explore.welcome"
-const REPORT_AFTER = 400 // milliseconds after the last key, before the server hears of it
-const NEVER = Infinity // while a slider is dragged: its release reports
 
-export default class Explore {
+export default class Explore extends DrawingPage {
   constructor(parent, base) {
-    this.base = base
-    this.find = (name) => parent.querySelector(name)
-    this.root = this.find(".explore")
-    this.version = null
+    super(parent, base, "explore")
     this.buttons = { digit: [], rows: [] }
     this.frame = null
     this.listen()
@@ -31,38 +27,14 @@ export default class Explore {
       files: [{ name: "PNG", path: "s/image.png" }],
     })
     this.look = new Look(this.find(".look"), this)
-    this.keys = new Keys(this.root, this.find(".keys-place"), () => this.keyRows())
     this.find(".welcome").hidden = recall(WELCOME) === "closed"
   }
 
   // --- The server's side
 
-  update(data, report) {
-    this.report = report
-    const isNew = data.version !== this.version
-    const isOther = data.scope.g !== this.data?.scope.g // another checkpoint of the run
-    this.data = data
-    if (!isNew && !isOther) return
-    this.drawer?.close()
-    this.drawer = new Drawer(this.base, data)
-    if (this.isAwake || this.root.matches(":hover, :focus-within")) this.wake()
-    if (!isNew) return this.draw()
-    this.version = data.version
-    clearTimeout(this.timer)
+  start(data) {
     this.state = { ...data.view }
     this.build()
-    this.show()
-    this.root.dataset.isReady = ""
-    this.first(data.pictures)
-  }
-
-  // Load the generator, from the first sign on that the visitor wants to change something.
-  wake() {
-    this.isAwake = true
-    this.drawer.wake((text) => {
-      this.find(".state").textContent = text
-      this.root.dataset.draws = this.drawer.isReady ? "browser" : "server"
-    })
   }
 
   // Show the pictures that came with the page. The strip is a row of the grid when the grid has it.
@@ -121,16 +93,8 @@ export default class Explore {
 
   // Tell the server after `delay` milliseconds without a change.
   commit(delay = 0) {
-    clearTimeout(this.timer)
-    const send = () => this.report({ version: this.version, text: query(this.pinned()) })
-    if (delay !== NEVER) this.timer = setTimeout(send, delay)
+    super.commit(delay)
     this.find(".words").textContent = this.words()
-  }
-
-  close() {
-    clearTimeout(this.timer)
-    this.keys.close()
-    this.drawer?.close()
   }
 
   // --- The visitor's side

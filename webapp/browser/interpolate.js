@@ -2,8 +2,9 @@
 // holds the state and draws it at once; the server hears of it when the visitor lets go.
 
 import { Actions } from "./actions.js"
-import { Drawer, paint } from "./drawer.js"
-import { DIGITS, Keys } from "./keys.js"
+import { paint } from "./drawer.js"
+import { DrawingPage, NEVER, REPORT_AFTER } from "./drawing_page.js"
+import { DIGITS } from "./keys.js"
 import { standalone } from "./standalone.js"
 import { another, number, query, randomSeed, seed as readSeed, writer as readWriter, writersHelp } from "./values.js"
 
@@ -11,8 +12,6 @@ const MAX_STOPS = 8
 const MAX_ALL_FRAMES = 192
 const FPS = 12
 const HOLD = 4 // times as long as the others, the ends stay
-const REPORT_AFTER = 400 // milliseconds after the last key, before the server hears of it
-const NEVER = Infinity // while a slider is dragged: its release reports
 const ICONS = {
   dice: '<path d="M5 5h14v14H5zM9 9h.01M15 9h.01M12 12h.01M9 15h.01M15 15h.01"/>',
   left: '<path d="M15 5 8 12l7 7"/>',
@@ -21,43 +20,25 @@ const ICONS = {
   add: '<path d="M12 5v14M5 12h14"/>',
 }
 
-export default class Interpolate {
+export default class Interpolate extends DrawingPage {
   constructor(parent, base) {
-    this.base = base
-    this.find = (name) => parent.querySelector(name)
-    this.root = this.find(".interpolate")
-    this.version = null
+    super(parent, base, "interpolate")
     this.pictures = null
     this.index = 0
     this.direction = 1
     this.selected = null // index of the stop whose digit the digit keys choose
     this.listen()
-    this.keys = new Keys(this.root, this.find(".keys-place"), () => this.keyRows())
   }
 
   // --- The server's side
 
-  update(data, report) {
-    this.report = report
-    const isNew = data.version !== this.version
-    const isOther = data.scope.g !== this.data?.scope.g // another checkpoint of the run
-    this.data = data
-    if (!isNew && !isOther) return
-    this.drawer?.close()
-    this.drawer = new Drawer(this.base, data)
-    if (this.isAwake || this.root.matches(":hover, :focus-within")) this.wake()
-    if (!isNew) return this.draw()
-    this.version = data.version
-    clearTimeout(this.timer)
+  start(data) {
     const { path, frames, frame, play, fps, writer } = data.view
     this.state = { stops: data.stops.map((stop) => ({ ...stop })), path, frames, frame, play, fps, writer }
     this.find(".hand").hidden = !data.writers.length
     this.find(".hand").title = data.writers.length ? writersHelp(data.writers) : ""
     this.root.classList.toggle("without-classes", !data.classes.length)
     this.makeActions()
-    this.show()
-    this.root.dataset.isReady = ""
-    this.first(data.pictures)
   }
 
   // Show the frames that came with the page, and play them unless the link names one.
@@ -70,15 +51,6 @@ export default class Interpolate {
     } else this.draw()
     const still = window.matchMedia("(prefers-reduced-motion: reduce)").matches
     if (this.state.frame === null && !still) this.play()
-  }
-
-  // Load the generator, from the first sign on that the visitor wants to change something.
-  wake() {
-    this.isAwake = true
-    this.drawer.wake((text) => {
-      this.find(".state").textContent = text
-      this.root.dataset.draws = this.drawer.isReady ? "browser" : "server"
-    })
   }
 
   // All values of the view and its generator, as text.
@@ -114,18 +86,9 @@ export default class Interpolate {
     return Object.fromEntries(values.filter(([, value]) => value !== null))
   }
 
-  // Tell the server after `delay` milliseconds without a change.
-  commit(delay = 0) {
-    clearTimeout(this.timer)
-    const send = () => this.report({ version: this.version, text: query(this.pinned()) })
-    if (delay !== NEVER) this.timer = setTimeout(send, delay)
-  }
-
   close() {
-    clearTimeout(this.timer)
-    this.keys.close()
+    super.close()
     this.pause()
-    this.drawer?.close()
   }
 
   // --- The visitor's side

@@ -2,8 +2,8 @@
 // browser holds the state and draws it at once; the server hears of it when the visitor lets go.
 
 import { Actions } from "./actions.js"
-import { Drawer } from "./drawer.js"
-import { DIGITS, Keys } from "./keys.js"
+import { DrawingPage, NEVER, REPORT_AFTER } from "./drawing_page.js"
+import { DIGITS } from "./keys.js"
 import { Knobs } from "./knobs.js"
 import { MAX_SEED, another, number, query, randomSeed, seed as readSeed, share, writer as readWriter, writersHelp } from "./values.js"
 import { SIGNS, glyphs, isDigit, paintGlyph, rgb, rows } from "./writing.js"
@@ -12,16 +12,11 @@ const MAX_TEXT = 24
 const LARGEST = 10 // times as large as its own pixels, a glyph is at most
 const SMALLEST = { wide: 5, narrow: 3 } // longer texts go on in the next line
 const NARROW = 480 // pixels
-const REPORT_AFTER = 400 // milliseconds after the last key, before the server hears of it
-const NEVER = Infinity // while a slider is dragged: its release reports
 const NAMES = { ".": "point", ",": "comma", ":": "colon", "-": "hyphen", "/": "slash", "+": "plus" }
 
-export default class Write {
+export default class Write extends DrawingPage {
   constructor(parent, base) {
-    this.base = base
-    this.find = (name) => parent.querySelector(name)
-    this.root = this.find(".write")
-    this.version = null
+    super(parent, base, "write")
     this.shown = null // { text, glyphs } on the paper
     this.draws = 0 // how often something was drawn
     this.listen()
@@ -36,39 +31,15 @@ export default class Write {
         { name: "GIF", path: "s/animation.gif" },
       ],
     })
-    this.keys = new Keys(this.root, this.find(".keys-place"), () => this.keyRows())
     this.observer = new ResizeObserver(() => this.fit())
     this.observer.observe(this.find(".paper"))
   }
 
   // --- The server's side
 
-  update(data, report) {
-    this.report = report
-    const isNew = data.version !== this.version
-    const isOther = data.scope.g !== this.data?.scope.g // another checkpoint of the run
-    this.data = data
-    if (!isNew && !isOther) return
-    this.drawer?.close()
-    this.drawer = new Drawer(this.base, data)
-    if (this.isAwake || this.root.matches(":hover, :focus-within")) this.wake()
-    if (!isNew) return this.draw()
-    this.version = data.version
-    clearTimeout(this.timer)
+  start(data) {
     this.state = { ...data.view }
     this.build()
-    this.show()
-    this.root.dataset.isReady = ""
-    this.first(data.pictures)
-  }
-
-  // Load the generator, from the first sign on that the visitor wants to change something.
-  wake() {
-    this.isAwake = true
-    this.drawer.wake((text) => {
-      this.find(".state").textContent = text
-      this.root.dataset.draws = this.drawer.isReady ? "browser" : "server"
-    })
   }
 
   // Show the pictures that came with the page.
@@ -105,17 +76,13 @@ export default class Write {
 
   // Tell the server after `delay` milliseconds without a change.
   commit(delay = 0) {
-    clearTimeout(this.timer)
-    const send = () => this.report({ version: this.version, text: query(this.pinned()) })
-    if (delay !== NEVER) this.timer = setTimeout(send, delay)
+    super.commit(delay)
     this.find(".words").textContent = this.words()
   }
 
   close() {
-    clearTimeout(this.timer)
-    this.keys.close()
+    super.close()
     this.observer.disconnect()
-    this.drawer?.close()
   }
 
   // --- The visitor's side
