@@ -111,7 +111,8 @@ views = st.one_of(
         **scope,
         epoch=st.none() | st.integers(0, 10**6),
         mine=st.lists(st.tuples(classes, seeds), max_size=1).map(tuple),
-        link=st.just("") | drawing_views.map(encode),
+        link=st.just("")
+        | drawing_views.filter(lambda view: isinstance(view, GenerateView | InterpolateView)).map(encode),
     ),
     st.builds(
         CompareView,
