@@ -16,7 +16,7 @@ from PIL import Image
 
 from tests.browser import serve
 from tests.golden import shipped_generators
-from tests.sample_run import write_run
+from tests.sample_run import model_config, write_epoch, write_run
 from webapp import delivery, frame, shell
 from webapp.asgi import is_allowed_host
 from webapp.environment import HOSTS_VARIABLE, SAMPLES_ROUTE
@@ -242,6 +242,16 @@ def test_answers_are_compressed(client: Client, encoding: str) -> None:
     assert answer.headers["content-encoding"] == encoding
     assert len(answer.content) < 0.45 * len(client.get(script).content)
     assert client.get("/", accept_encoding=encoding).headers["content-encoding"] == encoding
+
+
+def test_a_sample_grid_is_served_before_the_cached_listing_has_its_epoch(client: Client) -> None:
+    run = write_run(client.runs, "growing", epochs=1)
+    time.sleep(2.5)  # the listing of the runs is cached that long
+    query = {"run": "runs/growing", "started": repr(run.read_run().started)}
+    grids = [f"{SAMPLES_ROUTE}?{urlencode({**query, 'epoch': epoch})}" for epoch in (1, 2)]
+    assert [client.get(grid).status for grid in grids] == [200, 404]
+    write_epoch(run, 2, model_config())
+    assert [client.get(grid).status for grid in grids] == [200, 200]
 
 
 def test_a_damaged_sample_grid_is_not_served(client: Client) -> None:
