@@ -107,16 +107,8 @@ class GenerateView(DrawingView):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.digits is not None:
-            if not self.digits or list(self.digits) != sorted(set(self.digits)):
-                raise ViewError("digits", "must be different digits in ascending order")
-            for digit in self.digits:
-                check_range("digits", digit, 0, MAX_CLASS)
-        check_range("count", self.count, 1, MAX_COUNT)
-        check_range("seed", self.seed, 0, MAX_SEED + 1 - self.count)
-        check_range("truncation", self.truncation, 0, 1)
-        if round(self.truncation, 2) != self.truncation:
-            raise ViewError("truncation", f"must have at most two decimals: got {self.truncation}")
+        check_grid(self.digits, self.count, self.seed, MAX_COUNT)
+        check_truncation(self.truncation)
 
     def _explicit(self, num_classes: int) -> Self:
         """See `DrawingView.explicit`. Raises `ViewError` for more than `MAX_PICTURES` pictures, too."""
@@ -297,9 +289,7 @@ class WriteView(DrawingView):
         for number, seed in self.own:
             check_range("own", number, 0, len(self.digits) - 1)
             check_range("own", seed, 0, MAX_SEED)
-        check_range("truncation", self.truncation, 0, 1)
-        if round(self.truncation, 2) != self.truncation:
-            raise ViewError("truncation", f"must have at most two decimals: got {self.truncation}")
+        check_truncation(self.truncation)
         check_range("spacing", self.spacing, 0, MAX_SPACING)
         for name in ("ink", "paper"):
             colour = getattr(self, name)
@@ -324,6 +314,24 @@ class WriteView(DrawingView):
         for digit in self.digits:
             check_class("text", digit, num_classes)
         return self
+
+
+def check_grid(digits: tuple[int, ...] | None, count: int, seed: int, most: int) -> None:
+    """Raise `ViewError` unless these are a grid: digits, ascending, with `count` pictures of each, at most `most`."""
+    if digits is not None:
+        if not digits or list(digits) != sorted(set(digits)):
+            raise ViewError("digits", "must be different digits in ascending order")
+        for digit in digits:
+            check_range("digits", digit, 0, MAX_CLASS)
+    check_range("count", count, 1, most)
+    check_range("seed", seed, 0, MAX_SEED + 1 - count)
+
+
+def check_truncation(truncation: float) -> None:
+    """Raise `ViewError` unless this is a factor for latents."""
+    check_range("truncation", truncation, 0, 1)
+    if round(truncation, 2) != truncation:
+        raise ViewError("truncation", f"must have at most two decimals: got {truncation}")
 
 
 def check_text(text: str) -> None:

@@ -28,6 +28,7 @@ MAX_MMAC = 110
 """Limit of the multiply-accumulates of a picture, in millions, that the browser draws itself."""
 
 V = TypeVar("V", bound=DrawingView)
+W = TypeVar("W", bound=View)
 
 
 def scene_data(scene: DrawingScene[V], view: V, *, with_pictures: bool) -> dict[str, Any]:
@@ -110,19 +111,30 @@ def multiply_accumulates(config: ModelConfig) -> int:
     return generator
 
 
-def reported(scene: DrawingScene[V], report: object) -> V | None:
+def read_report(kind: type[W], version: str, report: object) -> W | None:
     """Return the view that the browser reported; None without a report of this version or for one that is invalid.
 
     A report comes from outside, so it may hold anything.
     """
-    if not isinstance(report, Mapping) or report.get("version") != scene.version:
+    if not isinstance(report, Mapping) or report.get("version") != version:
         return None
     text = report.get("text")
     if not isinstance(text, str) or len(text) > MAX_LINK:
         return None
     try:
-        view = from_pairs(type(scene.view), parse_qsl(text, keep_blank_values=True, max_num_fields=50))
-        view = explicit(scene, view)
+        return from_pairs(kind, parse_qsl(text, keep_blank_values=True, max_num_fields=50))
     except ValueError:
         return None
-    return replace(view, run=scene.view.run, step=scene.view.step, g=scene.view.g)
+
+
+def reported(scene: DrawingScene[V], report: object) -> V | None:
+    """Return the view of a scene's generator that the browser reported, with each digit named; see `read_report`.
+
+    None for a view that the generator cannot draw, too.
+    """
+    view = read_report(type(scene.view), scene.version, report)
+    try:
+        view = view and explicit(scene, view)
+    except ValueError:
+        return None
+    return view and replace(view, run=scene.view.run, step=scene.view.step, g=scene.view.g)

@@ -15,10 +15,7 @@ from models.views import QuizView
 from trainer import data
 from webapp import inference, look
 
-NO_DETECTIVE = (
-    "The detective does not play: the discriminator of this checkpoint is not stored. A run keeps those of its newest "
-    "checkpoints; of the shipped runs, only forge has one."
-)
+NO_DETECTIVE = f"The detective does not play: the discriminator of this checkpoint is not stored. {look.STORED}"
 
 
 class NoGameError(ValueError):

@@ -30,6 +30,8 @@ REAL = 100
 CHUNK = 10_000
 """Training images that are compared at once."""
 NETWORKS_FILE = "networks.safetensors"
+STORED = "A run keeps those of its newest checkpoints; of the shipped runs, only forge has one."
+"""Where discriminators are, after a sentence that says that one is not there."""
 NOT_MNIST = "The digit reader reads MNIST's digits only, and this generator draws something else."
 
 
@@ -121,10 +123,7 @@ def _verdict(
         return "The training images are not on this server, so there is nothing to compare with."
     D = partner(key)
     if D is None:
-        return (
-            "The discriminator of this checkpoint is not stored. A run keeps those of its newest checkpoints; of the "
-            "shipped runs, only pretrained/forge has one."
-        )
+        return f"The discriminator of this checkpoint is not stored. {STORED}"
     own, real = _logits(D, loaded, picture, label, dataset)
     lower = int((real < own).sum())
     kind = "real digits" if label is None else f"real {label}s"

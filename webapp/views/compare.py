@@ -1,18 +1,16 @@
 """Compare: two generators draw the same latents, with their scores and their curves beside each other."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import parse_qsl
 
 import streamlit as st
 
 from models.generator_file import GeneratorFileError
-from models.sampling import MAX_SEED
 from models.scores import SCORES
-from models.view_link import G_LENGTH, View, ViewError, check_range, from_pairs, pairs
-from models.views import MAX_CLASS, MAX_LINK
+from models.view_link import G_LENGTH, View, ViewError, pairs
+from models.views import check_grid, check_truncation
 from trainer.run_store import DamagedError, EpochSummary, RunStoreError, StoredGenerator
 from webapp import address, catalog, delivery, drawing, inference, notices, wording
 from webapp.catalog import Listing, RunEntry
@@ -48,16 +46,8 @@ class CompareView(View):
             _ = self.other
         except ViewError as error:
             raise ViewError(f"other_{error.parameter}", error.problem) from error
-        if self.digits is not None:
-            if not self.digits or list(self.digits) != sorted(set(self.digits)):
-                raise ViewError("digits", "must be different digits in ascending order")
-            for digit in self.digits:
-                check_range("digits", digit, 0, MAX_CLASS)
-        check_range("count", self.count, 1, MAX_COUNT)
-        check_range("seed", self.seed, 0, MAX_SEED + 1 - self.count)
-        check_range("truncation", self.truncation, 0, 1)
-        if round(self.truncation, 2) != self.truncation:
-            raise ViewError("truncation", f"must have at most two decimals: got {self.truncation}")
+        check_grid(self.digits, self.count, self.seed, MAX_COUNT)
+        check_truncation(self.truncation)
 
     @property
     def other(self) -> View:
@@ -237,15 +227,9 @@ def _fitting(view: CompareView, labels: Sequence[int]) -> CompareView:
 def _reported(
     scene: DrawingScene[CompareView], view: CompareView, report: object, labels: Sequence[int]
 ) -> CompareView:
-    """Return the view that the browser reported, or `view` without a report of this version. It may hold anything."""
-    if not isinstance(report, Mapping) or report.get("version") != scene.version:
-        return view
-    text = report.get("text")
-    if not isinstance(text, str) or len(text) > MAX_LINK:
-        return view
-    try:
-        found = from_pairs(CompareView, parse_qsl(text, keep_blank_values=True, max_num_fields=50))
-    except ValueError:
+    """Return the view that the browser reported, or `view`; see `drawing.read_report`."""
+    found = drawing.read_report(CompareView, scene.version, report)
+    if found is None:
         return view
     digits = tuple(digit for digit in found.digits or labels if digit in labels) or view.digits
     return dataclasses.replace(view, digits=digits, count=found.count, seed=found.seed, truncation=found.truncation)

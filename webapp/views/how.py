@@ -5,23 +5,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl
 
 import streamlit as st
 
 from models.generator_file import GeneratorFileError
 from models.sampling import MAX_SEED
 from models.scores import SCORES
-from models.view_link import MAX_CLASS, View, check_range, from_pairs
-from models.views import MAX_LINK
+from models.view_link import MAX_CLASS, View, check_range
 from trainer.run_store import DamagedError
-from webapp import address, catalog, delivery, notices, story, wording
+from webapp import address, catalog, delivery, drawing, notices, story, wording
 from webapp.classes import Classes
 from webapp.components.copy_link import copy_link
 from webapp.components.how import how
 from webapp.export import data_url
 from webapp.glossary import GLOSSARY
 from webapp.inference import GeneratorKey, load
+from webapp.look import STORED
 from webapp.page import Scene
 from webapp.views import architecture
 from webapp.views.explore import GOOD_SEED
@@ -34,8 +33,7 @@ IMAGES = Path(__file__).resolve().parent.with_name("failures")
 NO_GENERATOR = "This part needs a generator. Choose another run to see it now."
 DAMAGED = "The generator of this run is damaged, so this part cannot be shown."
 NO_DETECTIVE = (
-    "The detective of this run is not stored: a run keeps those of its newest checkpoints, and of the shipped runs "
-    "only forge has one. Choose forge, or a run of your own, to see this part."
+    f"The detective of this run is not stored. {STORED} Choose forge, or a run of your own, to see this part."
 )
 NO_REALS = "The training images of this run are not on this server, so there is nothing to compare with."
 
@@ -95,17 +93,9 @@ def _digit(digit: int | None, classes: Classes) -> int | None:
 
 
 def _reported(scene: Scene[HowView], report: object) -> HowView | None:
-    """Return the view that the browser reported; None without a report of this version or for one that is invalid."""
-    if not isinstance(report, Mapping) or report.get("version") != scene.version:
-        return None
-    text = report.get("text")
-    if not isinstance(text, str) or len(text) > MAX_LINK:
-        return None
-    try:
-        view = from_pairs(HowView, parse_qsl(text, keep_blank_values=True, max_num_fields=50))
-    except ValueError:
-        return None
-    return dataclasses.replace(view, run=scene.view.run, step=None, g="")
+    """Return the view that the browser reported; see `drawing.read_report`."""
+    view = drawing.read_report(HowView, scene.version, report)
+    return view and dataclasses.replace(view, run=scene.view.run, step=None, g="")
 
 
 def _data(scene: Scene[HowView], view: HowView, classes: Classes) -> dict[str, Any]:

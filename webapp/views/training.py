@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import parse_qsl
 
 import streamlit as st
 from PIL import Image
@@ -16,8 +15,8 @@ from models.config import ModelConfig
 from models.sampling import MAX_SEED
 from models.scores import SCORES
 from models.trace import sizes
-from models.view_link import G_LENGTH, Stops, View, ViewError, check_range, encode, from_pairs
-from models.views import MAX_LINK, ExploreView, GenerateView, InterpolateView, read_link
+from models.view_link import G_LENGTH, Stops, View, ViewError, check_range, encode
+from models.views import ExploreView, GenerateView, InterpolateView, read_link
 from trainer.run_store import Curve, DamagedError, EpochSummary, Progress, RunStoreError
 from webapp import address, catalog, delivery, diagnosis, drawing, export, notices, wording
 from webapp.catalog import RunEntry
@@ -200,9 +199,8 @@ def _epochs(
         "thing": classes.picture(None),
         "noun": classes.noun,
     }
-    reported, _, _ = _reported(scene, training(data, key=KEY))
-    shown = dataclasses.replace(reported, epoch=_epoch_to_link(entry, reported.epoch, epochs))
-    return shown
+    shown, _, _ = _reported(scene, training(data, key=KEY))
+    return dataclasses.replace(shown, epoch=_epoch_to_link(entry, shown.epoch, epochs))
 
 
 def _actions(entry: RunEntry, epochs: Sequence[int], view: TrainingView) -> None:
@@ -230,16 +228,13 @@ def _reported(scene: Scene[TrainingView], report: object) -> tuple[TrainingView,
     Without a report of this version, or for one that is invalid, the view is that of the scene. A report comes from
     outside, so it may hold anything.
     """
-    if not isinstance(report, Mapping) or report.get("version") != f"{scene.entry.key} {scene.version}":
+    found = drawing.read_report(TrainingView, f"{scene.entry.key} {scene.version}", report)
+    if found is None or not isinstance(report, Mapping):
         return scene.view, "", 0
-    text, link, number = report.get("text"), report.get("pasted", ""), report.get("number", 0)
-    if not isinstance(text, str) or not isinstance(link, str) or type(number) is not int or len(text) > MAX_LINK:
+    link, number = report.get("pasted", ""), report.get("number", 0)
+    if not isinstance(link, str) or type(number) is not int:
         return scene.view, "", 0
-    try:
-        view = from_pairs(TrainingView, parse_qsl(text, keep_blank_values=True, max_num_fields=50))
-        view = dataclasses.replace(view, run=scene.view.run, step=None, g="")
-    except ValueError:
-        return scene.view, "", number
+    view = dataclasses.replace(found, run=scene.view.run, step=None, g="")
     if not link:
         return view, "", number
     try:
