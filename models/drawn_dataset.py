@@ -38,7 +38,7 @@ SHARES = (5, 50, 95)
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetPlan:
-    """What a dataset is to contain."""
+    """The contents of a dataset that is to be drawn."""
 
     count: int
     """Training pictures of each class."""
@@ -188,8 +188,8 @@ Measured on the pictures for testing.
 ## Limits
 
 - A label is what the generator was asked for. Nobody has read the pictures.
-- They vary less than real ones, and rare ways to write are missing. A classifier that is trained on them alone reads
-  real digits worse than one that is trained on real ones. Test with real data before you rely on it.
+- They may vary less than real ones, and rare ways to write may be missing. A classifier that is trained on them alone
+  may read real digits worse than one that is trained on real ones. Test with real data before you rely on it.
 - Classes are equally frequent, which they are not in MNIST.
 - What is wrong or missing in the training data of the generator is so here, too.
 

@@ -11,16 +11,16 @@ ROUNDS = 10
 
 @dataclass(frozen=True)
 class Round:
-    """What one round shows."""
+    """The pictures of one round."""
 
     digit: int | None
     """Class of both pictures; None: the generator has no classes, and the real picture is of any class."""
     seed: int
     """Seed of the generated picture."""
     place: float
-    """Which of N real pictures of the class is shown, in [0, 1): number floor(place * N)."""
+    """Place of the real picture among the N of the class, in [0, 1): it is number floor(place * N)."""
     side: int
-    """Where the real picture stands: 0 = left, 1 = right."""
+    """Side of the real picture: 0 = left, 1 = right."""
 
 
 def rounds(seed: int, num_classes: int) -> tuple[Round, ...]:

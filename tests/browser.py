@@ -66,6 +66,17 @@ def settle(page: Page) -> None:
     page.wait_for_timeout(300)
 
 
+def wait_for_address(page: Page, **fields: object) -> None:
+    """Wait until the URL has these parameters, and the app has finished its run."""
+    texts = {name: str(value) for name, value in fields.items()}
+    script = """(wanted) => {
+        const query = new URLSearchParams(location.search)
+        return Object.entries(wanted).every(([name, text]) => query.get(name) === text)
+    }"""
+    page.wait_for_function(script, arg=texts)
+    settle(page)
+
+
 def address(page: Page) -> str:
     """Return the URL in the address bar."""
     return page.evaluate("location.href")

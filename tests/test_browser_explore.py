@@ -20,7 +20,7 @@ from models.networks import build_generator
 from models.pictures import frames, read_note
 from models.prompt import Abilities, read_prompt
 from models.views import ExploreView, GenerateView, InterpolateView, read_link
-from tests.browser import FORGE, address, canvases, images, open_page, row, serve, settle
+from tests.browser import FORGE, address, canvases, images, open_page, row, serve, settle, wait_for_address
 from tests.golden import shipped_generators
 from tests.sample_run import (
     STEPS_PER_EPOCH,
@@ -57,29 +57,18 @@ def page(browser: Browser, site: str) -> Iterator[Page]:
     assert errors == []
 
 
-def wake(page: Page) -> None:
-    """Move the pointer over the page, and wait until the browser draws by itself."""
-    page.locator(".hero, .stage").first.hover()
-    expect(page.locator("[data-draws=browser]")).to_have_count(1)
-
-
-def wait_for_address(page: Page, **fields: object) -> None:
-    """Wait until the URL has these parameters, and the app has finished its run."""
-    texts = {name: str(value) for name, value in fields.items()}
-    script = """(wanted) => {
-        const query = new URLSearchParams(location.search)
-        return Object.entries(wanted).every(([name, text]) => query.get(name) === text)
-    }"""
-    page.wait_for_function(script, arg=texts)
-    settle(page)
-
-
 def wait_for_pictures(page: Page, expected: NDArray[np.uint8], selector: str = "") -> None:
     """Wait until the grid, or the canvases that a selector finds, show these pictures, to the last pixel."""
     deadline = time.monotonic() + 20
     while not np.array_equal(np.stack(canvases(page, selector) if selector else images(page)), expected):
         assert time.monotonic() < deadline
         page.wait_for_timeout(100)
+
+
+def wake(page: Page) -> None:
+    """Move the pointer over the page, and wait until the browser draws by itself."""
+    page.locator(".hero, .stage").first.hover()
+    expect(page.locator("[data-draws=browser]")).to_have_count(1)
 
 
 def view_of(url: str) -> Any:

@@ -16,7 +16,7 @@ from models import writing
 from models.generator_file import load_generator
 from models.pictures import digest, frames, read_note
 from models.views import WriteView, read_link
-from tests.browser import address, pixels, settle
+from tests.browser import address, pixels, wait_for_address
 from tests.golden import shipped_generators
 
 pytestmark = pytest.mark.slow
@@ -87,13 +87,6 @@ def shared(page: Page) -> str:
     return page.evaluate("navigator.clipboard.readText()")
 
 
-def wait_for_address(page: Page, name: str, text: str) -> None:
-    """Wait until the URL has this parameter, and the app has finished its run."""
-    script = "([name, text]) => new URLSearchParams(location.search).get(name) === text"
-    page.wait_for_function(script, arg=[name, text])
-    settle(page)
-
-
 @pytest.mark.timeout(300)
 def test_what_is_typed_is_written_and_shared_at_once(page: Page, site: str) -> None:
     page.goto(f"{site}/write")
@@ -124,7 +117,7 @@ def test_what_is_typed_is_written_and_shared_at_once(page: Page, site: str) -> N
     assert re.search("<metadata>s.v=1&amp;kind=write&amp;.*px=[0-9a-f]{16}</metadata>", svg)
     field.fill("2o26")
     expect(page.get_by_role("alert")).to_contain_text("\u201co\u201d cannot be written")
-    wait_for_address(page, "text", view.text)
+    wait_for_address(page, text=view.text)
 
 
 @pytest.mark.timeout(300)
@@ -161,7 +154,7 @@ def test_a_digit_is_rewritten_by_mouse_and_keyboard_and_keeps_its_seed(page: Pag
     assert (view.own, view.style, view.ink, view.paper, view.spacing) == ((), "same", "gold", "#123456", 7)
     assert view.slant == 30
     expect_paper(page, view)
-    wait_for_address(page, "slant", "30")
+    wait_for_address(page, slant=30)
     link = address(page)
     assert view_of(link) == view
     page.goto("about:blank")

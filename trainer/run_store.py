@@ -79,9 +79,10 @@ STALE_SECONDS = 30
 """Age of a heartbeat, in seconds, after which a run counts as dead. The trainer writes one every 1 to 2 seconds."""
 
 GENERATOR_FILE = "generator.safetensors"
-READER_FILE = "reader.safetensors"
 """File of a checkpoint and of an epoch: the generator for drawing (the EMA, if there is one), with its config. Enough
-for a reader."""
+for a consumer."""
+READER_FILE = "reader.safetensors"
+"""File of a dataset and of a shipped run: the reader that judges generators of these data."""
 NETWORKS_FILE = "networks.safetensors"
 """File of a checkpoint: the weights of G and D in training."""
 RESUME_FILE = "resume.safetensors"

@@ -57,7 +57,8 @@ def show(scene: OwnScene[TrainView]) -> None:
     st.title("Train a generator")
     st.write(
         "A training runs on this machine with Ray Train, at low priority. It goes on when you close this page, and "
-        "ends, after a checkpoint, with the server. Stopped or killed, it resumes from its last checkpoint, bit by bit."
+        "ends, after a checkpoint, with the server. Stopped or killed, it goes on from its last checkpoint, and ends "
+        "with the same weights, to the last bit."
     )
     job, drawn = TRAININGS.job, _state()
     with st.container(key="train"):
