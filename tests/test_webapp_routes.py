@@ -245,9 +245,9 @@ def test_answers_are_compressed(client: Client, encoding: str) -> None:
 
 
 def test_a_sample_grid_is_served_before_the_cached_listing_has_its_epoch(client: Client) -> None:
-    run = write_run(client.runs, "growing", epochs=1)
+    run = write_run(client.runs, "listed-late", epochs=1)
     time.sleep(2.5)  # the listing of the runs is cached that long
-    query = {"run": "runs/growing", "started": repr(run.read_run().started)}
+    query = {"run": "runs/listed-late", "started": repr(run.read_run().started)}
     grids = [f"{SAMPLES_ROUTE}?{urlencode({**query, 'epoch': epoch})}" for epoch in (1, 2)]
     assert [client.get(grid).status for grid in grids] == [200, 404]
     write_epoch(run, 2, model_config())
