@@ -5,9 +5,13 @@ import os
 import random
 import secrets
 import signal
+import socket
+import socketserver
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -29,7 +33,7 @@ MARK = "DIGITFORGE_TEST"
 class Launch:
     """A launcher with its output, and its processes."""
 
-    def __init__(self, runs: Path, *arguments: str, **environment: str) -> None:
+    def __init__(self, runs: Path | str, *arguments: str, **environment: str) -> None:
         self.mark = secrets.token_hex(8)
         self.process = subprocess.Popen(
             [sys.executable, "-m", "trainer", *chaos.RECIPE, *arguments, "--runs", str(runs)],
@@ -203,3 +207,70 @@ def test_a_full_disk_ends_in_one_line_and_the_training_goes_on_when_there_is_roo
         assert "Resuming run forge from step" in again.output()
     finally:
         subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+class Way(socketserver.ThreadingTCPServer):
+    """A TCP proxy to a server. It can refuse connections, or take them and stay silent."""
+
+    daemon_threads = True
+    block_on_close = False
+
+    def __init__(self, server: tuple[str, int]) -> None:
+        super().__init__(("127.0.0.1", 0), _Connection)
+        self.server = server
+        self.fault = ""
+
+
+class _Connection(socketserver.BaseRequestHandler):
+    server: Way
+
+    def handle(self) -> None:
+        with socket.create_connection(self.server.server) as far:
+            threading.Thread(target=self.carry, args=[far, self.request], daemon=True).start()
+            self.carry(self.request, far)
+
+    def carry(self, source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while content := b"" if self.server.fault == "refused" else source.recv(1 << 16):
+                while self.server.fault == "silent":
+                    time.sleep(0.1)
+                if self.server.fault:
+                    break
+                target.sendall(content)
+        for end in (source, target):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.fixture
+def way(s3_uri: str) -> Iterator[tuple[Way, str]]:
+    """A proxy to the S3 server, and the URI of a run store behind it."""
+    address = s3_uri.split("endpoint_override=")[1].split("&")[0]
+    host, port = address.split(":")
+    with Way((host, int(port))) as way:
+        threading.Thread(target=way.serve_forever, daemon=True).start()
+        uri = s3_uri.replace(address, f"127.0.0.1:{way.server_address[1]}")
+        yield way, uri.format(prefix=f"{secrets.token_hex(8)}/runs")
+        way.shutdown()
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("fault", ["silent", "refused"])
+def test_a_bucket_that_fails_for_a_minute_delays_checkpoints_and_loses_nothing(
+    fault: str, way: tuple[Way, str], tmp_path: Path
+) -> None:
+    proxy, uri = way
+    flags = ["--steps-per-epoch", "100", "--epochs", "4"]
+    command = parse([*chaos.RECIPE, *flags])
+    (undisturbed,) = train_on(2, (command.config, tmp_path / "runs"), upkeep=command.upkeep)
+    run = open_store(uri).run("forge")
+    launch = Launch(uri, *flags)
+    wait_for_step(launch, run, 60)
+    proxy.fault = fault
+    time.sleep(60)
+    proxy.fault = ""
+    output = launch.output()
+    assert launch.process.returncode == 0, output
+    assert "Traceback" not in output
+    assert "goes on from" not in output
+    assert chaos.differences(run, undisturbed) == []

@@ -214,6 +214,29 @@ def test_a_node_that_joins_makes_one_worker_two(network: Network, undisturbed: R
     assert_equal(run, undisturbed)
 
 
+def test_a_lost_node_is_waited_for_where_the_training_cannot_go_on_without_it(
+    network: Network, undisturbed: Run, tmp_path: Path
+) -> None:
+    process, run = train(network, tmp_path, "2")
+    wait_for_step(process, run, 60)
+    network.nodes.pop(2).send_signal(signal.SIGKILL)
+    for pid in subprocess.check_output(["ip", "netns", "pids", network.host(2)], text=True).split():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            psutil.Process(int(pid)).kill()
+    deadline = time.monotonic() + 120
+    while not (message := run.read_progress().message).startswith("Waiting: "):
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline, message
+        time.sleep(0.2)
+    time.sleep(60)  # longer than what a training waits for that has not begun
+    network.start_ray(2)
+    output, _ = process.communicate(timeout=400)
+    assert process.returncode == 0, output
+    assert "Traceback" not in output
+    assert "2 worker(s) train again" in output
+    assert_equal(run, undisturbed)
+
+
 DRAIN = """
 import sys, ray
 from ray._raylet import GcsClient

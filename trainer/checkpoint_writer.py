@@ -3,6 +3,7 @@
 import queue
 import threading
 import time
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
@@ -12,6 +13,8 @@ from trainer.run_store import Manifest, Run, RunStoreError
 
 PATIENCE = 120.0
 """Seconds for which a failed write is repeated, before the training ends. It trains on meanwhile."""
+STORE_SECONDS = 8.0
+"""Seconds for which `store` waits for the checkpoint before. The other workers wait meanwhile, and must not give up."""
 MAX_PAUSE = 8.0
 """Maximum seconds between two tries. The first pause is 1 s, and each further one is twice as long."""
 
@@ -19,8 +22,9 @@ MAX_PAUSE = 8.0
 class CheckpointWriter:
     """The thread of rank 0 that stores checkpoints. A context manager: on exit it waits for the last one.
 
-    At most one checkpoint waits while another is stored. If the storage fails for `PATIENCE` seconds, `store` and
-    `flush` raise `StorageFailedError`. If the run's lease is lost, they raise `LeaseLostError`.
+    At most one checkpoint waits while another is stored; a newer one may take its place. If the storage fails for
+    `PATIENCE` seconds, `store` and `flush` raise `StorageFailedError`. If the run's lease is lost, they raise
+    `LeaseLostError`.
     """
 
     def __init__(self, run: Run, upkeep: Upkeep) -> None:
@@ -44,9 +48,18 @@ class CheckpointWriter:
         self._thread.join()
 
     def store(self, manifest: Manifest, files: dict[str, bytes]) -> None:
-        """Store a checkpoint in the background. This waits while an earlier one waits for the storage."""
+        """Store a checkpoint in the background.
+
+        While an earlier one waits for the storage, this waits for `STORE_SECONDS` and then replaces it.
+        """
         self._raise_error()
-        self._queue.put((manifest, files))
+        try:
+            self._queue.put((manifest, files), timeout=STORE_SECONDS)
+        except queue.Full:
+            with suppress(queue.Empty):  # the storage has taken it at this moment
+                self._queue.get_nowait()
+                self._queue.task_done()
+            self._queue.put((manifest, files))
 
     def flush(self) -> None:
         """Wait until all checkpoints are stored."""

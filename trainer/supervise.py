@@ -205,9 +205,10 @@ class Training:
             case "group":
                 if self.state == "restarting":
                     bar.write(f"{event['workers']} worker(s) train again.", file=sys.stdout)
-                self.state = "training"
+                self.state, self.note = "training", ""
             case "waiting":
-                bar.write(f"Waiting: {event['message']}. Ctrl-C ends this.", file=sys.stdout)
+                self.note = f"Waiting: {event['message']}"
+                bar.write(f"{self.note}. Ctrl-C ends this.", file=sys.stdout)
             case "fault":
                 self._restarting(event["message"], bar)
             case "end":
@@ -285,9 +286,8 @@ class Training:
             progress = self._read_progress()
             if self.state != "training" or progress.launch_id != self.order.launch_id:
                 base = progress if progress.launch_id == self.order.launch_id else self.starting
-                message = self.note if self.state == "restarting" else ""
                 phase: Phase = "restarting" if self.state == "restarting" else "starting"
-                self.run.write_progress(replace(base, phase=phase, message=message, heartbeat=time.time()))
+                self.run.write_progress(replace(base, phase=phase, message=self.note, heartbeat=time.time()))
             for epoch in self.run.epochs():
                 if epoch > self.shown:
                     for line in epoch_lines(self.run, epoch, self.config.epochs, self.upkeep):
