@@ -358,11 +358,17 @@ def readable(read: Callable[[str, float, int], T], entry: RunEntry, epochs: Sequ
     return found
 
 
-def running_losses(key: str) -> Curve:
-    """Return the curve of the epoch under way; empty if there is none."""
-    run = run_of(key)
-    epoch = run.running_epoch()
-    return {} if epoch is None else run.read_losses(epoch)
+def curves(entry: RunEntry, epochs: Sequence[int]) -> dict[int, Curve]:
+    """Return the curve of each of the complete epochs that has one, and then of the epoch under way.
+
+    Raises as `readable` does.
+    """
+    found = readable(losses, entry, [epoch for epoch in epochs if epoch > 0])
+    with suppress(RunStoreError):  # completed in the meantime: it is among the others next time
+        run = run_of(entry.key)
+        if (running := run.running_epoch()) is not None:
+            found[running] = run.read_losses(running)
+    return found
 
 
 def classes(key: str) -> Classes:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import streamlit as st
 
 from models.view_link import View, ViewError, check_range, quoted
-from trainer.run_store import Curve, DamagedError, RunStoreError, open_store, valid_run_name
+from trainer.run_store import Curve, DamagedError, open_store, valid_run_name
 from webapp import address, catalog, notices, plug, wording
 from webapp.catalog import RunEntry
 from webapp.classes import plain
@@ -421,8 +421,4 @@ def _weights(undisturbed: RunEntry | None, struck: RunEntry | None) -> str:
 
 def _curves(entry: RunEntry) -> list[Curve]:
     """Return the curves of a run's epochs, also of the one under way."""
-    epochs = [epoch for epoch in _epochs(entry) if epoch]
-    curves = list(catalog.readable(catalog.losses, entry, epochs).values())
-    with suppress(RunStoreError):  # completed in the meantime: it is among the others next time
-        curves.append(catalog.running_losses(entry.key))
-    return curves
+    return list(catalog.curves(entry, _epochs(entry)).values())

@@ -17,7 +17,7 @@ from models.scores import SCORES
 from models.trace import sizes
 from models.view_link import G_LENGTH, Stops, View, ViewError, check_range, encode
 from models.views import ExploreView, GenerateView, InterpolateView, read_link
-from trainer.run_store import Curve, DamagedError, EpochSummary, Progress, RunStoreError
+from trainer.run_store import DamagedError, EpochSummary, Progress, RunStoreError
 from webapp import address, catalog, delivery, diagnosis, drawing, export, notices, wording
 from webapp.catalog import RunEntry
 from webapp.classes import Classes
@@ -424,13 +424,10 @@ def _evaluation(entry: RunEntry) -> None:
 
 def _charts(entry: RunEntry, epochs: Sequence[int], summaries: Mapping[int, EpochSummary]) -> list[dict[str, Any]]:
     """Return the charts of the steps, and below them those of the scores, which come later."""
-    trained = [epoch for epoch in epochs if epoch > 0]
-    readable = catalog.readable(catalog.losses, entry, trained)
-    if damaged := [epoch for epoch in trained if epoch not in readable]:
+    known_curves = catalog.curves(entry, epochs)
+    if damaged := [epoch for epoch in epochs if epoch > 0 and epoch not in known_curves]:
         st.warning(f"The record of the steps of {wording.epochs(damaged)} is damaged, so the curves have a gap.")
-    curves: list[Curve] = list(readable.values())
-    with suppress(RunStoreError):  # completed in the meantime: it is among the others next time
-        curves.append(catalog.running_losses(entry.key))
+    curves = list(known_curves.values())
     from webapp import charts  # late: Plotly is large, and only two pages need it
 
     found = []
