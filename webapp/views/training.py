@@ -46,6 +46,7 @@ class TrainingView(View):
     """One epoch of a run, and a picture of the visitor's own as the generator of that epoch draws it."""
 
     kind = "training"
+    names_epoch = True
 
     epoch: int | None = None
     """None: the newest."""
@@ -53,6 +54,11 @@ class TrainingView(View):
     """The visitor's own picture, as one digit and seed."""
     link: str = ""
     """The visitor's own picture, as the text of a view, for those that one digit and seed do not describe."""
+
+    def pinned(self, generators: Mapping[int, str]) -> "TrainingView":
+        """Return the view with the generator of its epoch, from the SHA-256 of each; without one if it follows."""
+        g = "" if self.epoch is None else generators.get(self.epoch, "")[:G_LENGTH]
+        return dataclasses.replace(self, g=g)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -200,12 +206,16 @@ def _epochs(
         "noun": classes.noun,
     }
     shown, _, _ = _reported(scene, training(data, key=KEY))
-    return dataclasses.replace(shown, epoch=_epoch_to_link(entry, shown.epoch, epochs))
+    return dataclasses.replace(shown, epoch=_epoch_to_link(entry, shown.epoch, epochs)).pinned(
+        catalog.epoch_generators(entry)
+    )
 
 
 def _actions(entry: RunEntry, epochs: Sequence[int], view: TrainingView) -> None:
     """Draw the buttons that take the page elsewhere. A link always names its epoch."""
-    pinned = view if view.epoch is not None or not epochs else dataclasses.replace(view, epoch=epochs[-1])
+    pinned = view
+    if view.epoch is None and epochs:
+        pinned = dataclasses.replace(view, epoch=epochs[-1]).pinned(catalog.epoch_generators(entry))
     copy_link(address.relative_url(pinned), key="training.link")
     st.download_button(
         "Time-lapse",
