@@ -36,7 +36,7 @@ EPOCH_COUNT = 2000
 """Number of pictures that a training scores at the end of an epoch, if there are as many test images."""
 EPOCH_SCORES = (
     *("label_accuracy", "fid", "precision", "recall", "density", "coverage", "diversity"),
-    *("black", "haze", "lone_pixels", "centring"),
+    *("nearest_1st_percentile", "black", "haze", "lone_pixels", "centring"),
 )
 """Scores that a training computes at the end of an epoch."""
 
