@@ -198,7 +198,8 @@ def _drawing_scene(
         _choose_run(listing, entry)
         if newest:
             _choose_checkpoint(entry, generators, chosen, follows)
-        shown = _Shown(_keys(listing), entry.key, newest.step if newest else None, follows, _state(entry))
+        waits = follows and kind != QuizView.kind  # a new generator would break off the game
+        shown = _Shown(_keys(listing), entry.key, newest.step if newest else None, waits, _state(entry))
         _watch(kind, links, shown)
     _describe_shipped(entry)
     if chosen is None:
