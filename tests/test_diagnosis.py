@@ -74,3 +74,6 @@ def test_copies_of_training_images_are_told() -> None:
     assert not diagnosis.memorized(real["generated"], real["floor"])
     assert "0.30 away from them, real test images 1.29" in diagnosis.memorized({name: 0.3}, real["floor"])
     assert not diagnosis.memorized({}, real["floor"])
+    copies = [{"scores": GOOD | {name: distance}, "floor": REAL | {name: 1.28}} for distance in (0.9, 0.4)]
+    assert diagnosis.findings(training(copies[1], copies[0])) == []
+    assert [text.partition(":")[0] for text in diagnosis.findings(training(*copies))] == ["Memorized"]

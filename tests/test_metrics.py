@@ -360,7 +360,9 @@ def test_an_epochs_scores_are_those_of_the_judge(
     pictures = unknown.images[indices, 0]
     monkeypatch.setattr(sampling, "draw", lambda generator, z, c: pictures)
     config = tiny_config(num_classes)
-    found = EpochJudge(config, torch.device("cpu")).score(build_generator(config))
+    device = torch.device("cpu")
+    assert "nearest_1st_percentile" not in EpochJudge(config, device).score(build_generator(config))
+    found = EpochJudge(config, device, training=judge.training_set).score(build_generator(config))
 
     reading = judge.read(pictures)
     expected = judge.score(reading, torch.tensor(labels) if num_classes else None)
@@ -369,6 +371,18 @@ def test_an_epochs_scores_are_those_of_the_judge(
     assert found == pytest.approx(expected, rel=1e-4)
     whole_floor = judge.floor(500) | judge.floor_labels(500)
     assert reference.floor == pytest.approx({name: whole_floor[name] for name in reference.floor})
+
+
+def test_the_nearest_training_image_is_looked_for_in_the_class_that_is_read() -> None:
+    training = data.load_dataset(split="t10k").head(1000)
+    drawn, digits = torch.tensor(training.images[:50, 0]), torch.from_numpy(training.labels[:50])
+    drawn[0, 14, 14] ^= 255  # all others are copies
+    found = metrics.nearest_of_class(drawn, digits, training)
+    assert found.tolist() == pytest.approx([1.0] + [0.0] * 49)
+    assert metrics.nearest_percentile(found) == 0.0
+    unlike = metrics.nearest_of_class(drawn, (digits + 1) % 10, training)
+    assert (unlike > 2).all()
+    assert metrics.nearest_of_class(drawn[:1], torch.tensor([11]), training).isinf().all()
 
 
 def test_drawing_for_a_score_leaves_a_generator_as_it_was(reference: Reference) -> None:

@@ -69,6 +69,7 @@ def link_of(client: Client, query: str) -> dict[str, str]:
 @pytest.mark.parametrize(("query", "title"), [
     (WAY, "From a 3 to an 8"),
     (ONE, "A handwritten 7, seed 5"),
+    (f"{ONE}&slant=20&thickness=3.5", "A handwritten 7, slant 20\N{DEGREE SIGN}, thickness 3.5 px, seed 5"),
     (HERO, "A handwritten 7, and more that nobody wrote"),
     (TEXT, "2026-11-24 in handwriting"),
 ])  # fmt: skip
@@ -322,6 +323,11 @@ def test_the_window_of_a_client_slides() -> None:
         assert limit.allows(f"2001:db8::{k:x}", 0)
     assert not limit.allows("2001:db8::ffff", 0)
     assert limit.allows("2001:db8:0:1::1", 0)
+
+
+def test_the_title_of_a_link_names_its_writer(client: Client) -> None:
+    text = link_of(client, "v=1&kind=write&run=pretrained/writers&text=7&writer=2154")["markdown"]
+    assert text.startswith("[![7, in the hand of writer 2154](")
 
 
 def test_links_begin_with_the_public_url(tmp_path: Path) -> None:

@@ -17,6 +17,16 @@ from trainer.run_store import open_store
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
 
+HOLD_CLICKS = """() => {
+    window.clicked = []
+    document.addEventListener("click", (event) => {
+        window.clicked.push(event.target.innerText.split("\\n").at(-1))
+        event.stopImmediatePropagation()
+    }, true)
+}"""
+"""Script that notes the text of what is clicked, and keeps the page from hearing of it."""
+
+
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("trained") / "runs"
@@ -65,6 +75,14 @@ def test_the_form_is_accessible_and_fits_a_phone(browser: Browser, own_site: str
         settle(page)
         assert violations(page) == []
         assert page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"]
+        page.keyboard.press("?")
+        dialog = page.get_by_role("dialog", name="Keys")
+        expect(dialog.locator("dd").first).to_have_text("Start, resume or stop the training")
+        page.keyboard.press("Escape")
+        page.evaluate(HOLD_CLICKS)
+        for key in ("x", "p"):  # there is no worker yet
+            page.keyboard.press(key)
+        assert page.evaluate("window.clicked") == ["Start quick-1"]
         context.close()
 
 

@@ -133,6 +133,8 @@ def test_plotly_is_that_of_the_python_package_compressed_and_kept_for_good(clien
     answer = client.get(f"/{delivery.plotly_url()}", accept_encoding="gzip, br, zstd")
     assert answer.headers["content-encoding"] == "zstd"
     assert len(answer.content) < 1_300_000
+    assert client.get(f"/{delivery.plotly_url()}", accept_encoding="gzip, br, zstd").content == answer.content
+    assert client.get(f"/{delivery.plotly_url()}", accept_encoding="identity").content == expected
     assert client.get(f"/{delivery.PLOTLY}/0.0.1.js").status == 404
 
 

@@ -60,6 +60,8 @@ EPOCH_COUNT = 2000
 """Number of pictures scored at the end of an epoch during training."""
 REFERENCE = Path(__file__).with_name("reference.safetensors")
 """Statistics of the real digits for those scores, so that a training need not read all real digits at its start."""
+MAX_COMPARISONS = 4e10
+"""Limit of the pixels that are compared for the distance to training images at the end of an epoch: 2 s on one core."""
 CHUNK = 250
 """Rows of a distance matrix computed at once. With many more, the allocator returns memory to the system each time."""
 
@@ -191,7 +193,7 @@ def nearest_distances(pictures: Tensor, others: Tensor) -> Tensor:
     squares = y.square().sum(1)
     found = []
     for rows in torch.split(x, CHUNK):
-        best, indices = torch.full((len(rows),), torch.inf), torch.zeros(len(rows), dtype=torch.int64)
+        best, indices = rows.new_full((len(rows),), torch.inf), rows.new_zeros(len(rows), dtype=torch.int64)
         for start in range(0, len(y), 10 * CHUNK):
             part = slice(start, start + 10 * CHUNK)
             least, at = torch.addmm(squares[part], rows, y[part].T, alpha=-2).min(1)
@@ -199,6 +201,28 @@ def nearest_distances(pictures: Tensor, others: Tensor) -> Tensor:
             best = torch.minimum(least, best)
         found.append((rows - y[indices]).square().sum(1).sqrt())  # the expanded square above is inexact near 0
     return torch.cat(found)
+
+
+def nearest_of_class(
+    pictures: Tensor, digits: Tensor, training: data.Dataset, device: torch.device | None = None
+) -> Tensor:
+    """Return the distance (N,) from each of the uint8 pictures (N, ...) to the nearest training image of its class.
+
+    `digits` (N,) are the classes that the reader sees in the pictures: a copy of an image is read as its class. As
+    `nearest_distances`, on `device`, but with as many times less work as there are classes. The distance is inf where
+    there is no image of the class.
+    """
+    found = torch.full((len(pictures),), torch.inf)
+    for digit in digits.unique().tolist():
+        chosen, images = digits == digit, training.images[training.labels == digit]
+        if len(images):
+            found[chosen] = nearest_distances(pictures[chosen].to(device), _as_drawn(images).to(device)).cpu()
+    return found
+
+
+def nearest_percentile(distances: Tensor) -> float:
+    """Return the first percentile of the distances (N,) to the nearest training image."""
+    return distances.double().quantile(0.01).item()
 
 
 def pixel_rows(pictures: Tensor) -> Tensor:
@@ -421,7 +445,7 @@ class Judge:
         self.reader_sha256, self.data_sha256 = reader_sha256, training.sha256 | test.sha256
         raw, logits = read_digits(reader, training.images)
         raw_test, test_logits = read_digits(reader, test.images)
-        self.reader = reader
+        self.reader, self.training_set = reader, training
         self.training_labels, self.test_labels = torch.from_numpy(training.labels), torch.from_numpy(test.labels)
         self.real = RealStatistics.measure(raw, self.training_labels, raw_test)
         self.training = Reading(_as_drawn(training.images), self.real.scaled(raw), logits.argmax(1))
@@ -456,10 +480,16 @@ class Judge:
         return self.epoch_floor(count) | self._compare_with_training(test)
 
     def epoch_floor(self, count: int) -> dict[str, float]:
-        """Return those scores of the floor that epochs have too: they need no comparison with all training images."""
+        """Return those scores of the floor that epochs have too.
+
+        The nearest training image of each picture is looked for in its class only. The first percentile is the same to
+        all digits for MNIST's test images.
+        """
         indices = self.real.sample_test(count)
         training = self.training[_sample(len(self.training.digits), count)]
         scores = self.real.score(self.test.features[indices], self.test_labels[indices], rivals=training.features)
+        nearest = nearest_of_class(self.test.pictures[indices], self.test.digits[indices], self.training_set)
+        scores |= {"nearest_1st_percentile": nearest_percentile(nearest)}
         return scores | pixel_scores(pixel_rows(self.test.pictures[indices]))
 
     def score_labels(self, reading: Reading, labels: Tensor) -> dict[str, Any]:
@@ -495,7 +525,7 @@ class Judge:
         nearest = nearest_distances(reading.pictures, self.training.pictures).double()
         return {
             "kid": kernel_distance(reading.features, self.training.features),
-            "nearest_1st_percentile": nearest.quantile(0.01).item(),
+            "nearest_1st_percentile": nearest_percentile(nearest),
             "nearest_median": nearest.median().item(),
         }
 
@@ -550,7 +580,8 @@ def make_reference(judge: Judge, path: Path = REFERENCE) -> None:
 class EpochJudge:
     """Scores a generator during training: `EPOCH_COUNT` pictures of fixed latents, spread over all workers.
 
-    `reader` and `reference` are those of the run's data; by default, MNIST's.
+    `reader` and `reference` are those of the run's data; by default, MNIST's. With the images of `training`, the
+    distance to the nearest of them is a score too, unless there are so many that it would take too long.
     """
 
     def __init__(
@@ -561,14 +592,21 @@ class EpochJudge:
         reader: DigitReader | None = None,
         reference: Reference | None = None,
         reader_sha256: str = SHA256,
+        training: data.Dataset | None = None,
     ) -> None:
         self.reference, self.reader = reference or Reference.load(), (reader or load_digit_reader()).to(device)
         self.reader_sha256, self.count = reader_sha256, len(self.reference.real.test_features)
+        self.training = training if training and self._is_quick(training) else None
         labels = frequent_labels(self.count, self.reference.class_shares)
         self.labels = torch.tensor(labels) if config.num_classes else None
         seeds = range(self.count)
         self.z = sampling.latents(seeds, config)
         self.c = sampling.class_rows(labels, sampling.attribute_draws(seeds, config), config, table)
+
+    def _is_quick(self, training: data.Dataset) -> bool:
+        """Return whether pictures can be compared with all training images of their class, and with a floor."""
+        work = self.count * training.images.size / training.num_classes
+        return "nearest_1st_percentile" in self.reference.floor and work <= MAX_COMPARISONS
 
     @property
     def floor(self) -> dict[str, float]:
@@ -582,16 +620,22 @@ class EpochJudge:
         weights = next(generator.parameters())
         pictures = sampling.draw(generator, self.z[part].to(weights), self.c[part].to(weights))
         raw, logits = read_digits(self.reader, pictures)
-        columns = [raw, logits.argmax(1, keepdim=True), pixel_rows(torch.from_numpy(pictures))]
+        drawn, digits = torch.from_numpy(pictures), logits.argmax(1)
+        columns = [raw, digits[:, None], pixel_rows(drawn)]
+        if self.training:
+            nearest = nearest_of_class(drawn, digits.cpu(), self.training, weights.device)
+            columns.append(nearest[:, None])
         read = torch.zeros(self.count, sum(column.shape[1] for column in columns))
         read[part] = torch.cat(columns, 1).float()
         read = workers.sum(read.to(weights.device))
         if workers.rank:
             return {}
-        raw, digit, pixels = read.cpu().split([column.shape[1] for column in columns], 1)
+        raw, digit, pixels, *distances = read.cpu().split([column.shape[1] for column in columns], 1)
         features, digits = self.reference.real.scaled(raw), digit[:, 0].long()
         scores = self.reference.real.score(features, digits if self.labels is None else self.labels)
         scores |= pixel_scores(pixels)
+        for column in distances:
+            scores["nearest_1st_percentile"] = nearest_percentile(column[:, 0])
         if self.labels is not None:
             scores["label_accuracy"] = balanced_label_accuracy(self.labels, digits, self.reader.num_classes)
         return scores

@@ -153,7 +153,7 @@ def epoch_judge(config: ModelConfig, dataset: data.Dataset, device: torch.device
     reader = find_reader(dataset.sha256, dataset.folder)
     if reader is None or why_unreadable(reader.network, config):
         return None
-    return EpochJudge(config, device, dataset.table, reader.network, reader.reference, reader.sha256)
+    return EpochJudge(config, device, dataset.table, reader.network, reader.reference, reader.sha256, dataset)
 
 
 def reader_bytes(judge: Judge, provenance: Mapping[str, Any]) -> bytes:

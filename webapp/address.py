@@ -80,7 +80,8 @@ def read(view_class: type[View], start: View) -> Link:
         view, problems = from_link(view_class, [pair for pair in current if pair[0] != PX_NAME])
         px = dict(current).get(PX_NAME, "")
         memory.px = px if PX.fullmatch(px) else ""
-        memory.run, memory.step, memory.g = view.run, view.step, view.g
+        memory.run = view.run
+        memory.step, memory.g = (None, "") if view.names_epoch else (view.step, view.g)
         memory.opened = view
         memory.views[kind] = view
         memory.problems = (kind, problems)
@@ -90,7 +91,9 @@ def read(view_class: type[View], start: View) -> Link:
             del st.session_state[key]  # widgets take their values from the view again
     elif memory.problems[0] != kind:
         memory.problems = (kind, ())
-    view = dataclasses.replace(memory.views.get(kind, start), run=memory.run, step=memory.step, g=memory.g)
+    view = memory.views.get(kind, start)
+    g = view.g if view.names_epoch else memory.g
+    view = dataclasses.replace(view, run=memory.run, step=memory.step, g=g)
     return Link(view, memory.problems[1], str(memory.versions), memory.opened, memory.px)
 
 
@@ -113,7 +116,7 @@ def choose(run: str, step: int | None, g: str = "") -> None:
     if run != memory.run:
         for kind, view in memory.views.items():  # another run has other epochs
             if hasattr(view, "epoch"):
-                memory.views[kind] = dataclasses.replace(view, epoch=None)  # type: ignore[call-arg]
+                memory.views[kind] = dataclasses.replace(view, epoch=None, g="")  # type: ignore[call-arg]
         memory.versions += 1
     memory.run, memory.step, memory.g, memory.opened, memory.px = run, step, g, None, ""
     memory.problems = ("", ())

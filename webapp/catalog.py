@@ -301,6 +301,23 @@ def epochs(key: str) -> list[int]:
     return run_of(key).epochs()
 
 
+def epoch_generators(entry: RunEntry) -> dict[int, str]:
+    """Return the SHA-256 of the generator of each epoch that has recorded it, or still has the file."""
+    held: dict[int, str] = {}
+    with suppress(RunStoreError):
+        held = {each.step: each.sha256 for each in generators(entry.key)}
+    summaries = readable(epoch_metrics, entry, epochs(entry.key))
+    known = {epoch: each.generator_sha256 or held.get(each.step, "") for epoch, each in summaries.items()}
+    return {epoch: sha256 for epoch, sha256 in known.items() if sha256}
+
+
+def epoch_of(entry: RunEntry, view: View) -> int | None:
+    """Return the epoch of a run whose generator a view names by its hash; None if there is none."""
+    found = [epoch for epoch, sha256 in epoch_generators(entry).items() if sha256.startswith(view.g)]
+    own = getattr(view, "epoch", None)
+    return own if own in found else next(iter(found), None)
+
+
 @st.cache_data(max_entries=1024, show_spinner=False)
 def samples(key: str, started: float, epoch: int) -> bytes:
     """Return the sample grid of a complete epoch, a PNG. `started` distinguishes runs of the same name in the cache.
@@ -358,11 +375,17 @@ def readable(read: Callable[[str, float, int], T], entry: RunEntry, epochs: Sequ
     return found
 
 
-def running_losses(key: str) -> Curve:
-    """Return the curve of the epoch under way; empty if there is none."""
-    run = run_of(key)
-    epoch = run.running_epoch()
-    return {} if epoch is None else run.read_losses(epoch)
+def curves(entry: RunEntry, epochs: Sequence[int]) -> dict[int, Curve]:
+    """Return the curve of each of the complete epochs that has one, and then of the epoch under way.
+
+    Raises as `readable` does.
+    """
+    found = readable(losses, entry, [epoch for epoch in epochs if epoch > 0])
+    with suppress(RunStoreError):  # completed in the meantime: it is among the others next time
+        run = run_of(entry.key)
+        if (running := run.running_epoch()) is not None:
+            found[running] = run.read_losses(running)
+    return found
 
 
 def classes(key: str) -> Classes:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import plotly.graph_objects as go
@@ -11,8 +11,12 @@ from numpy.typing import NDArray
 from models.scores import SCORES
 from trainer.run_store import Curve, EpochSummary
 
+Numbers: TypeAlias = Sequence[float] | NDArray[np.floating]
+
 MAX_POINTS = 1000
 """Maximum number of points of a trace. A screen cannot show more."""
+COMPARED_POINTS = 400
+"""The same where two runs are compared: there are four charts of five traces each."""
 D_COLOR, G_COLOR = "#d9822b", "#3d7dd8"
 REAL_COLOR, FAKE_COLOR = "#2f9e78", "#b0508f"
 GREY = "#8a8f98"
@@ -57,16 +61,39 @@ def smoothed(y: NDArray[np.float64], window: int) -> NDArray[np.float64]:
     return np.divide(total, number, out=np.full(len(y), np.nan), where=number > 0)
 
 
+def binned(x: NDArray[np.float64], y: NDArray[np.float64], end: float, bins: int) -> NDArray[np.float64]:
+    """Return the mean (bins,) of y in each of the equal parts of 0 to `end` in x, from arrays (N,); nan where none is.
+
+    Values that are not finite are left out.
+    """
+    finite = np.isfinite(x) & np.isfinite(y)
+    x, y = x[finite], y[finite]
+    places = np.minimum((x * (bins / end)).astype(int), bins - 1) if len(x) else np.empty(0, int)
+    number, total = np.bincount(places, minlength=bins), np.bincount(places, y, bins)
+    return np.divide(total, number, out=np.full(bins, np.nan), where=number > 0)
+
+
+def _running_mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the running mean (N,) that stands in front of the values of the steps (N,)."""
+    return smoothed(values, min(max(len(values) // 60, 1), 200))
+
+
+def _without_spikes(values: Sequence[NDArray[np.float64]]) -> list[float] | None:
+    """Return a range for an axis of losses. Rare spikes would hide the rest; a double click shows them."""
+    every = np.concatenate(values)
+    if not np.isfinite(every).any():
+        return None
+    low, high = np.nanquantile(every, [0.002, 0.98])
+    return [low - 0.1 * (high - low) - 0.05, high + 0.15 * (high - low) + 0.05]
+
+
 def losses(curves: Sequence[Curve], steps_per_epoch: int) -> go.Figure:
     """Draw the losses of D and G: faint values of each step, and their running mean on top."""
     data = joined(curves, ("step", "d_loss", "g_loss"))
     figure = _figure("Loss")
     for name, title, color in (("d_loss", "Discriminator", D_COLOR), ("g_loss", "Generator", G_COLOR)):
         _add_curve(figure, data["step"], data[name], steps_per_epoch, title, color, "%{y:.3f}")
-    both = np.concatenate([data["d_loss"], data["g_loss"]])
-    if np.isfinite(both).any():  # rare spikes would hide the rest; a double click shows them
-        low, high = np.nanquantile(both, [0.002, 0.98])
-        figure.update_yaxes(range=[low - 0.1 * (high - low) - 0.05, high + 0.15 * (high - low) + 0.05])
+    figure.update_yaxes(range=_without_spikes([data["d_loss"], data["g_loss"]]))
     return figure
 
 
@@ -145,40 +172,78 @@ def neighbours(scored: Sequence[EpochSummary]) -> go.Figure:
     return figure
 
 
-def comparison(runs: Sequence[tuple[str, Sequence[EpochSummary]]]) -> list[dict[str, Any]]:
-    """Return charts of each mean and score that both of two named runs have, with the difference of the two."""
-    (first, _), (second, _) = runs
+def comparison(runs: Sequence["Recorded"]) -> list[dict[str, Any]]:
+    """Return charts of each curve and score that both of two runs have, with the difference of the two."""
+    first, second = runs
+    below = f"Below: {first.name} minus {second.name}."
+    figures = {name: _compared_steps(runs, name) for name in STEPS if first.batch_size and second.batch_size}
+    figures |= {name: _compared(runs, name) for name in COMPARED}
     found = []
-    for name in (*MEANS, *("label_accuracy", "fid", "precision", "recall", "diversity")):
-        figure = compared(runs, name)
-        if not len(figure.data[2].x):
+    for name, figure in figures.items():
+        if not len(figure.data[-1].x):  # the difference
             continue
-        score = SCORES.get(name)
-        title, words = (score.heading, score.help) if score else (MEANS[name], "Mean of an epoch.")
-        chart = Chart(title, f"{words} Below: {first} minus {second}.", compared)
-        found.append(for_browser(name, chart, f"{first} and {second}", figure))
+        title = STEPS[name][0] if name in STEPS else SCORES[name].heading
+        words = f"Every step, and the running mean. {below}" if name in STEPS else f"{SCORES[name].help} {below}"
+        found.append(for_browser(name, Chart(title, words, _compared), f"{first.name} and {second.name}", figure))
     return found
 
 
-def compared(runs: Sequence[tuple[str, Sequence[EpochSummary]]], name: str) -> go.Figure:
-    """Draw a score or a mean of an epoch's steps for two runs over each other, and their difference below."""
-    is_score = name in SCORES
-    figure = _figure(SCORES[name].heading if is_score else MEANS[name])
+def _compared_steps(runs: Sequence["Recorded"], name: str) -> go.Figure:
+    """Draw a curve of the steps of two runs over each other, and the difference of their running means below.
+
+    The axis is the number of images seen, because epochs and batches of two runs may differ. It is divided into
+    `COMPARED_POINTS` equal parts, and each point is the mean of a run in one of them.
+    """
+    title, form = STEPS[name]
+    figure = _figure(title)
+    data = [joined(run.curves, ("step", name)) for run in runs]
+    images = [each["step"] * run.batch_size for each, run in zip(data, runs, strict=True)]
+    end = max((seen[np.isfinite(seen)].max(initial=0.0) for seen in images), default=0.0)
+    centres = ((np.arange(COMPARED_POINTS) + 0.5) * end / COMPARED_POINTS).astype(np.float32)
+    means = []
+    for run, each, seen, color in zip(runs, data, images, (G_COLOR, D_COLOR), strict=True):
+        for y, width, opacity, front in ((each[name], 1.0, 0.25, False), (_running_mean(each[name]), 2.2, 1.0, True)):
+            mean = binned(seen, y, end, COMPARED_POINTS)
+            known = np.isfinite(mean)
+            figure.add_scatter(
+                x=centres[known], y=mean[known].astype(np.float32), name=run.name, legendgroup=run.name,
+                showlegend=front, opacity=opacity, line={"color": color, "width": width}, mode="lines",
+                **({"hovertemplate": f"{run.name} %{{y:{form}}}<extra></extra>"} if front else {"hoverinfo": "skip"}),
+            )  # fmt: skip
+        means.append(mean)
+    difference = means[0] - means[1]
+    known = np.isfinite(difference)
+    _add_difference(figure, centres[known], difference[known].astype(np.float32), form)
+    figure.update_xaxes(title="Images seen", tickformat="~s", hoverformat=",.0f")
+    if name.endswith("loss"):
+        figure.update_layout(yaxis_range=_without_spikes([each[name] for each in data]))
+    return figure
+
+
+def _compared(runs: Sequence["Recorded"], name: str) -> go.Figure:
+    """Draw a score of the epochs of two runs over each other, and their difference below."""
+    figure = _figure(SCORES[name].heading)
     values: list[dict[int, float]] = []
-    for (title, epochs), color in zip(runs, (G_COLOR, D_COLOR), strict=True):
-        rows = {each.epoch: (each.scores or {}).get(name) if is_score else getattr(each, name) for each in epochs}
+    for run, color in zip(runs, (G_COLOR, D_COLOR), strict=True):
+        rows = {each.epoch: (each.scores or {}).get(name) for each in run.epochs}
         known = {epoch: value for epoch, value in rows.items() if value is not None}
         values.append(known)
         figure.add_scatter(
-            x=list(known), y=list(known.values()), name=title, mode="lines+markers",
+            x=list(known), y=list(known.values()), name=run.name, mode="lines+markers",
             line={"color": color, "width": 2.2}, marker={"size": 5},
-            hovertemplate=f"{title} %{{y:.3f}}<extra></extra>",
+            hovertemplate=f"{run.name} %{{y:.3f}}<extra></extra>",
         )  # fmt: skip
     first, second = values
     both = [epoch for epoch in first if epoch in second]
+    _add_difference(figure, both, [first[epoch] - second[epoch] for epoch in both], ".3f")
+    return figure
+
+
+def _add_difference(figure: go.Figure, x: Numbers, y: Numbers, form: str) -> None:
+    """Add the difference of two runs, with an axis of its own below theirs."""
     figure.add_scatter(
-        x=both, y=[first[epoch] - second[epoch] for epoch in both], name="Difference", yaxis="y2", mode="lines",
-        line={"color": GREY, "width": 1.6, "dash": "dot"}, hovertemplate="Difference %{y:+.3f}<extra></extra>",
+        x=x, y=y, name="Difference", yaxis="y2", mode="lines", line={"color": GREY, "width": 1.6, "dash": "dot"},
+        hovertemplate=f"Difference %{{y:+{form}}}<extra></extra>",
     )  # fmt: skip
     figure.update_layout(
         height=300,
@@ -186,7 +251,6 @@ def compared(runs: Sequence[tuple[str, Sequence[EpochSummary]]], name: str) -> g
         yaxis={"domain": [0.36, 1]},
         yaxis2={"domain": [0, 0.26], "title": "Difference", "zeroline": True, "automargin": True, "nticks": 4},
     )
-    return figure
 
 
 def _add_score(figure: go.Figure, scored: Sequence[EpochSummary], name: str, title: str, color: str, form: str) -> None:
@@ -215,8 +279,7 @@ def _add_curve(
     color: str,
     hover: str,
 ) -> None:
-    window = min(max(len(values) // 60, 1), 200)
-    for y, width, opacity, front in ((values, 1.0, 0.25, False), (smoothed(values, window), 2.2, 1.0, True)):
+    for y, width, opacity, front in ((values, 1.0, 0.25, False), (_running_mean(values), 2.2, 1.0, True)):
         x, y = thinned(step, y)
         figure.add_scatter(
             x=x / max(steps_per_epoch, 1), y=y, name=title, legendgroup=title, showlegend=front, opacity=opacity,
@@ -260,13 +323,25 @@ class Chart(NamedTuple):
     draw: Callable[..., go.Figure]
 
 
-MEANS = {
-    "d_loss": "Loss of the discriminator",
-    "g_loss": "Loss of the generator",
-    "d_acc_real": "Discriminator right about real pictures",
-    "d_acc_fake": "Discriminator right about generated pictures",
+class Recorded(NamedTuple):
+    """What Compare shows of a run."""
+
+    name: str
+    curves: Sequence[Curve]
+    batch_size: int
+    """Images of a step."""
+    epochs: Sequence[EpochSummary]
+
+
+STEPS = {
+    "d_loss": ("Loss of the discriminator", ".3f"),
+    "g_loss": ("Loss of the generator", ".3f"),
+    "d_acc_real": ("Discriminator right about real pictures", ".1%"),
+    "d_acc_fake": ("Discriminator right about generated pictures", ".1%"),
 }
-"""Means over the steps of an epoch that Compare shows: field of `EpochSummary` -> title."""
+"""Curves of the steps that Compare shows: column of a curve -> title and format."""
+COMPARED = ("label_accuracy", "fid", "precision", "recall", "diversity")
+"""Scores of the epochs that Compare shows."""
 QUALITY = {
     "label_accuracy": Chart(
         SCORES["label_accuracy"].heading,

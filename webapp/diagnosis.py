@@ -27,11 +27,13 @@ COPIES = 0.5
 
 def findings(epochs: Sequence[EpochSummary]) -> list[str]:
     """Return one text for each problem in the epochs of a run, ascending; none for a healthy training."""
-    return [text for text in (_diverged(epochs), _won(epochs), _collapsed(epochs)) if text]
+    scored = [epoch for epoch in epochs if epoch.scores and epoch.floor]
+    memory = memorized(scored[-1].scores or {}, scored[-1].floor or {}) if scored else ""
+    return [text for text in (_diverged(epochs), _won(epochs), _collapsed(epochs), memory) if text]
 
 
 def memorized(generated: Mapping[str, object], real: Mapping[str, object]) -> str:
-    """Return a text if an evaluation shows that the generator copies training images; empty if not, or not known."""
+    """Return a text if scores show that the generator copies training images; empty if not, or not known."""
     name = "nearest_1st_percentile"
     distance, expected = generated.get(name), real.get(name)
     if not isinstance(distance, float | int) or not isinstance(expected, float | int):

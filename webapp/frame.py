@@ -135,7 +135,7 @@ def show(page: Page, links: Links) -> None:
         _watch(page.kind, links, _Shown(()))
         notices.no_runs(listing)
         return
-    if page.draws and link.view.g:
+    if link.view.g and (page.draws or page.view.names_epoch):
         link = _located(link, listing)
     entry = listing.named(link.view)
     if entry is None:
@@ -155,13 +155,16 @@ def show(page: Page, links: Links) -> None:
 
 def _located(link: address.Link, listing: Listing) -> address.Link:
     """Return a link with the run that holds its generator, if the run that it names does not."""
+    named = listing.named(link.view)
     try:
+        if named and link.view.names_epoch and catalog.epoch_of(named, link.view) is not None:
+            return link
         found = catalog.locate(link.view, listing)
     except RunStoreError:  # the page will say so
         return link
     if found.entry is None or found.stored is None:
         return dataclasses.replace(link, is_searched=found.is_searched)
-    if found.entry == listing.named(link.view):
+    if found.entry == named:
         return link
     address.move(found.entry.key)
     return dataclasses.replace(link, view=dataclasses.replace(link.view, run=found.entry.key))
@@ -174,7 +177,13 @@ def _run_scene(kind: str, links: Links, listing: Listing, entry: RunEntry, link:
         _watch(kind, links, _Shown(_keys(listing), entry.key, state=_state(entry)))
     _describe_shipped(entry)
     _show_problems(link, link.view)
-    return Scene(dataclasses.replace(link.view, run=entry.key, step=None, g=""), link.version, entry)
+    view = dataclasses.replace(link.view, run=entry.key, step=None, g="")
+    if link.view.names_epoch and link.view.g:
+        epoch = catalog.epoch_of(entry, link.view)
+        notices.epoch_origin(link, entry, epoch)
+        if epoch is not None:
+            view = dataclasses.replace(view, epoch=epoch)  # type: ignore[call-arg]
+    return Scene(view, link.version, entry)
 
 
 def _drawing_scene(
@@ -189,7 +198,8 @@ def _drawing_scene(
         _choose_run(listing, entry)
         if newest:
             _choose_checkpoint(entry, generators, chosen, follows)
-        shown = _Shown(_keys(listing), entry.key, newest.step if newest else None, follows, _state(entry))
+        waits = follows and kind != QuizView.kind  # a new generator would break off the game
+        shown = _Shown(_keys(listing), entry.key, newest.step if newest else None, waits, _state(entry))
         _watch(kind, links, shown)
     _describe_shipped(entry)
     if chosen is None:

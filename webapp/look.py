@@ -30,7 +30,7 @@ REAL = 100
 CHUNK = 10_000
 """Training images that are compared at once."""
 NETWORKS_FILE = "networks.safetensors"
-STORED = "A run keeps those of its newest checkpoints; of the shipped runs, only forge has one."
+STORED = "A run keeps only the discriminators of its newest checkpoints. Of the shipped runs, only forge has one."
 """Where discriminators are, after a sentence that says that one is not there."""
 NOT_MNIST = "The digit reader reads MNIST's digits only, and this generator draws something else."
 

@@ -79,6 +79,25 @@ def origin(link: address.Link, shown: View) -> None:
         )
 
 
+def epoch_origin(link: address.Link, entry: RunEntry, epoch: int | None) -> None:
+    """Say where the epoch was found whose generator the link names, if not where the link says; None: nowhere."""
+    named = f"generator `{link.view.g}`"
+    if epoch is None:
+        if link.is_searched:
+            where = "which no epoch of a run that this app can see has. The epoch that you see is another one."
+        else:
+            where = "which was not found yet, but not all runs could be searched in time. Open the link again to go on."
+        st.warning(f"The link names the {named}, {where}")
+        return
+    opened = link.opened
+    if opened is None or opened.g != link.view.g:
+        return
+    place, run = getattr(opened, "epoch", None), opened.run or entry.key
+    if (run, place) != (entry.key, epoch):
+        said = f"The {named} of this link is not " + ("in" if place is None else f"epoch {place} of")
+        st.caption(f":material/search: {said} **{run}**. It was found as epoch {epoch} of **{entry.key}**.")
+
+
 def no_checkpoint(entry: RunEntry, listing: Listing) -> None:
     """Say that a run has just started, or that it ended before its first checkpoint."""
     progress = entry.progress

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlencode
 
+from models.attributes import ATTRIBUTES
 from models.pictures import kinds
 from models.scores import SCORES
 from models.view_link import encode
@@ -31,24 +32,33 @@ STYLE, EMBED_STYLE = (Path(__file__).with_name(name) for name in ("share_page.cs
 def title(found: Found) -> str:
     """Return what the pictures are, such as `From a 3 to an 8`."""
     view, classes = found.link.view, found.classes
+    asked = _asked(view)
     if isinstance(view, InterpolateView):
         if view.from_digit is None or view.to_digit is None:
-            return f"From seed {view.from_seed} to seed {view.to_seed}"
+            return f"From seed {view.from_seed} to seed {view.to_seed}{asked}"
         names = [classes.one(digit) for digit, _ in view.stops if digit is not None]
         over = f" over {', '.join(names[1:-1])}" if len(names) > 2 else ""
-        return f"From {names[0]} to {names[-1]}{over}"
+        return f"From {names[0]} to {names[-1]}{over}{asked}"
     if isinstance(view, QuizView):
         return quiz_page.title(play(found.key, view.seed), view.answers)
     if isinstance(view, ExploreView):
-        return f"{classes.picture(view.digit)}, and more that nobody wrote"
+        return f"{classes.picture(view.digit)}{asked}, and more that nobody wrote"
     if isinstance(view, GenerateView):
         number = len(view.digits or (0,)) * view.count
         if number == 1:
-            return f"{classes.picture((view.digits or (None,))[0])}, seed {view.seed}"
-        return f"{number} pictures of {classes.listed(view.digits or ())}"
+            return f"{classes.picture((view.digits or (None,))[0])}{asked}, seed {view.seed}"
+        return f"{number} pictures of {classes.listed(view.digits or ())}{asked}"
     if isinstance(view, WriteView):
-        return f"{view.text.strip()} in handwriting"
+        return f"{view.text.strip()}{' in handwriting' if view.writer is None else ''}{asked}"
     return "A picture"
+
+
+def _asked(view: DrawingView) -> str:
+    """Return the attributes and the writer that a view sets, such as `, slant 20°, in the hand of writer 2154`."""
+    parts = [f"{name} {value:g}{ATTRIBUTES[name].unit}" for name, value in view.asked.items() if name in ATTRIBUTES]
+    if view.writer is not None:
+        parts.append(f"in the hand of writer {view.writer}")
+    return "".join(f", {part}" for part in parts)
 
 
 def origin(found: Found) -> str:
@@ -84,7 +94,7 @@ def _seeds(view: DrawingView, found: Found) -> str:
             for digit, seed in view.stops
         ]
         way = "on the arc between the latents" if view.path == "slerp" else "on the straight line between the latents"
-        return f"{', then '.join(stops)}; {view.number} frames {way}"
+        return f"{', then '.join(stops)}; {view.number} frames {way}{_asked(view)}"
     if isinstance(view, WriteView):
         return _written(view)
     if isinstance(view, QuizView):
@@ -93,7 +103,7 @@ def _seeds(view: DrawingView, found: Found) -> str:
         return ""
     last = view.seed + view.count - 1
     seeds = f"seed {view.seed}" if view.count == 1 else f"seeds {view.seed} to {last}"
-    text = f"{found.classes.listed(view.digits or ())}, {seeds}, truncation {view.truncation:g}"
+    text = f"{found.classes.listed(view.digits or ())}, {seeds}, truncation {view.truncation:g}{_asked(view)}"
     if isinstance(view, ExploreView) and view.corners:
         corners = ", ".join(map(str, view.corners))
         text = f"{found.classes.picture(view.digit)} at ({view.x:g}, {view.y:g}) between the seeds {corners}; {text}"
@@ -111,7 +121,7 @@ def _written(view: WriteView) -> str:
     signs = "".join(dict.fromkeys(character for character in view.text if character in SIGNS))
     named = f"the sign{'s' * (len(signs) > 1)} {' '.join(signs)}"
     note = f"; {named} drawn by this app, because the generator knows only digits" if signs else ""
-    return f"The digits {style}{f', {own}' if own else ''}, truncation {view.truncation:g}{note}"
+    return f"The digits {style}{f', {own}' if own else ''}, truncation {view.truncation:g}{_asked(view)}{note}"
 
 
 def page(found: Found, px: str, number: int, base: str) -> str:

@@ -51,6 +51,7 @@ export default class Quiz {
       ? "Two networks bet as well, the <b>detective</b> and the <b>reader</b>. You see their bets after yours."
       : "A network bets as well, the <b>reader</b>. You see its bet after yours."
     this.find(".note").textContent = data.no_detective
+    this.find(".plays").hidden = !data.detective
     this.find(".state").textContent = ""
     this.show()
     this.root.dataset.isReady = ""

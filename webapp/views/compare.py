@@ -11,7 +11,7 @@ from models.generator_file import GeneratorFileError
 from models.scores import SCORES
 from models.view_link import G_LENGTH, View, ViewError, pairs
 from models.views import check_grid, check_truncation
-from trainer.run_store import DamagedError, EpochSummary, RunStoreError, StoredGenerator
+from trainer.run_store import Curve, DamagedError, EpochSummary, RunStoreError, StoredGenerator
 from webapp import address, catalog, delivery, drawing, inference, notices, wording
 from webapp.catalog import Listing, RunEntry
 from webapp.classes import Classes, plain
@@ -242,6 +242,13 @@ def _summaries(entry: RunEntry) -> list[EpochSummary]:
         return []
 
 
+def _curves(entry: RunEntry) -> list[Curve]:
+    try:
+        return list(catalog.curves(entry, catalog.epochs(entry.key)).values())
+    except RunStoreError:
+        return []
+
+
 def _scores(sides: Sequence[_Side]) -> list[dict[str, Any]]:
     """Return the rows of the table: the scores of both generators, of how many pictures, and those of real images."""
     found: list[EpochSummary | None] = []
@@ -260,12 +267,23 @@ def _scores(sides: Sequence[_Side]) -> list[dict[str, Any]]:
 
 def _charts(sides: Sequence[_Side]) -> list[dict[str, Any]]:
     """Return charts of what both runs have recorded; none for a run and itself."""
-    left, right = sides
-    if left.entry.key == right.entry.key:
+    entries = tuple(side.entry for side in sides)
+    if entries[0].key == entries[1].key:
         return []
+    known = [(each.key, each.started, each.progress.step, tuple(catalog.epochs(each.key))) for each in entries]
+    return _drawn_charts(known, entries)
+
+
+@st.cache_data(max_entries=32, show_spinner=False)
+def _drawn_charts(known: Sequence[tuple[object, ...]], _entries: Sequence[RunEntry]) -> list[dict[str, Any]]:
+    """Return the charts of two runs. `known` changes with what they have recorded."""
     from webapp import charts  # late: Plotly is large, and only two pages need it
 
-    runs = [(side.entry.name, _summaries(side.entry)) for side in sides]
-    if left.entry.name == right.entry.name:  # of two stores
-        runs = [(side.entry.key, epochs) for side, (_, epochs) in zip(sides, runs, strict=True)]
+    names = [entry.name for entry in _entries]
+    if names[0] == names[1]:  # of two stores
+        names = [entry.key for entry in _entries]
+    runs = []
+    for name, entry in zip(names, _entries, strict=True):
+        batch_size = catalog.run_record(entry.key).config.get("batch_size", 0)
+        runs.append(charts.Recorded(name, _curves(entry), batch_size, _summaries(entry)))
     return charts.comparison(runs)

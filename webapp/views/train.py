@@ -9,11 +9,13 @@ from dataclasses import dataclass, replace
 import streamlit as st
 
 from models.view_link import View, ViewError, check_range, quoted
-from trainer.run_store import Curve, DamagedError, RunStoreError, open_store, valid_run_name
+from trainer.run_store import Curve, DamagedError, open_store, valid_run_name
 from webapp import address, catalog, notices, plug, wording
 from webapp.catalog import RunEntry
 from webapp.classes import plain
 from webapp.components.announce import announce
+from webapp.components.copy_link import copy_link
+from webapp.components.keys import keys
 from webapp.page import OwnScene
 from webapp.training_child import choose_run_name
 from webapp.trainings import TRAININGS, Job, Launch, Pull, recipes
@@ -21,6 +23,12 @@ from webapp.trainings import TRAININGS, Job, Launch, Pull, recipes
 POLL_SECONDS = 1
 CHART = {"displaylogo": False, "modeBarButtons": [["resetScale2d"]]}
 """Settings of the chart: the only button leads back from a zoom."""
+KEYS = (
+    ("p", "Start, resume or stop the training", ("train.start", "train.stop")),
+    ("x", "Pull the plug on a worker", ("plug.pull",)),
+    ("s", "Copy the link", ()),
+)
+"""Keys of the page, as `webapp.components.keys` takes them."""
 MAX_WORKERS = 64
 MAX_MINUTES = 10_000
 
@@ -54,7 +62,8 @@ def show(scene: OwnScene[TrainView]) -> None:
     if not TRAININGS.is_allowed:
         notices.no_training()
         return
-    st.title("Train a generator")
+    actions = st.container(horizontal=True, vertical_alignment="center", key="actions")
+    actions.title("Train a generator")
     st.write(
         "A training runs on this machine with Ray Train, at low priority. It goes on when you close this page, and "
         "ends, after a checkpoint, with the server. Stopped or killed, it goes on from its last checkpoint, and ends "
@@ -67,12 +76,15 @@ def show(scene: OwnScene[TrainView]) -> None:
         if job and not job.has_ended and not job.strikes:
             st.fragment(_watch_training, run_every=POLL_SECONDS)(job, scene.links)
         else:
-            _choose(view)
+            view = _choose(view)
             if job and not job.strikes:
                 _say_how_it_ended(job, scene.links)
     with right:
         name = job.launch.name if job and not job.strikes else ""
         st.fragment(_newest_grid, run_every=None if job is None or job.has_ended else 2 * POLL_SECONDS)(name)
+    with actions:
+        copy_link(address.relative_url(view), key="train.link")
+        keys(KEYS, key="train.keys")
     st.divider()
     _show_plug()
     _watch_jobs(drawn)
@@ -96,8 +108,8 @@ def _watch_jobs(drawn: tuple[object, ...]) -> None:
 # --- Start, watch, stop
 
 
-def _choose(view: TrainView) -> None:
-    """Draw the choice of a training, its command, and the button that starts it."""
+def _choose(view: TrainView) -> TrainView:
+    """Draw the choice of a training, its command, and the button that starts it; return what is chosen."""
     with st.spinner("Asking the trainer for its recipes ..."):
         known = recipes()
     if view.recipe not in known:
@@ -124,7 +136,7 @@ def _choose(view: TrainView) -> None:
         view = replace(view, recipe=recipe, name=(name or "").strip(), workers=int(workers), cpu_minutes=int(minutes))
     except ViewError as error:
         st.error(plain(error.problem))
-        return
+        return view
     address.publish(view)
     launch = Launch(recipe, view.name or default, view.workers, view.cpu_minutes)
     st.caption(_time_in_words(launch))
@@ -137,6 +149,7 @@ def _choose(view: TrainView) -> None:
         _start([launch])
     if obstacle:
         st.caption(obstacle)
+    return view
 
 
 def _default_name(recipe: str) -> str:
@@ -421,8 +434,4 @@ def _weights(undisturbed: RunEntry | None, struck: RunEntry | None) -> str:
 
 def _curves(entry: RunEntry) -> list[Curve]:
     """Return the curves of a run's epochs, also of the one under way."""
-    epochs = [epoch for epoch in _epochs(entry) if epoch]
-    curves = list(catalog.readable(catalog.losses, entry, epochs).values())
-    with suppress(RunStoreError):  # completed in the meantime: it is among the others next time
-        curves.append(catalog.running_losses(entry.key))
-    return curves
+    return list(catalog.curves(entry, _epochs(entry)).values())

@@ -17,7 +17,7 @@ from models.scores import SCORES
 from models.trace import sizes
 from models.view_link import G_LENGTH, Stops, View, ViewError, check_range, encode
 from models.views import ExploreView, GenerateView, InterpolateView, read_link
-from trainer.run_store import Curve, DamagedError, EpochSummary, Progress, RunStoreError
+from trainer.run_store import DamagedError, EpochSummary, Progress, RunStoreError
 from webapp import address, catalog, delivery, diagnosis, drawing, export, notices, wording
 from webapp.catalog import RunEntry
 from webapp.classes import Classes
@@ -36,7 +36,7 @@ EPOCH_COUNT = 2000
 """Number of pictures that a training scores at the end of an epoch, if there are as many test images."""
 EPOCH_SCORES = (
     *("label_accuracy", "fid", "precision", "recall", "density", "coverage", "diversity"),
-    *("black", "haze", "lone_pixels", "centring"),
+    *("nearest_1st_percentile", "black", "haze", "lone_pixels", "centring"),
 )
 """Scores that a training computes at the end of an epoch."""
 
@@ -46,6 +46,7 @@ class TrainingView(View):
     """One epoch of a run, and a picture of the visitor's own as the generator of that epoch draws it."""
 
     kind = "training"
+    names_epoch = True
 
     epoch: int | None = None
     """None: the newest."""
@@ -53,6 +54,11 @@ class TrainingView(View):
     """The visitor's own picture, as one digit and seed."""
     link: str = ""
     """The visitor's own picture, as the text of a view, for those that one digit and seed do not describe."""
+
+    def pinned(self, generators: Mapping[int, str]) -> "TrainingView":
+        """Return the view with the generator of its epoch, from the SHA-256 of each; without one if it follows."""
+        g = "" if self.epoch is None else generators.get(self.epoch, "")[:G_LENGTH]
+        return dataclasses.replace(self, g=g)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -200,12 +206,16 @@ def _epochs(
         "noun": classes.noun,
     }
     shown, _, _ = _reported(scene, training(data, key=KEY))
-    return dataclasses.replace(shown, epoch=_epoch_to_link(entry, shown.epoch, epochs))
+    return dataclasses.replace(shown, epoch=_epoch_to_link(entry, shown.epoch, epochs)).pinned(
+        catalog.epoch_generators(entry)
+    )
 
 
 def _actions(entry: RunEntry, epochs: Sequence[int], view: TrainingView) -> None:
     """Draw the buttons that take the page elsewhere. A link always names its epoch."""
-    pinned = view if view.epoch is not None or not epochs else dataclasses.replace(view, epoch=epochs[-1])
+    pinned = view
+    if view.epoch is None and epochs:
+        pinned = dataclasses.replace(view, epoch=epochs[-1]).pinned(catalog.epoch_generators(entry))
     copy_link(address.relative_url(pinned), key="training.link")
     st.download_button(
         "Time-lapse",
@@ -424,13 +434,10 @@ def _evaluation(entry: RunEntry) -> None:
 
 def _charts(entry: RunEntry, epochs: Sequence[int], summaries: Mapping[int, EpochSummary]) -> list[dict[str, Any]]:
     """Return the charts of the steps, and below them those of the scores, which come later."""
-    trained = [epoch for epoch in epochs if epoch > 0]
-    readable = catalog.readable(catalog.losses, entry, trained)
-    if damaged := [epoch for epoch in trained if epoch not in readable]:
+    known_curves = catalog.curves(entry, epochs)
+    if damaged := [epoch for epoch in epochs if epoch > 0 and epoch not in known_curves]:
         st.warning(f"The record of the steps of {wording.epochs(damaged)} is damaged, so the curves have a gap.")
-    curves: list[Curve] = list(readable.values())
-    with suppress(RunStoreError):  # completed in the meantime: it is among the others next time
-        curves.append(catalog.running_losses(entry.key))
+    curves = list(known_curves.values())
     from webapp import charts  # late: Plotly is large, and only two pages need it
 
     found = []

@@ -6,11 +6,12 @@ from typing import Any
 import streamlit as st
 
 FOLDER = Path(__file__).parent
+STYLES = ("compare/compare.css", "charts.css", "keys.css")
 # Plotly puts its styles into the page, where a shadow root would not see them.
 _mount = st.components.v2.component(
     "digitforge_compare",
     html=(FOLDER / "compare.html").read_text(),
-    css=(FOLDER / "compare.css").read_text() + FOLDER.with_name("charts.css").read_text(),
+    css="".join((FOLDER.parent / name).read_text() for name in STYLES),
     js=FOLDER.with_name("page.js").read_text(),
     isolate_styles=False,
 )

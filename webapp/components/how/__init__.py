@@ -9,7 +9,7 @@ FOLDER = Path(__file__).parent
 _mount = st.components.v2.component(
     "digitforge_how",
     html=(FOLDER / "how.html").read_text(),
-    css=(FOLDER / "how.css").read_text(),
+    css=(FOLDER / "how.css").read_text() + FOLDER.with_name("keys.css").read_text(),
     js=FOLDER.with_name("page.js").read_text(),
 )
 

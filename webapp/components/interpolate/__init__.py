@@ -6,10 +6,12 @@ from typing import Any
 import streamlit as st
 
 FOLDER = Path(__file__).parent
+STYLES = ("interpolate/interpolate.css", "keys.css", "player.css")
+PLAYER = FOLDER.with_name("player.html").read_text().format(position="Frame")
 _mount = st.components.v2.component(
     "digitforge_interpolate",
-    html=(FOLDER / "interpolate.html").read_text(),
-    css=(FOLDER / "interpolate.css").read_text(),
+    html=(FOLDER / "interpolate.html").read_text().replace("<!-- player -->", PLAYER),
+    css="".join((FOLDER.parent / name).read_text() for name in STYLES),
     js=FOLDER.with_name("page.js").read_text(),
 )
 

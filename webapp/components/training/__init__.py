@@ -6,11 +6,13 @@ from typing import Any
 import streamlit as st
 
 FOLDER = Path(__file__).parent
+STYLES = ("training/training.css", "charts.css", "keys.css", "player.css")
+PLAYER = FOLDER.with_name("player.html").read_text().format(position="Epoch")
 # Plotly puts its styles into the page, where a shadow root would not see them.
 _mount = st.components.v2.component(
     "digitforge_training",
-    html=(FOLDER / "training.html").read_text(),
-    css=(FOLDER / "training.css").read_text() + FOLDER.with_name("charts.css").read_text(),
+    html=(FOLDER / "training.html").read_text().replace("<!-- player -->", PLAYER),
+    css="".join((FOLDER.parent / name).read_text() for name in STYLES),
     js=FOLDER.with_name("page.js").read_text(),
     isolate_styles=False,
 )
