@@ -94,12 +94,68 @@ def test_the_report_has_medians_and_says_who_did_not_get_there() -> None:
     reached = ([point(100), point(150)], [point(90), point(200)], [point(110)])
     forges = [{"seed": seed, "reached": points, "final": final} for seed, points in enumerate(reached)]
     classics = [{"recipe": "gan", "reached": [], "final": {"fid_ratio": 900.0, "cpu_seconds": 60.0}}]
-    text = speedrun.report(forges, classics, {"reached": 50, "per_image": 9e7, "ceiling": 200}, {"all": 1.0}, "cmd")
+    machine = {"processor": "a processor", "cpus": 2, "torch": "2", "date": "2026-11-29"}
+    measured = {"command": "cmd", "machine": machine, "forge": forges, "classics": classics, "profile": {"all": 1.0}}
+    text = "\n".join(speedrun.report(measured | {"speed": {"reached": 50, "per_image": 9e7, "ceiling": 200}}))
     assert "| label accuracy 97.0%, FID 15 x floor | 100 (90 to 110) | 200 (180 to 220) | 1,000 |" in text
     assert "FID 5 x floor (2 of 3 seeds) | 175 (150 to 200) | 350 (300 to 400) | 1,000 |" in text
     assert "| whole training | 300 | 600 | 2,000 |" in text
     assert "90 MFLOP per image:\n25% of the 200 GFLOP/s" in text
     assert "| `gan` | - | 900.0 | 60 | none |" in text
+
+
+def record(number: int, times: list[float], **fields: Any) -> dict[str, Any]:
+    scores = {"nimg": 1000, "label_accuracy": 0.99, "fid_ratio": 4.0, "two_sample": 0.89}
+    seeds = [{"seed": seed, "cpu_seconds": time, **scores} for seed, time in enumerate(times)]
+    machine = {"processor": "a processor", "cpus": 2, "torch": "2", "date": "2026-11-29"}
+    about = {"number": number, "cause": "a cause", "training": ["forge", "--epochs", "8"], "workers": 2}
+    return {**about, "machine": machine, "rule": {"a": 1}, "seeds": seeds, **fields}
+
+
+def test_the_p_value_is_that_of_the_exact_rank_sum_test() -> None:
+    first, second = [1.0, 2, 3, 4, 5], [6.0, 7, 8, 9, 10]
+    assert speedrun.p_value(first, second) == pytest.approx(1 / 252)
+    assert speedrun.p_value(second, first) == 1
+    assert speedrun.p_value([1.0, 2, 3, 4, 6], [5.0, 7, 8, 9, 10]) == pytest.approx(2 / 252)
+    assert speedrun.p_value([1.0, 2, 3, 4, 7], [5.0, 6, 8, 9, 10]) == pytest.approx(4 / 252)
+    assert speedrun.p_value([1.0, 1], [1.0, 1]) == 1
+    assert speedrun.p_value([1.0], [math.inf]) == 1 / 2
+    assert speedrun.p_value([math.inf, 1.0], [math.inf, 2.0]) == 3 / 6  # ties count half
+
+
+def test_a_record_needs_the_rule_five_seeds_the_goal_and_a_lower_time() -> None:
+    first, faster = record(1, [500, 501, 502, 503, 504]), record(2, [400, 410, 420, 430, 440])
+    assert speedrun.objections(first, None, {"a": 1}) == []
+    assert speedrun.objections(faster, first, {"a": 1}) == []
+    assert speedrun.objections(first, None, {"a": 2}) == ["judged by another rule"]
+    assert speedrun.objections(record(2, [400, 401]), first, {"a": 1}) == ["2 of 5 seeds", "p = 0.048 against record 1"]
+    assert speedrun.objections(record(2, [400, 410, 420, 430, 502.5]), first, {"a": 1}) == [
+        "p = 0.028 against record 1"
+    ]
+    moved = faster | {"machine": first["machine"] | {"processor": "another"}}
+    assert "another processor than record 1" in speedrun.objections(moved, first, {"a": 1})[0]
+    faster["seeds"][3]["two_sample"] = 0.91
+    assert speedrun.objections(faster, None, {"a": 1}) == ["goal missed with seed 3"]
+
+
+def test_a_measurement_that_does_not_stand_is_passed_over() -> None:
+    records = [record(1, [500, 501, 502, 503, 504]), record(2, [1, 2]), record(3, [400, 410, 420, 430, 440])]
+    rows = speedrun.judged_records(records, {"a": 1})
+    assert [found for _, _, found in rows] == [[], ["2 of 5 seeds", "p = 0.048 against record 1"], []]
+    text = "\n".join(speedrun.record_lines(rows))
+    assert "| 1 | `forge --epochs 8` | 502 (500 to 504) | 1,000 | 99.00% | 4.00 | 0.890 | - | yes | a cause |" in text
+    assert "| 0.048 | no: 2 of 5 seeds; p = 0.048 against record 1 | a cause |" in text
+    assert "| 0.004 | yes | a cause |" in text
+
+
+def test_the_committed_page_is_drawn_from_the_committed_figures() -> None:
+    docs = timed_runs.ROOT / "docs"
+    assert speedrun.document(docs)[0] == (docs / "speedrun.md").read_text()
+
+
+def test_a_record_names_the_recipe_that_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert speedrun.main(["record", "1", "--cause", "none", "--out", str(tmp_path), "--", "no-recipe"]) == 2
+    assert "benchmarks.speedrun record: name a recipe after --: one of forge" in capsys.readouterr().err
 
 
 def test_operations_of_a_product_and_of_its_gradients_are_counted() -> None:
