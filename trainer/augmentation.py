@@ -1,0 +1,75 @@
+"""Differentiable augmentation (DiffAugment, Zhao et al. 2020, arXiv 2006.10738): D sees changed images only.
+
+Real images and fakes are changed alike, at random. G gets its gradient through the change, so it learns to draw the
+images as they are. With few images, D cannot learn them by heart. Each image has random numbers of its own, which
+`trainer.draws` draws; all functions here are pure.
+
+Shapes: images (B, C, H, W) in [-1, 1], numbers (B, N) uniform in [0, 1). Results may exceed [-1, 1].
+"""
+
+from collections.abc import Collection
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Change = Literal["colour", "translation", "cutout"]
+NUMBERS = 7
+"""Random numbers of an image: 3 for colour, 2 each for translation and cutout."""
+SHIFT = 1 / 8
+"""Largest shift by translation, as a share of the image's size."""
+CUT = 1 / 2
+"""Side of the square that cutout removes, as a share of the image's size."""
+
+
+def augment(images: Tensor, numbers: Tensor, changes: Collection[Change]) -> Tensor:
+    """Return the images after these changes, in the order of `Change`; `numbers` are (B, NUMBERS)."""
+    if "colour" in changes:
+        images = colour(images, numbers[:, :3])
+    if "translation" in changes:
+        images = translation(images, numbers[:, 3:5])
+    if "cutout" in changes:
+        images = cutout(images, numbers[:, 5:])
+    return images
+
+
+def colour(images: Tensor, numbers: Tensor) -> Tensor:
+    """Change brightness by up to .5, saturation by a factor of 0 to 2 and contrast by one of .5 to 1.5.
+
+    numbers (B, 3): one for each, in this order.
+    """
+    brightness, saturation, contrast = numbers.to(images).T[..., None, None, None]
+    images = images + (brightness - 0.5)
+    grey = images.mean(1, keepdim=True)
+    images = grey + (images - grey) * (2 * saturation)
+    mean = images.mean((1, 2, 3), keepdim=True)
+    return mean + (images - mean) * (contrast + 0.5)
+
+
+def translation(images: Tensor, numbers: Tensor) -> Tensor:
+    """Shift by whole pixels, up to `SHIFT` of the size down or up and to either side; what is uncovered is 0.
+
+    numbers (B, 2): one for each direction.
+    """
+    size = images.shape[-1]
+    limit = round(SHIFT * size)
+    shift = (numbers * (2 * limit + 1)).long() - limit  # in float64: in float32, a number near 1 could become 1
+    source = torch.arange(size, device=images.device) - shift[..., None]  # (B, 2, size)
+    inside = (source >= 0) & (source < size)
+    rows, columns = source.clamp(0, size - 1).unbind(1)
+    images = images.gather(2, rows[:, None, :, None].expand_as(images))
+    images = images.gather(3, columns[:, None, None, :].expand_as(images))
+    return images * (inside[:, 0, :, None] & inside[:, 1, None, :])[:, None]
+
+
+def cutout(images: Tensor, numbers: Tensor) -> Tensor:
+    """Set a square to 0 whose centre is anywhere in the image and whose side is `CUT` of the size.
+
+    numbers (B, 2): the row and the column of the centre.
+    """
+    size = images.shape[-1]
+    side = round(CUT * size)
+    first = (numbers * (size + 1 - side % 2)).long() - side // 2
+    place = torch.arange(size, device=images.device) - first[..., None]  # (B, 2, size)
+    within = (place >= 0) & (place < side)
+    return images * ~(within[:, 0, :, None] & within[:, 1, None, :])[:, None]
