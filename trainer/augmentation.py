@@ -38,7 +38,7 @@ def colour(images: Tensor, numbers: Tensor) -> Tensor:
 
     numbers (B, 3): one for each, in this order.
     """
-    brightness, saturation, contrast = numbers.to(images).T[..., None, None, None]
+    brightness, saturation, contrast = numbers.to(images)[..., None, None, None].unbind(1)
     images = images + (brightness - 0.5)
     grey = images.mean(1, keepdim=True)
     images = grey + (images - grey) * (2 * saturation)
