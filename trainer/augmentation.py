@@ -12,6 +12,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 Change = Literal["colour", "translation", "cutout"]
 NUMBERS = 7
@@ -34,32 +35,31 @@ def augment(images: Tensor, numbers: Tensor, changes: Collection[Change]) -> Ten
 
 
 def colour(images: Tensor, numbers: Tensor) -> Tensor:
-    """Change brightness by up to .5, saturation by a factor of 0 to 2 and contrast by one of .5 to 1.5.
+    """Change brightness by up to .5, then saturation by a factor of 0 to 2, then contrast by one of .5 to 1.5.
 
     numbers (B, 3): one for each, in this order.
     """
     brightness, saturation, contrast = numbers.to(images)[..., None, None, None].unbind(1)
-    images = images + (brightness - 0.5)
+    brightness, saturation, contrast = brightness - 0.5, 2 * saturation, contrast + 0.5
+    # All three at once. Saturation moves a pixel away from its grey, contrast away from the mean, which keeps both.
     grey = images.mean(1, keepdim=True)
-    images = grey + (images - grey) * (2 * saturation)
-    mean = images.mean((1, 2, 3), keepdim=True)
-    return mean + (images - mean) * (contrast + 0.5)
+    mean = grey.mean((2, 3), keepdim=True)
+    rest = contrast * (1 - saturation) * grey + (1 - contrast) * mean + brightness
+    return contrast * saturation * images + rest
 
 
 def translation(images: Tensor, numbers: Tensor) -> Tensor:
-    """Shift by whole pixels, up to `SHIFT` of the size down or up and to either side; what is uncovered is 0.
+    """Shift by whole pixels, up to `SHIFT` of the size up or down and to either side; what is uncovered is 0.
 
     numbers (B, 2): one for each direction.
     """
     size = images.shape[-1]
     limit = round(SHIFT * size)
-    shift = (numbers * (2 * limit + 1)).long() - limit  # in float64: in float32, a number near 1 could become 1
-    source = torch.arange(size, device=images.device) - shift[..., None]  # (B, 2, size)
-    inside = (source >= 0) & (source < size)
-    rows, columns = source.clamp(0, size - 1).unbind(1)
-    images = images.gather(2, rows[:, None, :, None].expand_as(images))
-    images = images.gather(3, columns[:, None, None, :].expand_as(images))
-    return images * (inside[:, 0, :, None] & inside[:, 1, None, :])[:, None]
+    first = 2 * limit - (numbers * (2 * limit + 1)).long()  # in float64: in float32, a number near 1 could become 1
+    rows, columns = (first[..., None] + torch.arange(size, device=images.device)).unbind(1)  # (B, size)
+    pixels = (rows[:, :, None] * (size + 2 * limit) + columns[:, None, :]).flatten(1)  # (B, size^2), in padded images
+    padded = F.pad(images, [limit] * 4).flatten(2)
+    return padded.gather(2, pixels[:, None].expand(-1, images.shape[1], -1)).view(images.shape)
 
 
 def cutout(images: Tensor, numbers: Tensor) -> Tensor:

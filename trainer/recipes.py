@@ -148,7 +148,10 @@ _ROWS = (
         config=replace(
             FORGE,
             recipe="forge-cifar",
+            epochs=20,
+            steps_per_epoch=500,
             dataset="data/cifar10",
+            gamma=0.1,
             augment=("colour", "translation", "cutout"),
             model=MODELS["forge-cifar"],
         ),
