@@ -422,7 +422,7 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as error:
         return parser.fail(f"{options.out}: cannot be written ({error.strerror})")
     for move in prompt.moves:
-        print(f"{move.words} -> {move.control} {move.setting}")
+        print(f"{move.words} -> {Abilities.of(loaded).called(move.control)} {move.setting}")
     print(f"Wrote {len(images)} picture{'s' if len(images) > 1 else ''} to {options.out}")
     return 0
 

@@ -19,6 +19,9 @@ MODELS = {
     "forge": _FORGE,
     "forge-best": replace(_FORGE, attributes=("slant", "thickness", "width"), g_widths=(64, 32, 16), g_gain=1.5),
     "writers": replace(_FORGE, writers=539, g_widths=(64, 32, 16), g_gain=1.5),
+    "forge-cifar": replace(
+        _FORGE, z_dim=128, img_size=32, img_channels=3, g_widths=(96, 32, 16), d_widths=(32, 96, 192)
+    ),
     "mlp-cgan": ModelConfig(architecture="mlp", z_dim=100, g_widths=(256, 512, 1024), d_widths=(512, 256)),
     "conv-cgan": ModelConfig(
         architecture="conv_cgan",

@@ -118,6 +118,10 @@ class Abilities:
         """Return what a generator can be asked for."""
         return cls(loaded.config.num_classes, loaded.class_names, loaded.config.attributes, loaded.writers)
 
+    def called(self, control: str) -> str:
+        """Return the word for a control: `digit` is a class where classes have names, or more than ten numbers."""
+        return "class" if control == "digit" and (self.class_names or self.num_classes > 10) else control
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -415,7 +419,9 @@ class _Reader:
         words = " ".join(self._said(start).split())
         for move in self.prompt.moves:
             if move.control == control:
-                raise ValueError(f"{quoted(move.words)} and {quoted(words)} both set the {control}")
+                raise ValueError(
+                    f"{quoted(move.words)} and {quoted(words)} both set the {self.abilities.called(control)}"
+                )
         moves = (*self.prompt.moves, Move(words, control, setting))
         self.prompt = replace(self.prompt, moves=moves, **changes)
 

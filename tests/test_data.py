@@ -129,9 +129,15 @@ def test_labels_in_the_place_of_images_are_refused(tmp_path: Path) -> None:
         load_dataset(tmp_path)
 
 
-@pytest.mark.parametrize("folder", ["missing", "."])
-def test_a_folder_without_a_dataset_is_named(tmp_path: Path, folder: str) -> None:
-    with pytest.raises(DatasetError, match=re.escape(str(tmp_path / folder)) + r".*train-images.*--dataset"):
+@pytest.mark.parametrize(
+    ("folder", "problem"),
+    [
+        (".", "no file train-images.*--dataset"),
+        ("missing", "is missing; --dataset must be a folder .*`python -m trainer fetch`"),
+    ],
+)
+def test_a_folder_without_a_dataset_is_named(tmp_path: Path, folder: str, problem: str) -> None:
+    with pytest.raises(DatasetError, match=f"{re.escape(str(tmp_path / folder))}: {problem}"):
         load_dataset(tmp_path / folder)
 
 

@@ -18,7 +18,7 @@ DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
 README = (ROOT / "README.md").read_text()
 
-WRITTEN = ("data/fashion", "data/usps", "data/writers", "data/stripes", "runs/")
+WRITTEN = ("data/cifar10", "data/fashion", "data/usps", "data/writers", "data/stripes", "runs/")
 """Paths in the documents that commands write."""
 EXAMPLES = (
     "models/linear.py",

@@ -205,7 +205,7 @@ def test_words_become_values_of_the_class_and_reach_no_further_than_it() -> None
 )
 def test_classes_have_names(text: str, label: int | None) -> None:
     if label is None:
-        with pytest.raises(ValueError, match="'two' and 'ankle-boots' both set the digit"):
+        with pytest.raises(ValueError, match="'two' and 'ankle-boots' both set the class"):
             read_prompt(text, FASHION)
     else:
         assert read_prompt(text, FASHION).digit == label

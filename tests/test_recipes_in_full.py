@@ -13,8 +13,7 @@ import pytest
 import streamlit as st
 
 from tests.pages import KINDS, check, html, open_app
-from trainer.data import WRITERS
-from trainer.recipes import RECIPES
+from trainer.recipes import RECIPES, Recipe
 from trainer.run_store import open_store
 from webapp.environment import RUNS_VARIABLE
 
@@ -23,7 +22,14 @@ pytestmark = [pytest.mark.recipes, pytest.mark.slow, pytest.mark.timeout(1800)]
 ROOT = Path(__file__).resolve().parent.parent
 STEPS = 100
 """Steps of each of the two launches."""
-NEEDS = "needs data/writers; docs/writers.md says where they come from"
+
+
+def missing_data(recipe: Recipe) -> str:
+    """Return which data a recipe needs that are not in the repository; empty if it has all."""
+    config = recipe.config
+    needed = [config.dataset, "data/writers" if config.model.writers else ""]
+    missing = [folder for folder in filter(None, needed) if not (ROOT / folder).is_dir()]
+    return f"needs {' and '.join(missing)}, which `python -m trainer fetch` makes" if missing else ""
 
 
 def run_module(module: str, *arguments: str) -> str:
@@ -39,7 +45,7 @@ def run_module(module: str, *arguments: str) -> str:
     "recipe",
     [
         pytest.param(
-            name, marks=pytest.mark.skipif(recipe.config.model.writers > 0 and not WRITERS.is_dir(), reason=NEEDS)
+            name, marks=pytest.mark.skipif(bool(missing_data(recipe)), reason=missing_data(recipe) or "nothing")
         )
         for name, recipe in RECIPES.items()
     ],
@@ -47,7 +53,8 @@ def run_module(module: str, *arguments: str) -> str:
 def test_a_recipe_trains_resumes_generates_and_is_shown(
     recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    num_classes = RECIPES[recipe].config.model.num_classes
+    model = RECIPES[recipe].config.model
+    num_classes = model.num_classes
     command = [recipe, "--runs", str(tmp_path), "--workers", "2", "--steps-per-epoch", str(STEPS), "--epochs"]
     run_module("trainer", *command, "1")
     assert f"from step {STEPS} of {2 * STEPS}" in run_module("trainer", *command, "2", "--extend")
@@ -66,7 +73,8 @@ def test_a_recipe_trains_resumes_generates_and_is_shown(
     digit = ["--digit", "6"] if num_classes else []
     run_module("models.generate", "--generator", generator, *digit, "--count", "4", "--out", str(tmp_path / "6.npz"))
     with np.load(tmp_path / "6.npz") as drawn:
-        assert drawn["images"].shape == (4, 28, 28)
+        colours = [3] if model.img_channels == 3 else []
+        assert drawn["images"].shape == (4, model.img_size, model.img_size, *colours)
 
     monkeypatch.setenv(RUNS_VARIABLE, str(tmp_path))
     for kind in KINDS:

@@ -21,6 +21,7 @@ from tests.training import (
     UNSCORED,
     KilledError,
     attributes_config,
+    augmented_config,
     dropout_config,
     forge_config,
     losses_of,
@@ -47,17 +48,18 @@ def test_an_epoch_is_a_pass_over_the_images_unless_the_recipe_says_otherwise() -
     assert plan(forge_config(steps_per_epoch=7, epochs=3), 60_000) == (7, 21)
 
 
-FORGE_CASES: list[tuple[Any, int, float]] = [("float64", 100, 1e-8), ("float64", 30, 1e-8), ("float32", 25, 1e-3)]
-"""Type, steps, and the tolerance of the losses of these steps; the second case has attributes."""
+FORGE_CASES: list[tuple[Any, Any, int, float]] = [
+    (forge_config, "float64", 100, 1e-8),
+    (attributes_config, "float64", 30, 1e-8),
+    (augmented_config, "float64", 20, 1e-8),
+    (forge_config, "float32", 25, 1e-3),
+]
+"""Kind of config, type, steps, and the tolerance of the losses of these steps."""
 
 
 def train_forge_on(world_size: int, folder: Path) -> list[Run]:
     """Train each of `FORGE_CASES`, with scores."""
-    kinds = (forge_config, attributes_config, forge_config)
-    configs = [
-        kind(dtype=dtype, epochs=1, steps_per_epoch=steps)
-        for kind, (dtype, steps, _) in zip(kinds, FORGE_CASES, strict=True)
-    ]
+    configs = [kind(dtype=dtype, epochs=1, steps_per_epoch=steps) for kind, dtype, steps, _ in FORGE_CASES]
     return train_on(world_size, *((config, folder / str(k)) for k, config in enumerate(configs)), upkeep=Upkeep())
 
 
@@ -71,7 +73,7 @@ def forge_alone(tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
 @pytest.mark.parametrize("world_size", [pytest.param(2, marks=pytest.mark.long), 3])
 def test_the_number_of_workers_does_not_change_forge(forge_alone: list[Run], tmp_path: Path, world_size: int) -> None:
     together = train_forge_on(world_size, tmp_path)
-    for (dtype, steps, tolerance), one, many in zip(FORGE_CASES, forge_alone, together, strict=True):
+    for (_, dtype, steps, tolerance), one, many in zip(FORGE_CASES, forge_alone, together, strict=True):
         expected, found = losses_of(one), losses_of(many)
         assert expected["step"] == found["step"] == list(range(1, steps + 1))
         for name in ("d_loss", "g_loss", "penalty"):
@@ -109,12 +111,13 @@ def test_the_number_of_workers_does_not_change_dropout_or_the_average_of_batchno
         forge_config(),
         attributes_config(),
         writers_config(),
+        augmented_config(),
         mlp_config(),
         pytest.param(dropout_config(), marks=pytest.mark.slow),
         pytest.param(rmsprop_config(), marks=pytest.mark.slow),
         pytest.param(rmsprop_config(model=DROPOUT), marks=pytest.mark.slow),
     ],
-    ids=["forge", "attributes", "writers", "mlp", "dropout", "batchnorm-rmsprop", "dropout-rmsprop"],
+    ids=["forge", "attributes", "writers", "augmented", "mlp", "dropout", "batchnorm-rmsprop", "dropout-rmsprop"],
 )
 def test_a_killed_and_resumed_run_ends_as_if_it_had_not_been_killed(tmp_path: Path, config: TrainConfig) -> None:
     (whole,) = train_on(1, (config, tmp_path / "whole"), upkeep=EVERY_4_STEPS)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 from unittest.mock import patch
 
 import numpy as np
@@ -18,6 +18,7 @@ import torch.multiprocessing as mp
 from models.config import ModelConfig
 from tests.sample_run import run_record
 from trainer import data
+from trainer.augmentation import Change
 from trainer.config import TrainConfig, Upkeep
 from trainer.draws import load_images
 from trainer.recipes import RECIPES
@@ -66,6 +67,11 @@ def attributes_config(**fields: Any) -> TrainConfig:
 def writers_config(**fields: Any) -> TrainConfig:
     """Return a forge config with the writers of `made_up_writers`."""
     return forge_config(**({"model": replace(FORGE, writers=WRITERS)} | fields))
+
+
+def augmented_config(**fields: Any) -> TrainConfig:
+    """Return a forge config with every change of `trainer.augmentation`."""
+    return forge_config(**({"augment": get_args(Change)} | fields))
 
 
 @contextmanager
@@ -140,11 +146,11 @@ TINY: dict[str, dict[str, Any]] = {
 
 
 def tiny(recipe: str, **fields: Any) -> TrainConfig:
-    """Return the config of a recipe with narrow networks, for few steps on few images."""
+    """Return the config of a recipe with narrow networks, for few steps on few of MNIST's images."""
     config = RECIPES[recipe].config
-    model = replace(config.model, z_dim=8, **TINY[config.model.architecture])
+    model = replace(config.model, z_dim=8, img_size=28, img_channels=1, **TINY[config.model.architecture])
     size: dict[str, Any] = {"epochs": 1, "steps_per_epoch": 2, "batch_size": 16, "limit_images": 300, "lr_warmup": 0}
-    return replace(config, model=model, **(size | fields))
+    return replace(config, model=model, **({"dataset": ""} | size | fields))
 
 
 class KilledError(Exception):

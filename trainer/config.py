@@ -8,11 +8,12 @@ import dataclasses
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_args
 
 import tyro
 
 from models.config import ModelConfig
+from trainer.augmentation import Change
 from trainer.losses import LOSSES
 
 if TYPE_CHECKING:
@@ -103,6 +104,9 @@ class TrainConfig:
     """`gamma` at the end of the run, to which its logarithm falls along half a cosine; 0 = constant."""
     penalties: Literal["both", "alternate"] = "both"
     """Apply the mean of both penalties in each step, or R1 and R2 in turn."""
+    augment: tuple[Change, ...] = ()
+    """Random changes of all images that D sees, real and fake, against a D that learns few images by heart: colour,
+    translation, cutout (`trainer.augmentation`). Penalties are on D's gradient with respect to the changed images."""
     d_class_weight: float = 0.0
     """Weight of the class loss in D's loss: the cross-entropy of D's class logits on real images, and the squared error
     of the attributes that it reads there; 0 = no class loss."""
@@ -170,6 +174,8 @@ class TrainConfig:
         for name in ("beta1", "beta2"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must be in [0, 1): got {getattr(self, name)}")
+        if len(set(self.augment)) < len(self.augment) or set(self.augment) - set(get_args(Change)):
+            raise ValueError(f"augment must be different ones of {', '.join(get_args(Change))}: got {self.augment}")
         if self.precision == "bf16" and self.dtype != "float32":
             raise ValueError(f"precision 'bf16' needs dtype 'float32': got {self.dtype!r}")
         if not 0 <= self.seed < 2**32:
@@ -256,8 +262,9 @@ class TrainConfig:
         known = {field.name for field in dataclasses.fields(cls)}
         if unknown := sorted(set(fields) - known):
             raise ValueError(f"unknown config field {unknown[0]!r}")
+        tuples = {name: tuple(value) for name, value in fields.items() if isinstance(value, list)}
         try:
-            return cls(**{**fields, "model": ModelConfig.from_dict(fields["model"])})
+            return cls(**{**fields, **tuples, "model": ModelConfig.from_dict(fields["model"])})
         except (KeyError, TypeError) as error:
             raise ValueError(f"train config: {error}") from error
 

@@ -248,6 +248,10 @@ def _files(folder: Path, split: Split, kind: str) -> list[Path]:
 
 def _find(folder: Path, split: Split, kind: str) -> Path:
     found = _files(folder, split, kind)
+    if not folder.is_dir():
+        raise DatasetError(
+            f"{folder}: is missing; --dataset must be a folder of IDX files, as `python -m trainer fetch` makes it"
+        )
     if not found:
         usual = f"{split}-{kind}-idx{3 if kind == 'images' else 1}-ubyte"
         raise DatasetError(f"{folder}: no file {usual} or {usual}.gz; --dataset must be a folder of IDX files")

@@ -1,4 +1,4 @@
-"""The random draws of a step: real images, latents, classes and dropout masks, as functions of (seed, step, purpose).
+"""The random draws of a step as functions of (seed, step, purpose): images, latents, classes, masks, augmentation.
 
 Each worker draws for the whole batch and takes its own rows, so the draws do not depend on the number of workers. The
 latents of `counter_normal` do not depend on it either, but a worker draws its own rows only.
@@ -21,10 +21,12 @@ from models.attributes import AttributeTable, measure
 from models.config import ModelConfig
 from models.dropout import SharedMasks
 from trainer import data
+from trainer.augmentation import NUMBERS, augment
 from trainer.config import TrainConfig
 from trainer.workers import Share, Workers
 
 ORDER, D_LATENTS, G_LATENTS, G_LABELS, IMAGES, D_LABELS, D_DROPOUT, G_DROPOUT, WRITERS = range(9)
+D_REAL_CHANGES, D_FAKE_CHANGES, G_REAL_CHANGES, G_FAKE_CHANGES = range(9, 13)
 """Purposes of random streams. Runs depend on these numbers: append new ones at the end, never reorder them."""
 NAMED = 0.5
 """Share of the images whose writer the networks see. From the others they learn to write as anyone."""
@@ -172,6 +174,8 @@ class Draws:
             latents = [round(value, 6) for value in z[0, :4].tolist()]
             classes = c[:8, : self.config.model.num_classes].argmax(1).tolist() if c.shape[1] else []
             values[name] = {"latents": latents, "classes": classes, "masks": masks and masks.generator.initial_seed()}
+        if self.config.augment:
+            values["changes"] = self._changes(D_REAL_CHANGES, step, whole.d_share)[0].tolist()
         return values
 
     def real(self, step: int) -> Batch:
@@ -197,6 +201,18 @@ class Draws:
             c = self._uniform_classes(G_LABELS, step, self.g_share)
         return self._latents(G_LATENTS, step, self.g_share), c
 
+    def seen_by_d(self, step: int, real: Batch, fake: Batch) -> tuple[Batch, Batch]:
+        """Return the real images and the fakes as D sees them in its own update: augmented, if the recipe says so."""
+        share = self.d_share
+        return self._augmented(D_REAL_CHANGES, step, share, real), self._augmented(D_FAKE_CHANGES, step, share, fake)
+
+    def seen_for_g(self, step: int, real: Batch, fake: Batch) -> tuple[Batch, Batch]:
+        """Return the real images and the fakes as D sees them in G's update; gradients flow back to the fakes."""
+        return (
+            self._augmented(G_REAL_CHANGES, step, self.d_share, real),
+            self._augmented(G_FAKE_CHANGES, step, self.g_share, fake),
+        )
+
     def d_masks(self, step: int) -> SharedMasks | None:
         """Return the dropout masks of D's update; None for networks without dropout."""
         passes = 2 if self.config.d_update == "concatenated" else 1
@@ -205,6 +221,16 @@ class Draws:
     def g_masks(self, step: int) -> SharedMasks | None:
         """Return the dropout masks of G's update; None for networks without dropout."""
         return self._masks(G_DROPOUT, step, self.g_share, 1)
+
+    def _augmented(self, purpose: int, step: int, share: Share, batch: Batch) -> Batch:
+        if not self.config.augment:
+            return batch
+        return Batch(augment(batch.images, self._changes(purpose, step, share), self.config.augment), batch.c)
+
+    def _changes(self, purpose: int, step: int, share: Share) -> Tensor:
+        """Return the random numbers (b, NUMBERS), in float64, of the augmentation of this worker's rows."""
+        numbers = random_stream(self.config.seed, purpose, step).random((share.batch_size, NUMBERS))
+        return torch.from_numpy(numbers[share.rows]).to(self.device)
 
     def _latents(self, purpose: int, step: int, share: Share) -> Tensor:
         config = self.config

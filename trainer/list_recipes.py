@@ -34,9 +34,10 @@ def cells(recipe: Recipe) -> tuple[str, ...]:
 
 
 def loss_text(config: TrainConfig) -> str:
-    """Return the loss, the penalties and D's update in words."""
+    """Return the loss, the penalties, D's update and whether D sees augmented images, in words."""
     loss = LOSS_TITLES.get(config.loss, config.loss)
-    return f"{loss}{PENALTIES[config.penalties] if config.gamma else ''}, {config.d_update}"
+    augmented = ", augmented" if config.augment else ""
+    return f"{loss}{PENALTIES[config.penalties] if config.gamma else ''}, {config.d_update}{augmented}"
 
 
 def schedule_text(config: TrainConfig) -> str:

@@ -137,6 +137,26 @@ _ROWS = (
         ),
     ),
     Recipe(
+        summary="forge for CIFAR-10: small colour pictures of things and animals",
+        source="`forge` at 32x32 in colour, with the augmentation of Zhao et al. 2020 (DiffAugment, arXiv 2006.10738)",
+        notes="""
+        CIFAR-10 has 50,000 images of ten kinds of things and animals, 32x32 in colour. The networks are those of
+        `forge`, wider. D sees each image, real or fake, with its colours changed, shifted and with a square cut out,
+        so that it does not learn the images by heart. Needs data/cifar10, which `python -m trainer fetch cifar10`
+        makes. docs/cifar.md has trials, figures and a grid.
+        """,
+        config=replace(
+            FORGE,
+            recipe="forge-cifar",
+            epochs=20,
+            steps_per_epoch=500,
+            dataset="data/cifar10",
+            gamma=0.1,
+            augment=("colour", "translation", "cutout"),
+            model=MODELS["forge-cifar"],
+        ),
+    ),
+    Recipe(
         summary="the classic dense conditional GAN",
         source="Mirza and Osindero 2014 (arXiv 1411.1784), dense, in Keras' manner",
         notes="""

@@ -74,11 +74,11 @@ def train(
 
         # D step: raise the logits of real images and lower those of fakes.
         share_masks(s.D, draws.d_masks(s.step))
-        detached = Batch(fake.images.detach(), fake.c)
+        seen = draws.seen_by_d(s.step, real, Batch(fake.images.detach(), fake.c))
         numbers: dict[str, Tensor] = {}
         weights = penalty_weights(config, s.step, total_steps)
         for phase in steps.D_PHASES[config.d_update]:
-            terms = phase(config, s.D, real, detached, weights)
+            terms = phase(config, s.D, *seen, weights)
             steps.add(numbers, steps.update(s.d_optimizer, terms, draws.d_share))
 
         # G step: raise the logits of fakes. Its update also sums the clocks of the bookkeeping over the workers, and
@@ -87,7 +87,7 @@ def train(
             z, c = draws.g_inputs(s.step, real.c)
             fake = steps.draw(config, s.G, z, c)
         share_masks(s.D, draws.g_masks(s.step))
-        terms = steps.g_phase(config, s.D, real, fake)
+        terms = steps.g_phase(config, s.D, *draws.seen_for_g(s.step, real, fake))
         statistics = steps.running_statistics((s.G, s.D)) if workers.count > 1 else {}
         extras = {name: values * (draws.g_share.size / config.batch_size) for name, values in statistics.items()}
         extras["clocks"] = books.clocks(like=real.images)
