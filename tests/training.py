@@ -2,7 +2,7 @@
 
 import math
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -186,23 +186,30 @@ def train_here(
         train(config, upkeep, run, report, None, torch.device("cpu"), cpu_minutes)
 
 
-def _worker(rank: int, world_size: int, rendezvous: Path, jobs: list[tuple[TrainConfig, Path]], upkeep: Upkeep) -> None:
+def _worker(rank: int, world_size: int, rendezvous: Path, jobs: list[tuple[TrainConfig, Path, Upkeep]]) -> None:
     dist.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=world_size)
     try:
-        for config, folder in jobs:
+        for config, folder, upkeep in jobs:
             train_here(config, open_store(folder).run("run"), upkeep=upkeep)
     finally:
         dist.destroy_process_group()
 
 
-def train_on(world_size: int, *jobs: tuple[TrainConfig, Path], upkeep: Upkeep = UNSCORED) -> list[Run]:
-    """Train each config into its folder, on `world_size` processes connected by gloo; return the runs."""
+def train_on(
+    world_size: int, *jobs: tuple[TrainConfig, Path], upkeep: Upkeep | Sequence[Upkeep] = UNSCORED
+) -> list[Run]:
+    """Train each config into its folder, on `world_size` processes connected by gloo; return the runs.
+
+    `upkeep` is that of all jobs, or one for each.
+    """
+    upkeeps = [upkeep] * len(jobs) if isinstance(upkeep, Upkeep) else upkeep
+    whole = [(*job, each) for job, each in zip(jobs, upkeeps, strict=True)]
     if world_size == 1:
-        for config, folder in jobs:
-            train_here(config, open_store(folder).run("run"), upkeep=upkeep)
+        for config, folder, each in whole:
+            train_here(config, open_store(folder).run("run"), upkeep=each)
     else:
-        with tempfile.TemporaryDirectory() as folder:  # a file of an earlier group may name ports that are closed
-            mp.spawn(_worker, (world_size, Path(folder, "rendezvous"), list(jobs), upkeep), nprocs=world_size)
+        with tempfile.TemporaryDirectory() as temporary:  # a file of an earlier group may name ports that are closed
+            mp.spawn(_worker, (world_size, Path(temporary, "rendezvous"), whole), nprocs=world_size)
     return [open_store(folder).run("run") for _, folder in jobs]
 
 
