@@ -155,7 +155,9 @@ def wait_for_step(process: "subprocess.Popen[str]", run: Run, step: int) -> None
     deadline = time.monotonic() + 240
     while chaos.step_of(run) < step:
         assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < deadline, f"no step {step}"
+        if time.monotonic() > deadline:
+            process.kill()
+            pytest.fail(f"no step {step}: {process.communicate()[0]}")
         time.sleep(0.1)
 
 
