@@ -185,7 +185,7 @@ def resume_command(entry: RunEntry) -> None:
 def no_training() -> None:
     """Say that this app starts no trainings, and how to serve one that does."""
     st.title("Training from this page is not allowed")
-    st.write("The page Train starts and stops trainings on the machine of the server. This server was not told to.")
+    st.write("The page Train starts and stops trainings on the server's machine. This server does not allow that.")
     st.write("Serve the app on your own machine like this, and the page appears in the navigation:")
     st.code("python -m webapp --allow-training", language=None, wrap_lines=True)
     st.write("A training can also be started on the command line:")

@@ -78,8 +78,8 @@ def show(scene: DrawingScene[CompareView]) -> None:
     """Draw the page."""
     st.title("Two generators, the same seeds")
     st.write(
-        "Both draw from the same random numbers, so what differs comes from the generators alone. The first one is "
-        "chosen above, the second one here: another epoch of the same training, or another training."
+        "Both draw from the same random numbers, so every difference comes from the generators. Choose the first one "
+        "above and the second one here: another epoch of the same training, or another training."
     )
     listing = catalog.list_runs()
     entry, stored = _other(scene, listing)
