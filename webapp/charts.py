@@ -12,6 +12,7 @@ from models.scores import SCORES
 from trainer.run_store import Curve, EpochSummary
 
 Numbers: TypeAlias = Sequence[float] | NDArray[np.floating]
+"""Values along an axis."""
 
 MAX_POINTS = 1000
 """Maximum number of points of a trace. A screen cannot show more."""

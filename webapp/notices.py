@@ -93,7 +93,7 @@ def epoch_origin(link: address.Link, entry: RunEntry, epoch: int | None) -> None
     if opened is None or opened.g != link.view.g:
         return
     place, run = getattr(opened, "epoch", None), opened.run or entry.key
-    if (run, place) != (entry.key, epoch):
+    if run != entry.key or place not in (None, epoch):
         said = f"The {named} of this link is not " + ("in" if place is None else f"epoch {place} of")
         st.caption(f":material/search: {said} **{run}**. It was found as epoch {epoch} of **{entry.key}**.")
 
