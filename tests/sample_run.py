@@ -40,6 +40,7 @@ FLOOR: dict[str, float] = {
     "density": 1.0,
     "coverage": 0.97,
     "diversity": 0.99,
+    "nearest_1st_percentile": 1.28,
     "black": 0.81,
     "haze": 0.004,
     "lone_pixels": 0.006,

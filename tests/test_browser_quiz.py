@@ -56,7 +56,7 @@ def test_a_game_is_played_by_keyboard_and_its_result_is_sent(browser: Browser, s
         page.keyboard.press(key)
         side = ("left", "right")[int(expected.real[number])]
         is_right = ANSWERS[number] == expected.real[number]
-        expect(status).to_contain_text(f"{'Correct' if is_right else 'Wrong'}: the {side} one was written by a hand.")
+        expect(status).to_contain_text(f"{'Correct' if is_right else 'Wrong'}: the {side} one was written by hand.")
         expect(status).to_contain_text("The detective bet on the")
         expect(page.locator(".choice.is-real")).to_have_attribute("aria-label", f"The {side} one")
         assert page.locator(".pair").bounding_box() == place  # nothing moves
@@ -101,7 +101,7 @@ def test_a_game_is_played_by_keyboard_and_its_result_is_sent(browser: Browser, s
     assert "answers" not in query
     assert np.array_equal(shown(page), game_of(int(query["seed"][0])).pairs[0])
     page.locator(".choice").first.click()
-    expect(status).to_contain_text("one was written by a hand")
+    expect(status).to_contain_text("one was written by hand")
     page.go_back()
     expect(page.locator(".score")).to_have_text(f"{score} of {ROUNDS}")
     context.close()

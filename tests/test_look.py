@@ -25,7 +25,7 @@ def test_the_discriminator_of_an_own_run_is_asked(name: str, tmp_path: Path, mon
     digits = (3,) if inference.load(key).config.num_classes else None
     judged = look(key, GenerateView(digits=digits, count=1, seed=5))
     kind = "real 3s" if digits else "real digits"
-    assert re.fullmatch(rf"It takes this picture for more real than \d+ of 100 {kind}\.", judged["verdict"])
+    assert re.fullmatch(rf"This picture looks more real to it than \d+ of 100 {kind}\.", judged["verdict"])
     assert len(judged["probabilities"]) == 10
     assert judged["reader"] == ""
     hero = look(key, ExploreView(digits=digits, count=1, seed=5, digit=digits[0] if digits else None))

@@ -234,7 +234,7 @@ def test_a_closer_look_reads_the_digit_and_finds_its_neighbours(client: Client) 
     distances = [each["distance"] for each in judged["nearest"]]
     assert len(distances) == 5
     assert 0 < distances[0] <= distances[1] <= distances[4]
-    assert re.fullmatch(r"It takes this picture for more real than \d+ of 100 real 7s\.", judged["verdict"])
+    assert re.fullmatch(r"This picture looks more real to it than \d+ of 100 real 7s\.", judged["verdict"])
     other = json.loads(client.get(f"/api/v1/look?{MLP_CGAN.replace('explore', 'generate')}").content)
     assert "is not stored" in other["verdict"]
 

@@ -69,7 +69,7 @@ def test_the_courtroom_judges_as_the_closer_look_does(judge: tuple[str, int, str
     assert max(untrained["fakes"]) < min(shown["reals"])  # noise is told from every real digit
     lower = sum(real < last["own"] for real in shown["reals"])
     verdict = look(inference.GeneratorKey(*judge), GenerateView(digits=(DIGIT,), count=1, seed=SEED))["verdict"]
-    assert verdict == f"It takes this picture for more real than {lower} of 100 real {DIGIT}s."
+    assert verdict == f"This picture looks more real to it than {lower} of 100 real {DIGIT}s."
 
 
 def test_many_epochs_are_thinned_to_the_first_the_last_and_some_between() -> None:

@@ -261,7 +261,7 @@ def test_epochs_are_scored_as_often_as_asked_and_at_the_end(
     config = dataclasses.replace(config, epochs=3, steps_per_epoch=2)
     (run,) = train_on(1, (config, tmp_path), upkeep=Upkeep(metrics_every=2, checkpoint_every=1))
     floor = metrics.Reference.load().floor
-    by_pixels = {"black", "haze", "lone_pixels", "centring"}
+    by_pixels = {"black", "haze", "lone_pixels", "centring", "nearest_1st_percentile"}
     by_reader = {"fid", "precision", "recall", "density", "coverage", "diversity", "label_accuracy"}
     assert by_reader | by_pixels == floor.keys()
     for epoch in (0, 1, 2, 3):

@@ -12,6 +12,7 @@ from models.scores import SCORES
 from trainer.run_store import Curve, EpochSummary
 
 Numbers: TypeAlias = Sequence[float] | NDArray[np.floating]
+"""Values along an axis."""
 
 MAX_POINTS = 1000
 """Maximum number of points of a trace. A screen cannot show more."""
@@ -194,7 +195,7 @@ def _compared_steps(runs: Sequence["Recorded"], name: str) -> go.Figure:
     The axis is the number of images seen, because epochs and batches of two runs may differ. It is divided into
     `COMPARED_POINTS` equal parts, and each point is the mean of a run in one of them.
     """
-    title, form = STEPS[name]
+    _, title, form = STEPS[name]
     figure = _figure(title)
     data = [joined(run.curves, ("step", name)) for run in runs]
     images = [each["step"] * run.batch_size for each, run in zip(data, runs, strict=True)]
@@ -215,8 +216,11 @@ def _compared_steps(runs: Sequence["Recorded"], name: str) -> go.Figure:
     known = np.isfinite(difference)
     _add_difference(figure, centres[known], difference[known].astype(np.float32), form)
     figure.update_xaxes(title="Images seen", tickformat="~s", hoverformat=",.0f")
-    if name.endswith("loss"):
+    figure.update_layout(hoverdistance=20)  # in pixels: where one run has ended, only the other one answers
+    if title == "Loss":
         figure.update_layout(yaxis_range=_without_spikes([each[name] for each in data]))
+    else:
+        figure.update_yaxes(tickformat=".0%")
     return figure
 
 
@@ -334,12 +338,12 @@ class Recorded(NamedTuple):
 
 
 STEPS = {
-    "d_loss": ("Loss of the discriminator", ".3f"),
-    "g_loss": ("Loss of the generator", ".3f"),
-    "d_acc_real": ("Discriminator right about real pictures", ".1%"),
-    "d_acc_fake": ("Discriminator right about generated pictures", ".1%"),
+    "d_loss": ("Loss of the discriminator", "Loss", ".3f"),
+    "g_loss": ("Loss of the generator", "Loss", ".3f"),
+    "d_acc_real": ("Discriminator right about real pictures", "Accuracy", ".1%"),
+    "d_acc_fake": ("Discriminator right about generated pictures", "Accuracy", ".1%"),
 }
-"""Curves of the steps that Compare shows: column of a curve -> title and format."""
+"""Curves of the steps that Compare shows: column of a curve -> titles of the chart and of its axis, and format."""
 COMPARED = ("label_accuracy", "fid", "precision", "recall", "diversity")
 """Scores of the epochs that Compare shows."""
 QUALITY = {

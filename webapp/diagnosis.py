@@ -42,7 +42,7 @@ def memorized(generated: Mapping[str, object], real: Mapping[str, object]) -> st
         return ""
     return (
         f"Memorized: the pictures closest to the training images are {distance:.2f} away from them, real test images "
-        f"{expected:.2f}. The generator copies training images in place of drawing its own."
+        f"{expected:.2f}. The generator copies training images instead of drawing its own."
     )
 
 
@@ -60,8 +60,9 @@ def _collapsed(epochs: Sequence[EpochSummary]) -> str:
     else:
         return ""
     return (
-        f"Collapse: after epoch {number}, {what}. The generator draws a few pictures again and again, because they "
-        "pass. A lower learning rate or a stronger gradient penalty helps; an earlier epoch may be better."
+        f"Collapse: after epoch {number}, {what}. The generator draws a few pictures again and again, because the "
+        "discriminator accepts them. A lower learning rate or a stronger gradient penalty helps; an earlier epoch may "
+        "be better."
     )
 
 

@@ -53,7 +53,7 @@ PAGES = (
         ":material/search:",
         QuizView,
         quiz.show,
-        "Two digits, one written by a hand and one drawn by a neural network: which is real? A game of ten rounds.",
+        "Two digits, one written by hand and one drawn by a neural network: which is real? A game of ten rounds.",
         draws=True,
     ),
     Page(

@@ -11,8 +11,8 @@ GLOSSARY = {
     "EMA": "Exponential moving average: the pictures are drawn with an average of the generator's weights over the "
     "last steps, which is steadier than the weights of a single step.",
     "epoch": "A fixed number of steps. At its end, a training draws sample pictures, and measures how good they are.",
-    "FID": "Fréchet inception distance. " + SCORES["fid"].meaning + " Lower is better. It is measured in what a digit "
-    "reader notices, so compare it only with that of as many real pictures.",
+    "FID": "Fréchet inception distance. " + SCORES["fid"].meaning + " Lower is better. It depends on the digit reader "
+    "and on the number of pictures, so compare it only with the FID of as many real ones.",
     "forger": "The generator: the network that draws pictures.",
     "GAN": "Generative adversarial network: two networks that are trained against each other (Goodfellow et al. 2014).",
     "generator": "The network that draws: it turns random numbers and a class into a picture. Short: G.",

@@ -127,7 +127,7 @@ def _verdict(
     own, real = _logits(D, loaded, picture, label, dataset)
     lower = int((real < own).sum())
     kind = "real digits" if label is None else f"real {label}s"
-    return f"It takes this picture for more real than {lower} of {len(real)} {kind}."
+    return f"This picture looks more real to it than {lower} of {len(real)} {kind}."
 
 
 def partner(key: inference.GeneratorKey) -> Discriminator | None:

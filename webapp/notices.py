@@ -93,7 +93,7 @@ def epoch_origin(link: address.Link, entry: RunEntry, epoch: int | None) -> None
     if opened is None or opened.g != link.view.g:
         return
     place, run = getattr(opened, "epoch", None), opened.run or entry.key
-    if (run, place) != (entry.key, epoch):
+    if run != entry.key or place not in (None, epoch):
         said = f"The {named} of this link is not " + ("in" if place is None else f"epoch {place} of")
         st.caption(f":material/search: {said} **{run}**. It was found as epoch {epoch} of **{entry.key}**.")
 
@@ -185,7 +185,7 @@ def resume_command(entry: RunEntry) -> None:
 def no_training() -> None:
     """Say that this app starts no trainings, and how to serve one that does."""
     st.title("Training from this page is not allowed")
-    st.write("The page Train starts and stops trainings on the machine of the server. This server was not told to.")
+    st.write("The page Train starts and stops trainings on the server's machine. This server does not allow that.")
     st.write("Serve the app on your own machine like this, and the page appears in the navigation:")
     st.code("python -m webapp --allow-training", language=None, wrap_lines=True)
     st.write("A training can also be started on the command line:")

@@ -6,7 +6,7 @@ from models.quiz import ROUNDS
 from models.views import Permalink, QuizView
 from webapp.game import Game
 
-INTRO = "In each pair, one digit was written by a hand, and a neural network drew the other."
+INTRO = "In each pair, one digit was written by hand, and a neural network drew the other."
 COLUMNS = ROUNDS
 """Pictures in a row of the sheet of all pairs: five pairs."""
 
@@ -32,7 +32,7 @@ def board(game: Game, link: Permalink, answers: str, actions: str) -> str:
     return f"""{_scores(game, answers) if answers else ""}
 {actions}
 <ol class="pairs">{items}</ol>
-<details><summary>Which were written by a hand?</summary><p>{sides}</p></details>"""
+<details><summary>Which were written by hand?</summary><p>{sides}</p></details>"""
 
 
 def _pair(game: Game, number: int, answers: str, sheet: str) -> str:

@@ -32,7 +32,7 @@ def test_explore_starts_with_a_good_seed_and_writes_its_address() -> None:
     assert given["scope"] == {name: address(app)[name] for name in ("run", "step", "g")}
     assert given["classes"][7] == {"name": "7", "one": "a 7", "picture": "A handwritten 7"}
     assert (given["noun"], given["size"]) == ("digit", [28, 28, 1])
-    assert "good for all ten digits" in given["seed_help"]
+    assert "reads all ten of its digits well" in given["seed_help"]
 
 
 @pytest.mark.usefixtures("sample")

@@ -54,6 +54,8 @@ def test_a_link_pins_the_generator_of_its_epoch(runs: Path, tmp_path: Path) -> N
     link = address(app)
     assert link == {"run": "runs/quick-1", "g": sha256[:12], "epoch": "1"}
     assert "link" not in words(app)
+    alone = open_app("training", run="runs/quick-1", g=sha256[:12])
+    assert (address(alone), "link" in words(alone)) == (link, False)
     run.prune_generators(1)
     again = open_app("training", **link)
     assert (address(again), part(again, "index")) == (link, 1)

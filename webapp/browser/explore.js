@@ -374,7 +374,7 @@ export default class Explore extends DrawingPage {
     for (const name of ["#digit-title"]) this.find(name).textContent = capital(this.data.noun)
     this.find(".count-title").textContent = classes.length ? `Pictures of each ${this.data.noun}` : "Pictures"
     this.find("#truncation-help").textContent =
-      `1 draws as varied as in training, 0 the average picture${classes.length ? ` of the ${this.data.noun}` : ""}.`
+      `1 gives as much variety as in training, 0 the average picture${classes.length ? ` of the ${this.data.noun}` : ""}.`
     this.find("#seed-help").textContent = this.data.seed_help
     if (this.data.noun === "digit" && classes.length) {
       const adjectives = this.data.attributes.length ? "a thick, strongly slanted" : "a typical"

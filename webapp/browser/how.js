@@ -205,7 +205,7 @@ export default class How {
     if (real) list.append(row("epoch", ["Real", "", percent(real.label_accuracy), fixed(real.fid)]))
     const help = []
     if (read) help.push(`Read as asked: how often ${this.data.things === "digits" ? "a digit reader" : "a reader"} reads what the forger was asked for (label accuracy).`)
-    if (scored.length) help.push("FID: how far the pictures as a whole are from real ones; lower is better. Real pictures are not at 0, because two samples of them differ, too. A forger can get below them by drawing typical ones only.")
+    if (scored.length) help.push("FID: how far the pictures as a whole are from real ones; lower is better. Real pictures are not at 0, because two samples of them differ too. A forger can score lower than real pictures by drawing only typical ones.")
     this.section.querySelector(".epochs-help").textContent = help.join(" ")
   }
 

@@ -79,7 +79,7 @@ export default class Quiz {
     if (this.isOver) return [{ keys: ["s"], words: "Share the result", act: () => { this.actions.share() } }]
     return SIDES.map((name, side) => ({
       keys: [String(side + 1), side ? "ArrowRight" : "ArrowLeft"],
-      words: `The ${name} one was written by a hand`,
+      words: `The ${name} one was written by hand`,
       act: () => this.answer(side),
     }))
   }
@@ -138,7 +138,7 @@ export default class Quiz {
 
   outcome(round) {
     const { real } = this.data
-    return `${this.isRight(this.answers, round) ? "Correct" : "Wrong"}: the ${SIDES[real[round]]} one was written by a hand.`
+    return `${this.isRight(this.answers, round) ? "Correct" : "Wrong"}: the ${SIDES[real[round]]} one was written by hand.`
   }
 
   detectiveBet(round) {
@@ -171,7 +171,7 @@ export default class Quiz {
     const round = this.answers.length - Number(this.isAnswered)
     const isKnown = this.isAnswered
     this.find(".progress").textContent = `Round ${round + 1} of ${real.length}`
-    this.find(".lead").textContent = `Two ${things[round]}: one was written by a hand, the other was drawn by a neural network.`
+    this.find(".lead").textContent = `Two ${things[round]}: one was written by hand, the other was drawn by a neural network.`
     this.choices.forEach((choice, side) => {
       paint(choice.querySelector("canvas"), this.pictures, 2 * round + side)
       const isReal = isKnown && Number(real[round]) === side
@@ -179,7 +179,7 @@ export default class Quiz {
       choice.classList.toggle("is-known", isKnown)
       choice.classList.toggle("is-real", isReal)
       const truth = choice.querySelector(".truth")
-      truth.textContent = isReal ? "Written by a hand" : isKnown ? "Drawn by the network" : side ? "Right" : "Left"
+      truth.textContent = isReal ? "Written by hand" : isKnown ? "Drawn by the network" : side ? "Right" : "Left"
       if (!isKnown) truth.append(element("kbd", String(side + 1)))
       const players = isKnown ? [["You", this.answers], ["Detective", detective], ["Reader", reader]] : []
       const chips = players.filter(([, bets]) => bets && Number(bets[round]) === side).map(([name]) => element("span", name, name === "You" ? "chip you" : "chip"))
@@ -217,7 +217,7 @@ export default class Quiz {
     this.find(".score").textContent = `${found} of ${real.length}`
     const who = this.isOwn ? "You" : "Whoever played this game"
     const others = players.slice(1).map(([name, bets]) => `the ${name.toLowerCase()} ${this.score(bets)}`)
-    this.find(".words").textContent = `${who} found ${found} of the ${real.length} digits that were written by a hand, ${others.join(", ")}.${this.isOwn ? "" : " Can you do better?"}`
+    this.find(".words").textContent = `${who} found ${found} of the ${real.length} digits that were written by hand, ${others.join(", ")}.${this.isOwn ? "" : " Can you do better?"}`
     this.find(".scores tbody").replaceChildren(...players.map(([name, bets], k) => {
       const row = element("tr", "", k ? "" : "you")
       const bar = element("td", "")

@@ -262,7 +262,7 @@ export default class Training {
     this.find(".meanings ul").replaceChildren(...meanings)
     this.things = things
     this.find(".scores-about").textContent =
-      `Real, dashed in the charts, is what as many real ${things} score. A generator can beat them by drawing only typical ${things}: recall and diversity then show how much variety is missing.`
+      `Real: the scores of as many real ${things}, dashed in the charts. A generator can beat them by drawing only typical ${things}; recall and diversity then show how much variety is missing.`
   }
 
   load(url) {

@@ -11,7 +11,7 @@ from models.generator_file import GeneratorFileError
 from models.scores import SCORES
 from models.view_link import G_LENGTH, View, ViewError, pairs
 from models.views import check_grid, check_truncation
-from trainer.run_store import Curve, DamagedError, EpochSummary, RunStoreError, StoredGenerator
+from trainer.run_store import DamagedError, EpochSummary, RunStoreError, StoredGenerator
 from webapp import address, catalog, delivery, drawing, inference, notices, wording
 from webapp.catalog import Listing, RunEntry
 from webapp.classes import Classes, plain
@@ -78,8 +78,8 @@ def show(scene: DrawingScene[CompareView]) -> None:
     """Draw the page."""
     st.title("Two generators, the same seeds")
     st.write(
-        "Both draw from the same random numbers, so what differs comes from the generators alone. The first one is "
-        "chosen above, the second one here: another epoch of the same training, or another training."
+        "Both draw from the same random numbers, so every difference comes from the generators. Choose the first one "
+        "above and the second one here: another epoch of the same training, or another training."
     )
     listing = catalog.list_runs()
     entry, stored = _other(scene, listing)
@@ -242,13 +242,6 @@ def _summaries(entry: RunEntry) -> list[EpochSummary]:
         return []
 
 
-def _curves(entry: RunEntry) -> list[Curve]:
-    try:
-        return list(catalog.curves(entry, catalog.epochs(entry.key)).values())
-    except RunStoreError:
-        return []
-
-
 def _scores(sides: Sequence[_Side]) -> list[dict[str, Any]]:
     """Return the rows of the table: the scores of both generators, of how many pictures, and those of real images."""
     found: list[EpochSummary | None] = []
@@ -270,13 +263,16 @@ def _charts(sides: Sequence[_Side]) -> list[dict[str, Any]]:
     entries = tuple(side.entry for side in sides)
     if entries[0].key == entries[1].key:
         return []
-    known = [(each.key, each.started, each.progress.step, tuple(catalog.epochs(each.key))) for each in entries]
-    return _drawn_charts(known, entries)
+    try:
+        known = [(each.key, each.started, each.progress.step, tuple(catalog.epochs(each.key))) for each in entries]
+        return _drawn_charts(known, entries)
+    except RunStoreError:
+        return []
 
 
 @st.cache_data(max_entries=32, show_spinner=False)
 def _drawn_charts(known: Sequence[tuple[object, ...]], _entries: Sequence[RunEntry]) -> list[dict[str, Any]]:
-    """Return the charts of two runs. `known` changes with what they have recorded."""
+    """Return the charts of two runs. `known` changes with what they have recorded. Raises `RunStoreError`."""
     from webapp import charts  # late: Plotly is large, and only two pages need it
 
     names = [entry.name for entry in _entries]
@@ -285,5 +281,8 @@ def _drawn_charts(known: Sequence[tuple[object, ...]], _entries: Sequence[RunEnt
     runs = []
     for name, entry in zip(names, _entries, strict=True):
         batch_size = catalog.run_record(entry.key).config.get("batch_size", 0)
-        runs.append(charts.Recorded(name, _curves(entry), batch_size, _summaries(entry)))
+        epochs = catalog.epochs(entry.key)
+        curves = list(catalog.curves(entry, epochs).values())
+        summaries = list(catalog.readable(catalog.epoch_metrics, entry, epochs).values())
+        runs.append(charts.Recorded(name, curves, batch_size, summaries))
     return charts.comparison(runs)

@@ -37,9 +37,9 @@ def show(scene: DrawingScene[ExploreView]) -> None:
 
 
 def _seed_help(scene: DrawingScene[ExploreView]) -> str:
-    text = "The number that the random numbers are drawn from. The same seed always gives the same picture."
+    text = "The number that determines the random numbers. The same seed always gives the same picture."
     if scene.view.seed == GOOD_SEED:
-        text += f" {GOOD_SEED}, the first one, was chosen with the digit reader, because it is good for all ten digits."
+        text += f" The first one, {GOOD_SEED}, was chosen because the digit reader reads all ten of its digits well."
     return text
 
 

@@ -184,7 +184,8 @@ FAILED = (
         "Collapse: one picture for each digit",
         "The forger learns ten times as fast as the detective, which sees each picture alone and so cannot notice that "
         "all are alike. The forger has found one picture of each digit that passes, and draws it whatever the random "
-        "numbers are. The curves look healthy. The recall shows the fault: hardly any real digit could come from it.",
+        "numbers are. The curves look healthy. The recall shows the fault: hardly any real digit could come from this "
+        "forger.",
         "collapsed.png",
         "quick --workers 1 --name collapsed --epochs 3 --steps-per-epoch 50 --batch-size 32 --loss bce --gamma 0 "
         "--lr-warmup 0 --ema 0 --g-lr 1e-2 --d-lr 1e-3 --d-class-weight 0 --g-class-weight 0 --model.no-classifier "
@@ -194,10 +195,10 @@ FAILED = (
         {"label_accuracy": 0.6707, "recall": 0.006},
     ),
     Failure(
-        "Divergence: the players no longer meet",
+        "Divergence: both networks overshoot",
         "Both learn ten times too fast, and nothing keeps the detective's gradients small. Each move overshoots, so "
-        "the other one has nothing useful to learn from it. The losses grow, and the pictures are patterns. A "
-        "repetition ends with other patterns, because such a training amplifies the last bit of each number.",
+        "the other one has nothing useful to learn from it. The losses grow, and the pictures are patterns. Repeating "
+        "it gives other patterns, because such a training amplifies the last bit of each number.",
         "diverged.png",
         "quick --workers 1 --name diverged --epochs 8 --steps-per-epoch 50 --batch-size 32 --loss bce --gamma 0 "
         "--lr-warmup 0 --ema 0 --g-lr 2e-2 --d-lr 2e-2 --metrics-every 8",

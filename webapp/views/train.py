@@ -65,9 +65,9 @@ def show(scene: OwnScene[TrainView]) -> None:
     actions = st.container(horizontal=True, vertical_alignment="center", key="actions")
     actions.title("Train a generator")
     st.write(
-        "A training runs on this machine with Ray Train, at low priority. It goes on when you close this page, and "
-        "ends, after a checkpoint, with the server. Stopped or killed, it goes on from its last checkpoint, and ends "
-        "with the same weights, to the last bit."
+        "A training runs on this machine with Ray Train, at low priority. It continues when you close this page. When "
+        "the server stops, the training writes a checkpoint and stops too. A training that was stopped or killed "
+        "continues from its last checkpoint and ends with the same weights, to the last bit."
     )
     job, drawn = TRAININGS.job, _state()
     with st.container(key="train"):
@@ -110,7 +110,7 @@ def _watch_jobs(drawn: tuple[object, ...]) -> None:
 
 def _choose(view: TrainView) -> TrainView:
     """Draw the choice of a training, its command, and the button that starts it; return what is chosen."""
-    with st.spinner("Asking the trainer for its recipes ..."):
+    with st.spinner("Loading the recipes ..."):
         known = recipes()
     if view.recipe not in known:
         st.warning(f"There is no recipe {plain(quoted(view.recipe))}. Chosen instead: quick.")
@@ -125,11 +125,11 @@ def _choose(view: TrainView) -> TrainView:
         name = st.text_input("Name of the run", view.name, placeholder=default, key="train.name", max_chars=64)
         workers = st.number_input(
             "Workers", 1, max_workers, value=min(view.workers, max_workers), key="train.workers",
-            help="Processes that share each batch. The result is the same on any number of them, up to rounding.",
+            help="Processes that share each batch. The result does not depend on their number, except for rounding.",
         )  # fmt: skip
         minutes = st.number_input(
             "CPU-minutes", 0, MAX_MINUTES, value=view.cpu_minutes, key="train.cpu_minutes",
-            help="The run ends when its workers have used so much processor time, all together. 0: no limit, it ends "
+            help="The run ends when its workers together have used this much processor time. 0 means no limit: it ends "
             "with the recipe.",
         )  # fmt: skip
     try:
@@ -165,11 +165,11 @@ def _named(recipe: str, listed: tuple[tuple[str, str], ...]) -> str:
 
 def _time_in_words(launch: Launch) -> str:
     if not launch.cpu_minutes:
-        return "It ends with the recipe, or when you stop it."
+        return "It runs until the recipe ends or you stop it."
     cores = os.cpu_count() or 1
     used = cores if launch.workers > cores else launch.workers * (cores // launch.workers)
     minutes = wording.duration(60 * launch.cpu_minutes / used)
-    return f"On {used} free cores about {minutes} by the clock, after about 10 s for the start of Ray."
+    return f"About {minutes} on {used} free cores, plus about 10 s to start Ray."
 
 
 def _what_starts(launch: Launch) -> tuple[str, str]:
@@ -227,7 +227,7 @@ def _watch_training(job: Job, links: Mapping[str, st.Page]) -> None:
 def _stop_button(job: Job) -> None:
     st.button(
         "Stop", icon=":material/stop:", key="train.stop", on_click=job.stop, disabled=job.is_stopping,
-        help="Ends the training after a checkpoint, so that nothing is lost.",
+        help="Writes a checkpoint and ends the training, so nothing is lost.",
     )  # fmt: skip
 
 
@@ -364,7 +364,7 @@ def _sentence(job: Job) -> str:
         return "Stopped." if job.is_stopping else "It has ended before a worker was killed. Do it again."
     if len(job.children) < 2:
         return "The undisturbed training comes first. Its curve is what the second one must repeat."
-    return "Now: pull the plug." if job.can_be_struck() else "The second training starts."
+    return "Pull the plug now." if job.can_be_struck() else "The second training starts."
 
 
 def _verdict(job: Job) -> str:

@@ -364,11 +364,11 @@ def _stage(entry: RunEntry, epochs: Sequence[int]) -> list[int]:
 def _words(entry: RunEntry, classes: Classes, epochs: Sequence[int]) -> str:
     """Describe the grid and the slider."""
     text = (
-        "After each epoch, the generator draws the same random numbers, so every change comes from what it has "
+        "After each epoch, the generator draws from the same random numbers, so every change comes from what it has "
         f"learned. {f'Each row is one {classes.noun}, each column one seed. ' if classes.number else ''}"
     )
     if len(epochs) > 1:
-        return f"{text}Drag the slider or press play. Point at a curve to see its epoch, click to go there."
+        return f"{text}Drag the slider or press Play. Point at a curve to see that epoch; click to go there."
     if entry.progress.is_live:
         return "The first epoch has not ended yet. Epoch 0 is the generator before training: it draws noise."
     return "This run stopped within its first epoch. Explore shows what it had learned by then." if epochs else ""
@@ -424,7 +424,7 @@ def _evaluation(entry: RunEntry) -> None:
         st.markdown("\n".join(["| Score | Generated | Real |", "|---|---:|---:|", *rows]))
         st.caption(
             f"Scores of {found.count:,} generated and as many real {things}, by `python -m trainer evaluate`. Some, "
-            f"such as FID, depend on the number of {things}, so these and those above cannot be compared."
+            f"such as FID, depend on the number of {things}, so do not compare these with those above."
         )
         st.markdown("\n".join(meanings))
 
