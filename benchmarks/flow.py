@@ -57,6 +57,8 @@ WARM_UP = 200
 COUNT = 10_000
 CONFIG = ModelConfig(architecture="mlp", z_dim=28 * 28, g_widths=(1,), d_widths=(1,))
 """What drawing needs to know of the model: that its latent is a picture of noise, and that it has ten classes."""
+GUIDANCE = 2.0
+"""Weight of the class in the velocities, beyond what was learned (Ho and Salimans 2022, arXiv 2207.12598)."""
 DRAWN, REPEATS = 100, 5
 """Pictures whose drawing is timed, and how often it is repeated. The fastest time counts."""
 
@@ -71,21 +73,25 @@ class Settings:
     """Channels at 7x7."""
     blocks: int = 3
     """Blocks at 7x7."""
-    steps: int = 4000
-    batch_size: int = 64
+    steps: int = 6600
+    batch_size: int = 32
     lr: float = 2e-3
     """Highest learning rate of Adam; it falls to 0 along half a cosine."""
     ema: float = 0.999
     """Decay of the average of the weights, by step."""
     predict: str = "image"
     """What the network's output stands for: `image` or `velocity`."""
-    time_mean: float = 0.0
+    time_mean: float = -0.6
     """Mean of the logit of training times; their standard deviation is 1 (logit-normal)."""
-    unconditional: float = 0.0
+    unconditional: float = 0.1
     """Share of images whose class is hidden, so that the sampler can use guidance."""
     mean: float = 0.0
     """Share of images on which mean velocities are learned; 0 = the network knows only t."""
     seed: int = 0
+
+
+MODELS = {"flow": Settings(), "mean flow": Settings(mean=0.25, steps=4000)}
+"""Both need about the CPU-seconds of `forge`: a step that learns mean velocities takes longer."""
 
 
 def waves(times: Tensor) -> Tensor:
@@ -100,12 +106,12 @@ class Block(nn.Module):
     def __init__(self, channels: int, out: int) -> None:
         super().__init__()
         self.conv1, self.conv2 = nn.Conv2d(channels, out, 3, padding=1), nn.Conv2d(out, out, 3, padding=1)
-        self.modulation = nn.Linear(EMBEDDING, 2 * out)
+        self.modulation = nn.Linear(EMBEDDING + NUM_CLASSES, 2 * out)
         self.skip = nn.Identity() if channels == out else nn.Conv2d(channels, out, 1)
         nn.init.zeros_(self.conv2.weight)  # the block begins as its skip
 
     def forward(self, x: Tensor, told: Tensor) -> Tensor:
-        """x (B, channels, H, W), told (B, EMBEDDING) -> (B, out, H, W)."""
+        """x (B, channels, H, W), told (B, EMBEDDING + NUM_CLASSES) -> (B, out, H, W)."""
         gain, bias = self.modulation(told)[..., None, None].chunk(2, 1)
         h = self.conv1(F.relu(F.layer_norm(x, x.shape[1:])))
         h = F.relu(torch.addcmul(bias, F.layer_norm(h, h.shape[1:]), 1 + gain))
@@ -133,7 +139,7 @@ class Network(nn.Module):
 
     def forward(self, x_t: Tensor, t: Tensor, r: Tensor, c: Tensor) -> Tensor:
         """Return the mean velocity from time t to r >= t; for r = t, the velocity at t."""
-        told = self.embed(torch.cat([waves(t), waves(r - t), c], 1))
+        told = torch.cat([self.embed(torch.cat([waves(t), waves(r - t), c], 1)), c], 1)
         x = high = self.before(self.first(F.pixel_unshuffle(x_t, 2)), told)
         x = self.down(x)
         for block in self.middle:
@@ -265,21 +271,21 @@ def judged(loaded: LoadedGenerator, judge: Judge) -> dict[str, float]:
 
 
 def drawing_time(loaded: LoadedGenerator) -> float:
-    """Return the seconds in which one thread draws `DRAWN` pictures in float32."""
+    """Return the CPU-seconds in which one thread draws `DRAWN` pictures in float32."""
     labels = sampling.GRID_SEEDS * list(range(NUM_CLASSES))
     z, c = sampling.latents(range(DRAWN), loaded.config), loaded.class_rows(labels, range(DRAWN))
     best = math.inf
     for _ in range(REPEATS):
-        started = time.perf_counter()
+        started = time.process_time()
         sampling.draw(loaded.generator, z, c)
-        best = min(best, time.perf_counter() - started)
+        best = min(best, time.process_time() - started)
     return best
 
 
-def measured(name: str, loaded: LoadedGenerator, judge: Judge, told_apart: bool) -> dict[str, Any]:
-    """Return the name and the scores of a generator; with `told_apart`, the two-sample test of the records, too."""
+def measured(name: str, loaded: LoadedGenerator, judge: Judge, is_told_apart: bool) -> dict[str, Any]:
+    """Return the name and the scores of a generator; with `is_told_apart`, the two-sample test of the records, too."""
     row: dict[str, Any] = {"name": name, "draw_seconds": drawing_time(loaded), **judged(loaded, judge)}
-    if told_apart:
+    if is_told_apart:
         row["two_sample"] = speedrun.two_sample(loaded, judge)
     print(", ".join(f"{key} {value if isinstance(value, str) else format(value, '.4g')}" for key, value in row.items()))
     return row
@@ -289,7 +295,7 @@ def table(record: dict[str, Any]) -> str:
     """Return the scores in Markdown, with where they were measured."""
     machine, floor = record["machine"], record["floor"]
     titles = ["model", "CPU-seconds", "label accuracy", "FID / floor", "precision", "recall", "density", "coverage"]
-    titles += ["haze", "two-sample", f"{DRAWN} pictures, ms"]
+    titles += ["haze", "two-sample", f"{DRAWN} pictures, CPU-ms"]
     lines = [f"| {' | '.join(titles)} |", f"|{'---|' * len(titles)}"]
     for row in [*record["rows"], {"name": "real digits (the floor)", **floor}]:
         cells = [row["name"], f"{row['cpu_seconds']:.0f}" if "cpu_seconds" in row else ""]
@@ -302,53 +308,63 @@ def table(record: dict[str, Any]) -> str:
     return f"`{record['command']}`, one thread, {where}:\n\n" + "\n".join(lines)
 
 
-def picture(network: nn.Module, settings: Settings, guidance: float, numbers: Sequence[int] = (1, 4, 16)) -> bytes:
+def picture(network: nn.Module, settings: Settings, numbers: Sequence[int] = (1, 4, 8)) -> bytes:
     """Return a PNG with two rows of digits for each number of steps, all from the same noise."""
     labels = list(range(NUM_CLASSES)) * 2
     z, c = sampling.latents(range(len(labels)), CONFIG), sampling.one_hot(labels, NUM_CLASSES)
-    rows = [sampling.draw(Sampler(network, steps, settings.mean > 0, guidance), z, c) for steps in numbers]
+    rows = [sampling.draw(Sampler(network, steps, settings.mean > 0, GUIDANCE), z, c) for steps in numbers]
     return sampling.to_png(sampling.image_grid(np.concatenate(rows), NUM_CLASSES), scale=2)
 
 
 def main(arguments: list[str]) -> int:
     """Run the command and return the exit status of the process."""
     parser = Parser(prog="python -m benchmarks.flow", description=__doc__.splitlines()[0])
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS), help="default: both")
     for field in dataclasses.fields(Settings):
-        flag, kind = f"--{field.name.replace('_', '-')}", type(field.default)
-        parser.add_argument(flag, type=kind, default=field.default, help=f"default: {field.default}")
-    parser.add_argument("--guidance", type=float, default=1.0, help="of the sampler; 1 = none (default: 1)")
-    parser.add_argument("--sampled", nargs="+", type=int, default=[1, 2, 4, 8, 16], help="numbers of steps to judge")
-    parser.add_argument("--told-apart", nargs="*", type=int, default=[16], help="those with a two-sample test")
+        flag = f"--{field.name.replace('_', '-')}"
+        parser.add_argument(flag, type=type(field.default), help="another value of this setting of the models")
+    parser.add_argument("--sampled", nargs="*", type=int, default=[1, 2, 4, 8], help="numbers of steps to judge")
+    parser.add_argument("--unguided", nargs="*", type=int, default=[8], help="those to judge without guidance, too")
+    parser.add_argument("--told-apart", nargs="*", type=int, default=[4], help="those with a two-sample test")
     parser.add_argument("--forge", type=Path, metavar="RUN", help="folder of a run of `forge` to judge as well")
     parser.add_argument(
-        "--network", type=Path, default="runs/flow.safetensors", help="the trained network, new or kept"
+        "--networks", type=Path, default="runs/flow", help="folder of the trained networks, new or kept"
     )
     parser.add_argument("--out", type=Path, default=timed_runs.ROOT / "docs", help="folder to write to (default: docs)")
     options = parser.parse_args(arguments)
-    settings = Settings(**{field.name: getattr(options, field.name) for field in dataclasses.fields(Settings)})
+    given = {field.name: getattr(options, field.name) for field in dataclasses.fields(Settings)}
+    changes = {name: value for name, value in given.items() if value is not None}
+    models = {name: dataclasses.replace(MODELS[name], **changes) for name in options.models}
     torch.set_num_threads(1)
-    record: dict[str, Any] = {"machine": timed_runs.machine(), "settings": dataclasses.asdict(settings)}
+    record: dict[str, Any] = {"machine": timed_runs.machine(), "settings": {}, "rows": []}
     record["command"] = shlex.join(["python", "-m", "benchmarks.flow", *arguments])
-    rows: list[dict[str, Any]] = []
+    rows = record["rows"]
     try:
-        network, cpu_seconds = load_or_train(settings, options.network)
+        trained = {
+            name: load_or_train(settings, options.networks / f"{name.replace(' ', '-')}.safetensors")
+            for name, settings in models.items()
+        }
         judge = mnist_judge()
         record["floor"] = judge.floor(COUNT) | judge.floor_labels(COUNT)
-        for steps in options.sampled:
-            sampler = Sampler(network, steps, settings.mean > 0, options.guidance).requires_grad_(False)
-            name = f"flow, {steps} step{'s' if steps > 1 else ''}"
-            rows.append(measured(name, LoadedGenerator(sampler, CONFIG, {}), judge, steps in options.told_apart))
-            rows[-1]["cpu_seconds"] = cpu_seconds
+        for name, (network, cpu_seconds) in trained.items():
+            record["settings"][name] = dataclasses.asdict(models[name])
+            ways = [(steps, GUIDANCE) for steps in options.sampled] + [(steps, 1.0) for steps in options.unguided]
+            for steps, guidance in ways:
+                sampler = Sampler(network, steps, models[name].mean > 0, guidance).requires_grad_(False)
+                title = f"{name}, {steps} step{'s' if steps > 1 else ''}{'' if guidance > 1 else ', no guidance'}"
+                is_told_apart = steps in options.told_apart and guidance > 1
+                rows.append(measured(title, LoadedGenerator(sampler, CONFIG, {}), judge, is_told_apart))
+                rows[-1]["cpu_seconds"] = cpu_seconds
         if options.forge:
             checkpoint = open_store(options.forge.parent).run(options.forge.name).checkpoints()[-1]
             forge = timed_runs.generator_of(checkpoint)
             forge.generator.float()
-            rows.append(measured("`forge`", forge, judge, told_apart=True))
+            rows.append(measured("`forge`", forge, judge, is_told_apart=True))
             rows[-1]["cpu_seconds"] = checkpoint.manifest.cpu_seconds
-        record["rows"] = rows
         options.out.mkdir(parents=True, exist_ok=True)
         (options.out / "flow.json").write_text(json.dumps(record, indent=1) + "\n")
-        (options.out / "flow.png").write_bytes(picture(network, settings, options.guidance))
+        network, settings = trained[options.models[0]][0], models[options.models[0]]
+        (options.out / "flow.png").write_bytes(picture(network, settings))
         if (document := options.out / "flow.md").exists():
             write_tables(document, {"scores": table(record)})
     except ValueError as error:

@@ -58,7 +58,7 @@ def test_the_loss_of_the_true_velocities_is_0(mean: float) -> None:
 
 
 def test_the_target_of_a_mean_velocity_has_its_change_along_the_path() -> None:
-    x, settings = torch.rand(4, 1, 28, 28), replace(TINY, mean=1.0)
+    x, settings = torch.rand(4, 1, 28, 28), replace(TINY, mean=1.0, time_mean=0.0)
     noise = flow.normal(settings, flow.NOISE, 7, *x.shape)
     t, r, _ = flow.normal(settings, flow.TIMES, 7, 3, 4).unbind()
     t, r = torch.sigmoid(torch.minimum(t, r)), torch.sigmoid(torch.maximum(t, r))
