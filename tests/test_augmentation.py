@@ -13,6 +13,7 @@ from trainer.augmentation import CUT, NUMBERS, SHIFT, Change, augment, colour, c
 from trainer.config import TrainConfig
 from trainer.draws import Batch, Draws, load_images
 from trainer.state import new_state
+from trainer.train_command import parse
 from trainer.workers import Workers
 
 SIZE = 32
@@ -168,6 +169,13 @@ def test_without_augmentation_d_sees_the_batches_themselves() -> None:
 def test_changes_must_be_known_and_different(changes: tuple[str, ...]) -> None:
     with pytest.raises(ValueError, match="augment must be different ones of colour, translation, cutout: got"):
         augmented_config(augment=changes)
+
+
+def test_the_command_line_chooses_changes() -> None:
+    assert parse(["forge"]).config.augment == ()
+    assert parse(["forge", "--augment", "cutout", "colour"]).config.augment == ("cutout", "colour")
+    assert parse(["forge-cifar"]).config.augment == get_args(Change)
+    assert parse(["forge-cifar", "--augment"]).config.augment == ()
 
 
 def test_changes_survive_json() -> None:

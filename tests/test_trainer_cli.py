@@ -64,6 +64,7 @@ def existing_run(folder: Path, config: TrainConfig) -> Run:
         (["forge", "--model.d-kernel", "5"], "model.d_kernel must be 3 or 4: got 5"),
         (["dcgan", "--model.d-kernel", "3"], "model.d_kernel must be 4 for dcgan: got 3"),
         (["mlp-cgan", "--model.classifier"], "model.classifier must be False for mlp: got True"),
+        (["forge", "--augment", "colour", "colour"], "augment must be different ones of colour, translation, cutout"),
         (["forge", "--metrics-every", "-1"], "metrics_every must not be negative: got -1"),
         (["forge", "--cpu-minutes", "0"], "--cpu-minutes must be greater than 0: got 0"),
         (["forge", "--cpu-minutes", "nan"], "--cpu-minutes must be greater than 0: got nan"),

@@ -80,7 +80,7 @@ class TrainConfig:
     limit_images: int = 0
     """Train on the first N images only; 0 = all."""
     seed: int = 0
-    """Seed of the initial weights, the order of the images, the latents and the random classes."""
+    """Seed of the initial weights, the order of the images, the latents, the random classes and the augmentation."""
     dtype: Literal["float32", "float64"] = "float32"
     """Precision of weights and arithmetic. In float64, runs on different numbers of workers agree to about 1e-8."""
     precision: Literal["tf32", "full", "bf16"] = "tf32"

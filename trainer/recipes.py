@@ -143,7 +143,7 @@ _ROWS = (
         CIFAR-10 has 50,000 images of ten kinds of things and animals, 32x32 in colour. The networks are those of
         `forge`, wider. D sees each image, real or fake, with its colours changed, shifted and with a square cut out,
         so that it does not learn the images by heart. Needs data/cifar10, which `python -m trainer fetch cifar10`
-        makes. docs/cifar.md has trials, figures and a grid.
+        makes. docs/cifar.md has trials and a grid.
         """,
         config=replace(
             FORGE,
