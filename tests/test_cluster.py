@@ -277,7 +277,7 @@ def test_a_job_that_fails_gives_its_exit_status_and_one_line(head: Head, tmp_pat
 
 @pytest.mark.slow
 def test_ctrl_c_in_a_submission_leaves_the_job_and_says_how_to_follow_and_stop_it(head: Head, tmp_path: Path) -> None:
-    submission = head.run(SUBMIT, *RECIPE, "--workers", "2", "--epochs", "2000", "--runs", str(tmp_path))
+    submission = head.run(SUBMIT, *RECIPE, "--workers", "1", "--epochs", "2000", "--runs", str(tmp_path))
     job = first_line(submission, "Submitted as ").rstrip(".")
     submission.send_signal(signal.SIGINT)
     output, _ = submission.communicate(timeout=30)

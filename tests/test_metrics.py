@@ -516,13 +516,15 @@ class Forger(nn.Module):
 @pytest.mark.slow
 def test_a_classifier_learns_from_good_digits_only(monkeypatch: pytest.MonkeyPatch, judge: Judge) -> None:
     monkeypatch.setattr(train_digit_reader, "AVERAGE", 0.9)  # of few steps, the usual average is mostly of the first
-    config = tiny_config()
-    forger = LoadedGenerator(Forger(data.load_dataset().head(6000)), config, {})
-    generated, real = evaluate.gan_train(forger, judge, seed=0, epochs=1)
+    monkeypatch.setattr(train_digit_reader, "BATCH_SIZE", 32)  # as many steps as 8000 digits make in usual batches
+    config, few = tiny_config(), copy.copy(judge)
+    few.training, few.training_labels = judge.training[torch.arange(2000)], judge.training_labels[:2000]
+    forger = LoadedGenerator(Forger(data.load_dataset().head(2000)), config, {})
+    generated, real = evaluate.gan_train(forger, few, seed=0, epochs=1)
     assert generated > 0.9
     assert real > 0.9
     untrained = LoadedGenerator(build_generator(config).eval(), config, {})
-    generated, again = evaluate.gan_train(untrained, judge, seed=0, epochs=1)
+    generated, again = evaluate.gan_train(untrained, few, seed=0, epochs=1)
     assert generated < 0.4
     assert again == real
 
@@ -536,6 +538,7 @@ def test_a_full_evaluation_trains_classifiers_too(
     monkeypatch.setattr(readers, "mnist_judge", lambda: few)
     monkeypatch.setattr(evaluate, "GAN_TRAIN_EPOCHS", 1)
     monkeypatch.setattr(evaluate, "TWO_SAMPLE_COUNT", 60)
+    monkeypatch.setattr(metrics, "TWO_SAMPLE_EPOCHS", 1)
     assert main(command(run, "tiny", "--full")) == 0
     printed = capsys.readouterr().out
     assert "GAN-train on generated digits, epoch 1/1: loss" in printed
@@ -567,6 +570,7 @@ def test_a_generator_without_classes_is_not_asked_for_any(
     assert run.read_evaluation(40) is None
 
     monkeypatch.setattr(evaluate, "TWO_SAMPLE_COUNT", 60)
+    monkeypatch.setattr(metrics, "TWO_SAMPLE_EPOCHS", 1)
     assert main(command(run, "--generator", str(file), "--full")) == 0
     printed = capsys.readouterr().out
     assert SCORES["two_sample_0"].title in printed

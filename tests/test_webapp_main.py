@@ -104,13 +104,17 @@ def test_a_taken_port_is_one_clear_line() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGHUP], ids=lambda end: end.name)
-def test_it_serves_says_where_and_ends(tmp_path: Path, end: signal.Signals) -> None:
+@pytest.mark.parametrize(
+    ("host", "warnings", "end"), [("127.0.0.1", 0, signal.SIGINT), ("0.0.0.0", 1, signal.SIGHUP)], ids=["own", "all"]
+)
+def test_it_serves_says_where_and_whether_others_can_reach_it_and_ends(
+    tmp_path: Path, host: str, warnings: int, end: signal.Signals
+) -> None:
     write_run(tmp_path, epochs=1, total_epochs=1)
-    process = start("--port", "0", "--runs", str(tmp_path))
+    process = start("--host", host, "--port", "0", "--runs", str(tmp_path))
     try:
         *before, url = lines_until_url(process)
-        assert "no password" not in "".join(before)  # others cannot reach it
+        assert len([line for line in before if "no password" in line]) == warnings
         headers = answer(f"{url}/healthz").headers
         assert "default-src 'self'" in headers["Content-Security-Policy"]
         assert headers["X-Content-Type-Options"] == "nosniff"
@@ -120,17 +124,6 @@ def test_it_serves_says_where_and_ends(tmp_path: Path, end: signal.Signals) -> N
         output, _ = process.communicate(timeout=30)
     assert process.returncode == 0
     assert "Traceback" not in output
-
-
-@pytest.mark.slow
-def test_an_app_that_others_can_reach_warns_that_it_has_no_password(tmp_path: Path) -> None:
-    process = start("--host", "0.0.0.0", "--port", "0", "--runs", str(tmp_path))
-    try:
-        lines = lines_until_url(process)
-    finally:
-        process.terminate()
-        process.communicate(timeout=30)
-    assert len([line for line in lines if "no password" in line]) == 1
 
 
 @pytest.mark.slow
