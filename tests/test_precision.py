@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from tests.training import (
+    MLP,
     UNSCORED,
     dropout_config,
     forge_config,
@@ -51,9 +52,16 @@ def test_bfloat16_trains_close_to_float32(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which(os.environ.get("CXX", "g++")) is None, reason="torch.compile needs a C++ compiler")
-@pytest.mark.parametrize("name", [pytest.param("forge", marks=pytest.mark.long), "dropout"])
-def test_compiled_networks_train_as_others_do(name: str, tmp_path: Path) -> None:
-    config = TrainConfig.from_dict(CONFIGS[name].to_dict() | {"steps_per_epoch": 6})
+@pytest.mark.parametrize(
+    "config",
+    [
+        mlp_config(d_update="joint", model=replace(MLP, g_widths=(16,), d_widths=(16,))),
+        *(pytest.param(CONFIGS[name], marks=pytest.mark.long) for name in ("forge", "dropout")),
+    ],
+    ids=["one hidden layer", "forge", "dropout"],
+)
+def test_compiled_networks_train_as_others_do(config: TrainConfig, tmp_path: Path) -> None:
+    config = replace(config, epochs=1, steps_per_epoch=6)
     (run,) = train_on(1, (config, tmp_path / "as it is"))
     (compiled,) = train_on(1, (config, tmp_path / "compiled"), upkeep=replace(UNSCORED, compile=True))
     for column in ("d_loss", "g_loss"):
