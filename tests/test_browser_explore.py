@@ -20,7 +20,7 @@ from models.networks import build_generator
 from models.pictures import frames, read_note
 from models.prompt import Abilities, read_prompt
 from models.views import ExploreView, GenerateView, InterpolateView, read_link
-from tests.browser import FORGE, address, canvases, images, open_page, row, serve, settle, wait_for_address
+from tests.browser import FORGE, address, canvases, images, open_page, row, settle, wait_for_address
 from tests.golden import shipped_generators
 from tests.sample_run import (
     STEPS_PER_EPOCH,
@@ -209,28 +209,29 @@ def test_the_released_picture_is_the_servers(page: Page, site: str) -> None:
     assert np.array_equal(canvases(again, ".hero")[0], expected[0])
 
 
-def test_a_generator_that_is_too_large_is_drawn_by_the_server(page: Page, tmp_path: Path) -> None:
+def test_a_generator_that_is_too_large_is_drawn_by_the_server(page: Page, site: str, served_runs: Path) -> None:
     config = ModelConfig(architecture="forge", z_dim=16, g_widths=(512, 64), d_widths=(8, 8, 8))
     assert multiply_accumulates(config) > MAX_MMAC * 1e6
-    run = write_run(tmp_path, "large", checkpoints=False)
+    run = write_run(served_runs, "too-large", checkpoints=False)
     write_checkpoint(run, 3, config)
     loaded = read_generator(generator_file(run, 3, config), "a file")
     expected = frames(loaded, GenerateView(digits=(3,), count=2, seed=77))
     asked: list[str] = []
-    with serve(tmp_path) as site:
-        page.goto(f"{site}/?run=runs/large&digits=3&count=2&seed=5")
-        settle(page)
-        page.on("request", lambda request: asked.append(request.url))
-        page.get_by_label("Seed", exact=True).fill("77")
-        wait_for_address(page, seed=77)
-        wait_for_pictures(page, expected)
+    page.goto(f"{site}/?run=runs/too-large&digits=3&count=2&seed=5")
+    settle(page)
+    page.on("request", lambda request: asked.append(request.url))
+    page.get_by_label("Seed", exact=True).fill("77")
+    wait_for_address(page, seed=77)
+    wait_for_pictures(page, expected)
     assert any("/s/frames.bin" in url for url in asked)
     assert not any(".safetensors" in url for url in asked)
 
 
-def test_sliders_of_attributes_ask_for_them_and_leave_them_to_the_seeds(page: Page, tmp_path: Path) -> None:
+def test_sliders_of_attributes_ask_for_them_and_leave_them_to_the_seeds(
+    page: Page, site: str, served_runs: Path
+) -> None:
     config = replace(model_config(), attributes=("slant", "thickness", "width"))
-    run = write_run(tmp_path, "written", checkpoints=False)
+    run = write_run(served_runs, "with-attributes", checkpoints=False)
     write_checkpoint(run, 3, config)
     loaded = read_generator(generator_file(run, 3, config), "a file")
 
@@ -243,35 +244,34 @@ def test_sliders_of_attributes_ask_for_them_and_leave_them_to_the_seeds(page: Pa
         assert np.array_equal(canvases(page, ".hero")[0], expected[0])
         return view
 
-    with serve(tmp_path) as site:
-        page.goto(f"{site}/?run=runs/written&digits=3&count=2&seed=5&thickness=3.5")
-        thickness, slant = (page.get_by_role("slider", name=name) for name in ("Thickness", "Slant"))
-        expect(thickness).to_have_value("3.5")
-        expect(page.locator(".attribute[data-name=slant] output")).to_have_text("from the seed")
-        free = seen()
-        assert free.asked == {"thickness": 3.5}
-        wake(page)
-        slant.fill("20")
-        expect(page.locator(".attribute[data-name=slant] output")).to_have_text("20\N{DEGREE SIGN}")
-        slanted = seen()
-        assert slanted.asked == {"slant": 20, "thickness": 3.5}
-        assert not np.array_equal(frames(loaded, slanted), frames(loaded, free))
-        page.get_by_role("button", name="Thickness from the seed").click()
-        assert seen().asked == {"slant": 20}
-        page.goto(f"{site}/interpolate?run=runs/written&slant=20&from_digit=1&to_digit=4&frames=4")
-        wake(page)
-        settle(page)
-        page.wait_for_timeout(500)
-        way = view_of(address(page))
-        assert way.asked == {"slant": 20}
-        assert np.array_equal(np.stack(canvases(page, ".strip canvas")), frames(loaded, way))
-        page.goto(f"{site}/?run=pretrained/mlp-cgan&slant=20")
-        expect(page.get_by_text("This generator draws without slant")).to_be_visible()
+    page.goto(f"{site}/?run=runs/with-attributes&digits=3&count=2&seed=5&thickness=3.5")
+    thickness, slant = (page.get_by_role("slider", name=name) for name in ("Thickness", "Slant"))
+    expect(thickness).to_have_value("3.5")
+    expect(page.locator(".attribute[data-name=slant] output")).to_have_text("from the seed")
+    free = seen()
+    assert free.asked == {"thickness": 3.5}
+    wake(page)
+    slant.fill("20")
+    expect(page.locator(".attribute[data-name=slant] output")).to_have_text("20\N{DEGREE SIGN}")
+    slanted = seen()
+    assert slanted.asked == {"slant": 20, "thickness": 3.5}
+    assert not np.array_equal(frames(loaded, slanted), frames(loaded, free))
+    page.get_by_role("button", name="Thickness from the seed").click()
+    assert seen().asked == {"slant": 20}
+    page.goto(f"{site}/interpolate?run=runs/with-attributes&slant=20&from_digit=1&to_digit=4&frames=4")
+    wake(page)
+    settle(page)
+    page.wait_for_timeout(500)
+    way = view_of(address(page))
+    assert way.asked == {"slant": 20}
+    assert np.array_equal(np.stack(canvases(page, ".strip canvas")), frames(loaded, way))
+    page.goto(f"{site}/?run=pretrained/mlp-cgan&slant=20")
+    expect(page.get_by_text("This generator draws without slant")).to_be_visible()
 
 
-def test_a_hand_is_chosen_by_number_at_random_or_in_words(page: Page, tmp_path: Path) -> None:
+def test_a_hand_is_chosen_by_number_at_random_or_in_words(page: Page, site: str, served_runs: Path) -> None:
     config = replace(model_config(), writers=3)
-    run = write_run(tmp_path, "hands", checkpoints=False)
+    run = write_run(served_runs, "with-hands", checkpoints=False)
     write_checkpoint(run, 3, config)
     loaded = read_generator(generator_file(run, 3, config), "a file")
     assert loaded.writers == (100, 103, 106)
@@ -285,44 +285,43 @@ def test_a_hand_is_chosen_by_number_at_random_or_in_words(page: Page, tmp_path: 
         assert np.array_equal(canvases(page, ".hero")[0], expected[0])
         return view
 
-    with serve(tmp_path) as site:
-        page.goto(f"{site}/?run=runs/hands&digits=3&count=2&seed=5&writer=103")
-        hand = page.get_by_label("Hand", exact=True)
-        expect(hand).to_have_value("103")
-        first = seen()
-        assert first.writer == 103
-        wake(page)
-        page.get_by_role("button", name="Anyone").click()
-        expect(hand).to_have_value("")
-        assert seen().writer is None
-        hand.fill("106")
-        assert seen().writer == 106
-        hand.fill("107")
-        expect(page.get_by_role("alert")).to_have_text("No writer has this number. Still shown: writer 106.")
-        page.get_by_role("button", name="New hand").click()
-        expect(page.get_by_role("alert")).to_have_count(0)
-        assert seen().writer in (100, 103)
-        field = page.get_by_label("Write in words")
-        field.fill("a three in the hand of writer 106")
-        field.press("Enter")
-        expect(hand).to_have_value("106")
-        written = seen()
-        assert (written.writer, written.digit) == (106, 3)
-        assert not np.array_equal(frames(loaded, written)[1:], frames(loaded, first)[1:])
+    page.goto(f"{site}/?run=runs/with-hands&digits=3&count=2&seed=5&writer=103")
+    hand = page.get_by_label("Hand", exact=True)
+    expect(hand).to_have_value("103")
+    first = seen()
+    assert first.writer == 103
+    wake(page)
+    page.get_by_role("button", name="Anyone").click()
+    expect(hand).to_have_value("")
+    assert seen().writer is None
+    hand.fill("106")
+    assert seen().writer == 106
+    hand.fill("107")
+    expect(page.get_by_role("alert")).to_have_text("No writer has this number. Still shown: writer 106.")
+    page.get_by_role("button", name="New hand").click()
+    expect(page.get_by_role("alert")).to_have_count(0)
+    assert seen().writer in (100, 103)
+    field = page.get_by_label("Write in words")
+    field.fill("a three in the hand of writer 106")
+    field.press("Enter")
+    expect(hand).to_have_value("106")
+    written = seen()
+    assert (written.writer, written.digit) == (106, 3)
+    assert not np.array_equal(frames(loaded, written)[1:], frames(loaded, first)[1:])
 
-        page.goto(f"{site}/interpolate?run=runs/hands&writer=103&from_digit=1&to_digit=4&frames=4")
-        wake(page)
-        expect(page.get_by_label("Hand", exact=True)).to_have_value("103")
-        page.get_by_label("Hand", exact=True).fill("100")
-        page.wait_for_timeout(1000)
-        settle(page)
-        way = view_of(address(page))
-        assert way.writer == 100
-        assert np.array_equal(np.stack(canvases(page, ".strip canvas")), frames(loaded, way))
-        page.goto(f"{site}/?run=runs/hands&writer=7")
-        expect(page.get_by_text("Writer 7 cannot be chosen")).to_be_visible()
-        page.goto(f"{site}/?writer=100")
-        expect(page.get_by_text("This generator draws without writer")).to_be_visible()
+    page.goto(f"{site}/interpolate?run=runs/with-hands&writer=103&from_digit=1&to_digit=4&frames=4")
+    wake(page)
+    expect(page.get_by_label("Hand", exact=True)).to_have_value("103")
+    page.get_by_label("Hand", exact=True).fill("100")
+    page.wait_for_timeout(1000)
+    settle(page)
+    way = view_of(address(page))
+    assert way.writer == 100
+    assert np.array_equal(np.stack(canvases(page, ".strip canvas")), frames(loaded, way))
+    page.goto(f"{site}/?run=runs/with-hands&writer=7")
+    expect(page.get_by_text("Writer 7 cannot be chosen")).to_be_visible()
+    page.goto(f"{site}/?writer=100")
+    expect(page.get_by_text("This generator draws without writer")).to_be_visible()
 
 
 def test_a_sample_opens_large_and_leads_on(page: Page, site: str) -> None:
@@ -392,31 +391,30 @@ def test_words_move_the_controls_and_are_shown_beside_them(page: Page, site: str
     expect(lines).to_have_count(0)
 
 
-def test_words_for_attributes_move_their_sliders(page: Page, tmp_path: Path) -> None:
+def test_words_for_attributes_move_their_sliders(page: Page, site: str, served_runs: Path) -> None:
     names = ("slant", "thickness", "width")
     config = ModelConfig(architecture="forge", z_dim=8, g_widths=(8, 4), d_widths=(4, 8, 8), attributes=names)
     dataset = load_dataset().head(3000)
     table = AttributeTable.fit(names, measure(dataset.images[:, 0], names), dataset.labels, 10)
-    run = write_run(tmp_path, "manner", checkpoints=False)
+    run = write_run(served_runs, "with-words", checkpoints=False)
     provenance = {"run": run.name, "recipe": "quick", "step": STEPS_PER_EPOCH, "epoch": 1, "nimg": 1}
     content = generator_bytes(build_generator(config), config, provenance, table=table)
     run.publish_checkpoint(manifest(STEPS_PER_EPOCH), {GENERATOR_FILE: content})
-    with serve(tmp_path) as site:
-        page.goto(f"{site}/?run=runs/manner&count=2&seed=5&digit=7")
-        wake(page)
-        field = page.get_by_label("Write in words")
-        field.fill("thick, slanted 20 degrees")
-        field.press("Enter")
-        lines = page.get_by_role("list", name="What each word moves").get_by_role("listitem")
-        expect(lines).to_have_text(["thick \u2192 thickness +1.5", "slanted 20 degrees \u2192 slant +20 degrees"])
-        expect(page.get_by_label("Slant", exact=False).first).to_have_value("20")
-        page.wait_for_timeout(1000)
-        settle(page)
-        view = view_of(address(page))
-        assert view.asked == read_prompt("thick, slant 20", Abilities(attributes=names)).values(table, 7)
-        field.fill("slant 80")
-        field.press("Enter")
-        expect(page.get_by_role("alert")).to_contain_text("Slant must be between")
+    page.goto(f"{site}/?run=runs/with-words&count=2&seed=5&digit=7")
+    wake(page)
+    field = page.get_by_label("Write in words")
+    field.fill("thick, slanted 20 degrees")
+    field.press("Enter")
+    lines = page.get_by_role("list", name="What each word moves").get_by_role("listitem")
+    expect(lines).to_have_text(["thick \u2192 thickness +1.5", "slanted 20 degrees \u2192 slant +20 degrees"])
+    expect(page.get_by_label("Slant", exact=False).first).to_have_value("20")
+    page.wait_for_timeout(1000)
+    settle(page)
+    view = view_of(address(page))
+    assert view.asked == read_prompt("thick, slant 20", Abilities(attributes=names)).values(table, 7)
+    field.fill("slant 80")
+    field.press("Enter")
+    expect(page.get_by_role("alert")).to_contain_text("Slant must be between")
 
 
 def test_words_that_cannot_be_used_are_named_and_change_nothing(page: Page, site: str) -> None:
