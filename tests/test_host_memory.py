@@ -12,10 +12,9 @@ from unittest.mock import patch
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import Tensor, nn
 
-from tests.training import forge_config
+from tests.training import forge_config, spawn
 from trainer import flat_optimizer, host_memory
 from trainer.flat_optimizer import FlatOptimizer
 from trainer.state import update_by_adam, update_by_rmsprop
@@ -101,7 +100,7 @@ def test_workers_take_the_steps_that_one_takes(tmp_path: Path, count: int) -> No
         return
     alone = [descend(Workers(), *case) for case in CASES]
     before = set(Path("/dev/shm").iterdir())
-    mp.spawn(_descend, (count, tmp_path), nprocs=count)
+    spawn(_descend, count, count, tmp_path)
     assert set(Path("/dev/shm").iterdir()) <= before
     of_ranks = [torch.load(tmp_path / f"{rank}.pt") for rank in range(count)]
     for number, (dtype, _) in enumerate(CASES):
@@ -142,7 +141,7 @@ def _lose_a_worker(rank: int, count: int, folder: Path, how: str) -> None:
 @pytest.mark.parametrize(("how", "bound"), [("has ended", 2), ("has not answered for 2 s", 10)])
 def test_a_lost_worker_is_an_error_on_the_others(tmp_path: Path, how: str, bound: float) -> None:
     before = set(Path("/dev/shm").iterdir())
-    processes = mp.spawn(_lose_a_worker, (3, tmp_path, how), nprocs=3, join=False).processes
+    processes = spawn(_lose_a_worker, 3, 3, tmp_path, how, join=False).processes
     for process in processes:  # not with `join` of the spawned: it would end the others as soon as one has ended
         process.join(120)
     assert [process.exitcode for process in processes] == [0, -signal.SIGKILL, 0]
@@ -175,4 +174,4 @@ def _elsewhere(value: object) -> object:
 
 @pytest.mark.slow
 def test_only_workers_of_one_host_share_memory(tmp_path: Path) -> None:
-    mp.spawn(_meet, (tmp_path,), nprocs=2)
+    spawn(_meet, 2, tmp_path)

@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 
-from tests.training import UNSCORED, mlp_config
+from tests.training import UNSCORED, mlp_config, spawn
 from trainer.run_store import open_store
 from trainer.train_loop import train
 from trainer.workers import Workers
@@ -39,7 +38,7 @@ def _disagree(rank: int, folder: Path) -> None:
 
 @pytest.mark.slow
 def test_workers_that_disagree_are_told(tmp_path: Path) -> None:
-    mp.spawn(_disagree, (tmp_path,), nprocs=WORLD_SIZE)
+    spawn(_disagree, WORLD_SIZE, tmp_path)
 
 
 def gloo_threads() -> list[str]:
@@ -64,4 +63,4 @@ def _train_and_leave(rank: int, folder: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the names of threads from /proc")
 def test_no_thread_outlives_the_process_group(tmp_path: Path) -> None:
-    mp.spawn(_train_and_leave, (tmp_path,), nprocs=WORLD_SIZE)
+    spawn(_train_and_leave, WORLD_SIZE, tmp_path)

@@ -1,8 +1,9 @@
 """Short trainings for tests: tiny configs, and runs in this process or in several processes connected by gloo."""
 
 import math
+import multiprocessing
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -180,6 +181,15 @@ def train_here(
         train(config, upkeep, run, report, None, torch.device("cpu"), cpu_minutes)
 
 
+def spawn(function: Callable[..., None], count: int, *arguments: Any, join: bool = True) -> Any:
+    """Run function(rank, *arguments) in `count` processes; with `join`, wait, and raise the error of one that fails.
+
+    They are forked from a process that has imported this module and done nothing else: its import takes seconds.
+    """
+    multiprocessing.set_forkserver_preload([__name__])
+    return mp.start_processes(function, arguments, count, join, start_method="forkserver")
+
+
 def _worker(rank: int, world_size: int, rendezvous: Path, jobs: list[tuple[TrainConfig, Path, Upkeep]]) -> None:
     dist.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=world_size)
     try:
@@ -203,7 +213,7 @@ def train_on(
             train_here(config, open_store(folder).run("run"), upkeep=each)
     else:
         with tempfile.TemporaryDirectory() as temporary:  # a file of an earlier group may name ports that are closed
-            mp.spawn(_worker, (world_size, Path(temporary, "rendezvous"), whole), nprocs=world_size)
+            spawn(_worker, world_size, world_size, Path(temporary, "rendezvous"), whole)
     return [open_store(folder).run("run") for _, folder in jobs]
 
 
