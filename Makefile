@@ -45,7 +45,7 @@ notebook: .venv/.dev ## run notebooks/tour.ipynb and save its outputs
 lint: .venv/.dev ## check style, format and types
 	$(VENV) -m ruff check
 	$(VENV) -m ruff format --check
-	$(VENV) -m mypy models trainer webapp benchmarks tools
+	$(VENV) -m mypy -n 2 models trainer webapp benchmarks tools
 
 setup: .venv/.dev ## install what all targets need; asks before apt-get runs as root (YES=1: does not ask)
 	@$(VENV) -m tools.programs chromium dot
