@@ -18,7 +18,6 @@ import math
 import shlex
 import sys
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,6 +26,7 @@ from typing import Any
 import numpy as np
 import safetensors.torch
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel
@@ -89,9 +89,20 @@ class Settings:
     """Share of images on which mean velocities are learned; 0 = the network knows only t."""
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        if self.predict not in ("image", "velocity"):
+            raise ValueError(f"--predict must be image or velocity: got {self.predict!r}")
+
 
 MODELS = {"flow": Settings(), "mean flow": Settings(mean=0.25, steps=4000)}
 """Both need about the CPU-seconds of `forge`: a step that learns mean velocities takes longer."""
+WAYS = {
+    "flow": ((1, GUIDANCE), (2, GUIDANCE), (4, GUIDANCE), (8, GUIDANCE), (8, 1.0)),
+    "mean flow": ((1, GUIDANCE), (2, GUIDANCE), (4, GUIDANCE)),
+}
+"""Model -> the steps and the guidance with which its digits are drawn."""
+TOLD_APART = (4, GUIDANCE)
+"""The steps and the guidance for the two-sample test, which takes minutes."""
 
 
 def waves(times: Tensor) -> Tensor:
@@ -308,12 +319,11 @@ def table(record: dict[str, Any]) -> str:
     return f"`{record['command']}`, one thread, {where}:\n\n" + "\n".join(lines)
 
 
-def picture(network: nn.Module, settings: Settings, numbers: Sequence[int] = (1, 4, 8)) -> bytes:
-    """Return a PNG with two rows of digits for each number of steps, all from the same noise."""
-    labels = list(range(NUM_CLASSES)) * 2
-    z, c = sampling.latents(range(len(labels)), CONFIG), sampling.one_hot(labels, NUM_CLASSES)
-    rows = [sampling.draw(Sampler(network, steps, settings.mean > 0, GUIDANCE), z, c) for steps in numbers]
-    return sampling.to_png(sampling.image_grid(np.concatenate(rows), NUM_CLASSES), scale=2)
+def ten_digits(loaded: LoadedGenerator) -> NDArray[np.uint8]:
+    """Return the digits 0 to 9 (10, 28, 28) of a generator, with seeds 0 to 9."""
+    labels = range(NUM_CLASSES)
+    z, c = sampling.latents(labels, loaded.config), loaded.class_rows(labels, labels)
+    return sampling.draw(loaded.generator, z, c)
 
 
 def main(arguments: list[str]) -> int:
@@ -323,9 +333,6 @@ def main(arguments: list[str]) -> int:
     for field in dataclasses.fields(Settings):
         flag = f"--{field.name.replace('_', '-')}"
         parser.add_argument(flag, type=type(field.default), help="another value of this setting of the models")
-    parser.add_argument("--sampled", nargs="*", type=int, default=[1, 2, 4, 8], help="numbers of steps to judge")
-    parser.add_argument("--unguided", nargs="*", type=int, default=[8], help="those to judge without guidance, too")
-    parser.add_argument("--told-apart", nargs="*", type=int, default=[4], help="those with a two-sample test")
     parser.add_argument("--forge", type=Path, metavar="RUN", help="folder of a run of `forge` to judge as well")
     parser.add_argument(
         "--networks", type=Path, default="runs/flow", help="folder of the trained networks, new or kept"
@@ -334,37 +341,37 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     given = {field.name: getattr(options, field.name) for field in dataclasses.fields(Settings)}
     changes = {name: value for name, value in given.items() if value is not None}
-    models = {name: dataclasses.replace(MODELS[name], **changes) for name in options.models}
     torch.set_num_threads(1)
     record: dict[str, Any] = {"machine": timed_runs.machine(), "settings": {}, "rows": []}
     record["command"] = shlex.join(["python", "-m", "benchmarks.flow", *arguments])
     rows = record["rows"]
     try:
+        models = {name: dataclasses.replace(MODELS[name], **changes) for name in options.models}
         trained = {
             name: load_or_train(settings, options.networks / f"{name.replace(' ', '-')}.safetensors")
             for name, settings in models.items()
         }
         judge = mnist_judge()
         record["floor"] = judge.floor(COUNT) | judge.floor_labels(COUNT)
+        generators: list[tuple[str, LoadedGenerator, float, bool]] = []
         for name, (network, cpu_seconds) in trained.items():
             record["settings"][name] = dataclasses.asdict(models[name])
-            ways = [(steps, GUIDANCE) for steps in options.sampled] + [(steps, 1.0) for steps in options.unguided]
-            for steps, guidance in ways:
+            for steps, guidance in WAYS[name]:
                 sampler = Sampler(network, steps, models[name].mean > 0, guidance).requires_grad_(False)
                 title = f"{name}, {steps} step{'s' if steps > 1 else ''}{'' if guidance > 1 else ', no guidance'}"
-                is_told_apart = steps in options.told_apart and guidance > 1
-                rows.append(measured(title, LoadedGenerator(sampler, CONFIG, {}), judge, is_told_apart))
-                rows[-1]["cpu_seconds"] = cpu_seconds
+                loaded = LoadedGenerator(sampler, CONFIG, {})
+                generators.append((title, loaded, cpu_seconds, (steps, guidance) == TOLD_APART))
         if options.forge:
             checkpoint = open_store(options.forge.parent).run(options.forge.name).checkpoints()[-1]
-            forge = timed_runs.generator_of(checkpoint)
-            forge.generator.float()
-            rows.append(measured("`forge`", forge, judge, is_told_apart=True))
-            rows[-1]["cpu_seconds"] = checkpoint.manifest.cpu_seconds
+            loaded = timed_runs.generator_of(checkpoint)
+            loaded.generator.float()
+            generators.append(("`forge`", loaded, checkpoint.manifest.cpu_seconds, True))
+        for title, loaded, cpu_seconds, is_told_apart in generators:
+            rows.append(measured(title, loaded, judge, is_told_apart) | {"cpu_seconds": cpu_seconds})
         options.out.mkdir(parents=True, exist_ok=True)
         (options.out / "flow.json").write_text(json.dumps(record, indent=1) + "\n")
-        network, settings = trained[options.models[0]][0], models[options.models[0]]
-        (options.out / "flow.png").write_bytes(picture(network, settings))
+        digits = np.concatenate([ten_digits(loaded) for _, loaded, _, _ in generators])
+        (options.out / "flow.png").write_bytes(sampling.to_png(sampling.image_grid(digits, NUM_CLASSES), scale=2))
         if (document := options.out / "flow.md").exists():
             write_tables(document, {"scores": table(record)})
     except ValueError as error:

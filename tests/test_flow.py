@@ -1,5 +1,6 @@
 """The flow model beside `forge`: known velocities and their paths, its training, and its page."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks import flow
+from benchmarks.timed_runs import ROOT
 from models import sampling
 
 TINY = flow.Settings(narrow=4, wide=8, blocks=1, steps=3, batch_size=4)
@@ -85,3 +87,9 @@ def test_a_training_is_a_function_of_its_settings_and_is_kept(tmp_path: Path) ->
     assert not other.state_dict()["last.weight"].equal(first.state_dict()["last.weight"])
     with pytest.raises(ValueError, match="trained with other settings"):
         flow.load_or_train(replace(TINY, seed=1), tmp_path / "flow.safetensors")
+
+
+def test_the_page_has_the_table_of_the_committed_figures() -> None:
+    record = json.loads((ROOT / "docs" / "flow.json").read_text())
+    assert flow.table(record) in (ROOT / "docs" / "flow.md").read_text()
+    assert len(record["rows"]) == sum(map(len, flow.WAYS.values())) + 1  # and `forge`
