@@ -90,10 +90,10 @@ def test_cutout_has_its_centre_anywhere() -> None:
 
 
 def test_gradients_flow_through_every_change() -> None:
-    images = some_images(3).double().requires_grad_()
-    drawn = torch.rand(3, NUMBERS, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
-    for changes in ((change,) for change in get_args(Change)):
-        assert torch.autograd.gradcheck(lambda x, c=changes: augment(x, drawn, c)[:, :, ::8, ::8], images[:, :, :, :])
+    images = some_images(2)[:, :, ::4, ::4].double().requires_grad_()
+    drawn = torch.rand(2, NUMBERS, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    for change in get_args(Change):
+        assert torch.autograd.gradcheck(lambda x, c=change: augment(x, drawn, (c,)), images)
 
 
 def test_an_image_is_changed_whoever_its_neighbours_are() -> None:
