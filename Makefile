@@ -22,7 +22,7 @@ train: .venv/.runtime ## train a recipe, or resume its run (RECIPE=forge RUNS=ru
 
 test: .venv/.dev ## run all tests except test-long, -recipes and -chaos; some are skipped without Chromium or Graphviz
 	@$(VENV) -m tools.programs chromium dot
-	@$(VENV) -m pytest -n 3 --dist worksteal
+	@$(VENV) -m pytest -n 4 --dist worksteal
 
 test-long: .venv/.dev ## repeat some tests with many more cases (minutes)
 	@$(VENV) -m tools.programs chromium
