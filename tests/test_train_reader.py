@@ -337,7 +337,7 @@ def test_data_that_no_reader_can_learn_are_refused_in_one_line(
         return folder
 
     for folder, message in (
-        (tmp_path / "none", "no file train-images-idx3-ubyte"),
+        (tmp_path / "none", "is missing; --dataset must be a folder of IDX files"),
         (data.MNIST, "is MNIST, whose reader is part of the project"),
         (dataset("oblong", (200, 16, 12), 2), "images must be squares of at least 8 pixels"),
         (dataset("small", (200, 7, 7), 2), "images must be squares of at least 8 pixels"),
