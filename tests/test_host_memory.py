@@ -4,8 +4,8 @@ import os
 import signal
 import sys
 import time
-from dataclasses import replace
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from unittest.mock import patch
