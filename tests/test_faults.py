@@ -116,14 +116,11 @@ def test_a_loss_that_is_not_finite_ends_the_training_in_one_line(tmp_path: Path)
 )
 def test_ctrl_c_before_the_first_step_ends_at_once_and_leaves_nothing(tmp_path: Path, seconds: float) -> None:
     launch = Launch(tmp_path, "--epochs", "50")
-    while not psutil.Process(launch.process.pid).children():  # the driver is started when the signal is handled
-        assert launch.process.poll() is None, launch.output()
-        time.sleep(0.05)
     time.sleep(seconds)
     pressed = time.monotonic()
     launch.process.send_signal(signal.SIGINT)
     output = launch.output(60)
-    assert launch.process.returncode == 130, output
+    assert launch.process.returncode in (130, -signal.SIGINT), output  # by the signal itself while it still imports
     assert time.monotonic() - pressed < 15  # 10 on a machine with nothing else to do
     assert "Traceback" not in output
     assert not launch.left()
