@@ -56,7 +56,7 @@ WARM_UP = 200
 
 COUNT = 10_000
 CONFIG = ModelConfig(architecture="mlp", z_dim=28 * 28, g_widths=(1,), d_widths=(1,))
-"""What drawing needs to know of the model: that its latent is a picture of noise, and that it has ten classes."""
+"""The model as drawing knows it: a latent is a picture of noise, and there are ten classes."""
 GUIDANCE = 2.0
 """Weight of the class in the velocities, beyond what was learned (Ho and Salimans 2022, arXiv 2207.12598)."""
 DRAWN, REPEATS = 100, 5
@@ -80,7 +80,7 @@ class Settings:
     ema: float = 0.999
     """Decay of the average of the weights, by step."""
     predict: str = "image"
-    """What the network's output stands for: `image` or `velocity`."""
+    """Meaning of the network's output: `image` or `velocity`."""
     time_mean: float = -0.6
     """Mean of the logit of training times; their standard deviation is 1 (logit-normal)."""
     unconditional: float = 0.1

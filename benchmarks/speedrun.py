@@ -78,7 +78,7 @@ class Goal:
     fid_ratio: float
     """FID divided by its floor."""
     two_sample: float = 1.0
-    """How often a new classifier may tell generated from real digits under `RECORD_NOISE`; 1 = always."""
+    """Highest share of digits that a new classifier may tell right, as generated or real, under `RECORD_NOISE`."""
 
     def is_met(self, scores: dict[str, float]) -> bool:
         """Return whether scores reach the goal. Unconditional networks have no label accuracy and never do."""

@@ -55,7 +55,7 @@ class View:
     kind: ClassVar[str]
     """Path of the page in the URL."""
     names_epoch: ClassVar[bool] = False
-    """Whether `g` is the generator of the view's epoch. On other pages, the visitor has chosen one for all of them."""
+    """True if `g` is the generator of the view's epoch, False if it is the one that the visitor chose for all pages."""
 
     run: str = ""
     """Key of the run, as `store/name`; empty: the app chooses one."""

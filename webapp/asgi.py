@@ -198,9 +198,10 @@ class CompressedOnce:
                 messages.append(message)
 
             await self.app(scope, receive, keep)
-            while len(self.kept) >= MAX_COMPRESSED:
-                del self.kept[next(iter(self.kept))]
-            self.kept[key] = messages
+            if messages[0]["status"] == 200:  # an error, or a part of the file, is for this request only
+                while len(self.kept) >= MAX_COMPRESSED:
+                    del self.kept[next(iter(self.kept))]
+                self.kept[key] = messages
         for message in messages:
             await send(dict(message))
 

@@ -328,7 +328,7 @@ class Chart(NamedTuple):
 
 
 class Recorded(NamedTuple):
-    """What Compare shows of a run."""
+    """The records of a run that Compare draws."""
 
     name: str
     curves: Sequence[Curve]
